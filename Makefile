@@ -1,0 +1,79 @@
+# Two commands to start with: `make demo` and `make test`. Each sets up .venv by itself the first time.
+#
+#   make setup       .venv with everything to simulate, train and test
+#   make demo        a ROS 2 policy node against the MuJoCo bridge; arguments through ARGS="--episodes 20"
+#   make test        ruff, mypy --strict and the quick tests
+#   make test-all    the same with the slow tests
+#   make lint        ruff and mypy only
+#   make lock        constraints.txt anew, with the newest versions that setup.py allows
+#   make clean       removes .venv and caches
+#
+# PYTHON=python3.12 picks the interpreter, RUNTIME=gpu installs onnxruntime-gpu instead of onnxruntime, and
+# PIP_ARGS=... goes to pip as it is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME ?= cpu
+PYTHON ?=
+PIP_ARGS ?=
+ARGS ?=
+
+# What decides whether an installation is still good.
+INPUTS := setup.py setup.cfg pyproject.toml constraints.txt
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq --constraint constraints.txt $(PIP_ARGS)
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# A Python counts when it runs, is 3.10 to 3.12 and can make environments (Debian splits `venv` off).
+$(BIN)/python:
+	@for candidate in $(or $(PYTHON),python3.11 python3.12 python3.10 python3 python); do \
+	  if "$$candidate" -c 'import ensurepip, sys, venv; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null; then \
+	    echo "setting up $(VENV) with $$("$$candidate" --version)"; \
+	    exec "$$candidate" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "no Python 3.10, 3.11 or 3.12 with the venv module was found; install one (Debian, Ubuntu: apt install python3-venv) or name it: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1
+
+# Order-only: a newer mtime of the interpreter (a link to the system's) must not install everything again.
+$(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
+	@echo "installing what the demo needs (once, a few minutes)"
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim]'
+	@touch $@
+
+$(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
+	@echo "installing what training and the tests need (once, a few minutes)"
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,dev]'
+	@touch $(VENV)/.demo-$(RUNTIME) $@
+
+setup: $(VENV)/.test-$(RUNTIME)
+
+demo: $(VENV)/.demo-$(RUNTIME)
+	$(BIN)/qgf demo $(ARGS)
+
+lint: $(VENV)/.test-$(RUNTIME)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
+
+test-all: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+LOCK := uv pip compile --universal --python-version 3.10 --all-extras --no-emit-index-url --no-annotate --no-header setup.py
+
+lock: $(VENV)/.test-$(RUNTIME)
+	@$(BIN)/$(LOCK) --upgrade --quiet --output-file $(VENV)/lock.txt
+	@{ echo '# Versions for Python 3.10 to 3.12 and every extra of setup.py. `make lock` writes this file, with'; \
+	   echo '#   $(LOCK)'; cat $(VENV)/lock.txt; } >constraints.txt
+
+clean:
+	rm -rf $(VENV) build install log .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,103 @@
+"""The policy node against MuJoCo: `ros2 launch qgf_ros sim.launch.py task:=2 guidance_weight:=0.03`.
+
+The bridge starts here and the node through robot.launch.py, whose further arguments (seed, num_samples, autostart,
+params_file, ...) apply here too. When the bridge ends, everything ends.
+"""
+
+from __future__ import annotations
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction, Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+from launch_ros.substitutions import FindPackageShare
+
+SHARE = FindPackageShare("qgf_ros")
+
+# Name, default, description and allowed values of the arguments that robot.launch.py does not have.
+ARGUMENTS = (
+    ("environment", "", "OGBench environment; empty: as in sim_params_file.", None),
+    ("mode", "", "lockstep, realtime or replay; empty: as in sim_params_file.", ["", "lockstep", "realtime", "replay"]),
+    ("episode_seed", "", "Seed of the first episode; each further one adds 1; empty: as in sim_params_file.", None),
+    ("episodes", "", "Episodes to run, then everything ends; 0: no end; empty: as in sim_params_file.", None),
+    ("results_file", "", "JSON lines file for the outcomes; empty: as in sim_params_file.", None),
+    ("replay_file", "", "Recording for mode replay; empty: as in sim_params_file.", None),
+    ("camera", "", "Publish pictures on ~/image; empty: as in sim_params_file.", ["", "true", "false"]),
+)
+
+# Arguments that become parameters of the bridge when they are given: parameter and type.
+OVERRIDES = {
+    "environment": ("environment", str),
+    "task": ("task", int),
+    "mode": ("mode", str),
+    "episode_seed": ("seed", int),
+    "episodes": ("episodes", int),
+    "results_file": ("results_file", str),
+    "replay_file": ("replay_file", str),
+    "camera": ("camera", bool),
+}
+
+
+def sim_bridge(context: LaunchContext) -> list[Node]:
+    """Return the bridge, with the arguments that were given as parameters after the file's."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
+    overrides = {
+        parameter: ParameterValue(given[name], value_type=value_type)
+        for name, (parameter, value_type) in OVERRIDES.items()
+        if given[name]
+    }
+    return [
+        Node(
+            package="qgf_ros",
+            executable="sim_bridge",
+            name="sim_bridge",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("sim_params_file"), {"exit_when_done": True, **overrides}],
+            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+            output="screen",
+            emulate_tty=True,
+            on_exit=Shutdown(reason="the simulation ended"),
+        )
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the description that `ros2 launch` asks for."""
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument("task", default_value="1", description="Single-task number, 1 to 5."),
+            # Declared before the include, these four are the defaults of robot.launch.py too.
+            DeclareLaunchArgument(
+                "critic",
+                default_value=["task", LaunchConfiguration("task")],
+                description="Critic that guides; the default is the one of the task.",
+            ),
+            DeclareLaunchArgument(
+                "trigger",
+                default_value="observation",
+                description="What starts a tick: the control rate, or a complete new observation.",
+                choices=["timer", "observation"],
+            ),
+            DeclareLaunchArgument(
+                "use_sim_time",
+                default_value="true",
+                description="Take the time from /clock, which the bridge publishes.",
+                choices=["true", "false"],
+            ),
+            DeclareLaunchArgument(
+                "sim_params_file",
+                default_value=PathJoinSubstitution([SHARE, "config", "sim.yaml"]),
+                description="Parameters of the simulation bridge.",
+            ),
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
+                for name, default, description, choices in ARGUMENTS
+            ),
+            IncludeLaunchDescription(
+                PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "robot.launch.py"]))
+            ),
+            OpaqueFunction(function=sim_bridge),
+        ]
+    )

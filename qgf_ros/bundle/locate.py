@@ -1,0 +1,49 @@
+"""Where bundles are found, so that `cube-single` means the same from a checkout, from pip and under `ros2 run`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from qgf_ros.bundle.store import MANIFEST_NAME
+from qgf_ros.errors import BundleError
+
+#: The bundle that comes with the package.
+DEFAULT_BUNDLE = "cube-single"
+
+
+def _roots() -> Iterator[Path]:
+    """Yield the folders that may hold ``models/``, nearest first."""
+    yield Path.cwd()
+    yield Path(__file__).resolve().parents[2]
+    # A colcon workspace announces each install prefix in this variable; pip installs below sys.prefix.
+    prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
+    yield from (Path(prefix, "share", "qgf_ros") for prefix in prefixes if prefix)
+
+
+def locate_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Path:
+    """Return the folder of a bundle.
+
+    Args:
+        name: Path of the folder, or a name such as ``cube-single`` (or ``models/cube-single``), which is looked for in
+            ``models/`` of the working directory, of the checkout, and of the installed share folders, in this order.
+
+    Returns:
+        An absolute path that holds a manifest; its files are not checked here.
+
+    Raises:
+        BundleError: No such folder holds a manifest; the message lists the bundles there are.
+    """
+    given = Path(name).expanduser()
+    roots = list(_roots())
+    candidates = [given, *(root / folder / given for root in roots for folder in (".", "models"))]
+    for candidate in candidates:
+        if (candidate / MANIFEST_NAME).is_file():
+            return candidate.resolve()
+    known = sorted({path.parent.name for root in roots for path in root.glob(f"models/*/{MANIFEST_NAME}")})
+    raise BundleError(
+        f"bundle {os.fspath(name)!r} was given, but no folder of that path or name holds a {MANIFEST_NAME}; "
+        f"give a path or one of these names: {', '.join(known) or 'none is installed'}"
+    )

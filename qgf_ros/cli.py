@@ -1,0 +1,81 @@
+"""The command `qgf`: from data to bundle to robot, one sub-command per step."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import tyro
+
+from qgf_ros.commands.demo import demo
+from qgf_ros.commands.evaluate import evaluate
+from qgf_ros.commands.export import export
+from qgf_ros.commands.generate import generate
+from qgf_ros.commands.inspect import inspect
+from qgf_ros.commands.train import train
+from qgf_ros.errors import QgfError
+
+COMMANDS = {
+    "demo": demo,
+    "generate": generate,
+    "train": train,
+    "export": export,
+    "inspect": inspect,
+    "evaluate": evaluate,
+}
+
+#: Which extra brings a package that the core installation lacks.
+EXTRAS = {
+    **dict.fromkeys(("mujoco", "ogbench", "gymnasium", "dm_control"), "sim"),
+    **dict.fromkeys(("torch", "safetensors", "tensorboard"), "train"),
+    **dict.fromkeys(("rclpy", "std_msgs", "std_srvs", "sensor_msgs", "geometry_msgs", "diagnostic_msgs"), "ros"),
+    **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
+    "onnxruntime": "cpu",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Args:
+        argv: Arguments after the program's name; those of the process by default.
+
+    Returns:
+        Exit code: 0, 2 after an error of the user's making, 130 after Ctrl-C. A wrong option exits with 2 by itself.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="qgf", description=__doc__, args=argv)
+    except KeyboardInterrupt:
+        return 130
+    except QgfError as error:
+        return _complain(str(error))
+    except ImportError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        extra = EXTRAS[package]
+        return _complain(f"{package} cannot be imported ({error}); install it with: pip install 'qgf_ros[{extra}]'")
+    return 0
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Leave like on any other exit, so that child processes and half-written files are cleaned up."""
+    raise SystemExit(128 + signum)
+
+
+def _complain(sentence: str) -> int:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text(f"qgf: {sentence}", style="red"), soft_wrap=True)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

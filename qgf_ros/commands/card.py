@@ -1,0 +1,132 @@
+"""The card of a bundle: its manifest, readable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qgf_ros.bundle.manifest import Evaluation, Manifest
+
+
+def card(manifest: Manifest) -> RenderableType:
+    """Return everything a manifest says, as tables."""
+    parts: list[RenderableType] = [_header(manifest), _observation(manifest), _action(manifest), _critics(manifest)]
+    if any(critic.evaluations for critic in manifest.critics.values()):
+        parts.append(_evaluations(manifest))
+    if manifest.parity:
+        parts.append(parity_table(manifest))
+    parts.append(_files(manifest))
+    if manifest.training:
+        parts.append(_pairs("training", ((key, _flat(value)) for key, value in manifest.training.items())))
+    return Group(*parts)
+
+
+def parity_table(manifest: Manifest) -> RenderableType:
+    """Return the largest difference between torch and ONNX Runtime of every output."""
+    table = _table("parity with torch", "output", "largest difference")
+    for name, error in manifest.parity.items():
+        table.add_row(name, f"{error:.1e}")
+    return table
+
+
+def _table(title: str, *headings: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
+    table = _table(title, "", "")
+    table.show_header = False
+    for key, value in rows:
+        table.add_row(key, value)
+    return table
+
+
+def _header(manifest: Manifest) -> RenderableType:
+    rows = [
+        ("description", manifest.description or "-"),
+        ("licence", manifest.licence),
+        ("environment", manifest.environment or "-"),
+        ("observation", f"{manifest.observation_size} values"),
+        ("action", f"{manifest.action_size} values"),
+        ("chunk", f"{manifest.horizon} actions predicted, {manifest.execution_horizon} executed"),
+        ("control rate", f"{manifest.control_rate:g} Hz"),
+        ("denoising steps", str(manifest.denoising_steps)),
+    ]
+    return Group(
+        Text(f"{manifest.name} (manifest version {manifest.schema_version})", style="bold"), _pairs("bundle", rows)
+    )
+
+
+def _observation(manifest: Manifest) -> Table:
+    table = _table("observation", "block", "topic", "taken from", "size", "unit", "scale", "max age")
+    for field in manifest.observation:
+        source = f"{field.message_type.rpartition('/')[2]} {field.extraction}"
+        if field.joints:
+            source += f" of {', '.join(field.joints)}"
+        age = f"{field.max_age:g} s"
+        table.add_row(field.name, field.topic, source, str(field.size), field.unit, f"{field.scale:g}", age)
+    return table
+
+
+def _action(manifest: Manifest) -> Table:
+    table = _table("action", "name", "unit", "scale", "limits", "max rate")
+    for field in manifest.action:
+        rate = "-" if field.max_rate is None else f"{field.max_rate:g} {field.unit}/s"
+        table.add_row(field.name, field.unit, f"{field.scale:g}", f"{field.lower:g} .. {field.upper:g}", rate)
+    return table
+
+
+def _critics(manifest: Manifest) -> Table:
+    table = _table("critics", "name", "task", "recommended weight", "tested weights", "discount", "ensemble")
+    for name, critic in manifest.critics.items():
+        low, high = critic.tested_range
+        table.add_row(
+            name,
+            critic.task,
+            f"{critic.recommended_weight:g}",
+            f"{low:g} .. {high:g}" if critic.evaluations else "never evaluated",
+            f"{critic.discount:g}",
+            f"{critic.ensemble_size}, {critic.aggregation}",
+        )
+    return table
+
+
+def _evaluations(manifest: Manifest) -> Table:
+    table = _table("evaluations", "critic", "weight", "success", "95 % interval", "mean length", "seeds", "purpose")
+    for name, critic in manifest.critics.items():
+        for evaluation in critic.evaluations:
+            table.add_row(name, *_evaluation(evaluation))
+    return table
+
+
+def _evaluation(evaluation: Evaluation) -> tuple[str, ...]:
+    low, high = evaluation.ci95
+    return (
+        f"{evaluation.guidance_weight:g}",
+        f"{evaluation.successes}/{evaluation.episodes}",
+        f"{100 * low:.0f} - {100 * high:.0f} %",
+        f"{evaluation.mean_length:.0f}",
+        f"{evaluation.first_seed} .. {evaluation.last_seed}",
+        evaluation.purpose,
+    )
+
+
+def _files(manifest: Manifest) -> Table:
+    table = _table("files", "path", "size", "sha256")
+    for path, record in manifest.files.items():
+        table.add_row(path, f"{record.size / 1024:.0f} KiB", f"{record.sha256[:16]}…")
+    return table
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return " ".join(_flat(item) for item in value)
+    return str(value)

@@ -1,0 +1,5 @@
+"""`qgf demo`."""
+
+
+def demo() -> None:
+    """Demo."""

@@ -1,0 +1,69 @@
+"""`qgf evaluate`: closed-loop success of a bundle, in process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgf_ros.commands.arguments import Weights
+
+
+def evaluate(
+    bundle: Path,
+    /,
+    task: int = 1,
+    episodes: int = 50,
+    seed: int = 0,
+    weights: Weights | None = None,
+    critic: str | None = None,
+    num_samples: int = 1,
+    execution_horizon: int | None = None,
+    batch_size: int = 8,
+    workers: int | None = None,
+    json: Path | None = None,
+) -> None:
+    """Measure the success of a bundle in simulation, without ROS.
+
+    Episode i uses seed + i for the environment and for the noise at every weight. With --batch-size 1 the actions are
+    those of the ROS node, bit for bit; in a larger batch they differ by rounding, from the first action on.
+
+    Args:
+        bundle: Folder of the bundle, such as models/cube-single.
+        task: Single-task number.
+        episodes: Episodes per guidance weight.
+        seed: Seed of the first episode.
+        weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        critic: Critic that guides; the task's own by default.
+        num_samples: Candidates of which the best is kept.
+        execution_horizon: Actions executed of each chunk; the bundle's by default.
+        batch_size: Episodes that share an inference.
+        workers: Processes; every core by default.
+        json: Report to write.
+    """
+    from rich.console import Console
+
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.display import RunDisplay
+    from qgf_sim.evaluation import Plan, all_cores
+    from qgf_sim.evaluation import evaluate as run
+    from qgf_sim.results import default_weights, make_report, write_report
+
+    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task, critic)
+    plan = Plan(
+        bundle,
+        task,
+        chosen,
+        episodes,
+        seed,
+        critic=critic,
+        num_samples=num_samples,
+        execution_horizon=execution_horizon,
+        batch_size=batch_size,
+        workers=all_cores() if workers is None else workers,
+    )
+    console = Console()
+    with RunDisplay(console, f"{bundle.name}, task {task}", chosen, episodes) as display:
+        results = run(plan, display.add)
+    report = make_report(task, results, seed=seed, batch_size=batch_size, num_samples=num_samples)
+    display.conclude(report["runs"])
+    if json is not None:
+        write_report(json, report)

@@ -1,0 +1,27 @@
+"""`qgf export`: make a bundle of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def export(run: Path, /, out: Path, description: str = "", licence: str = "Apache-2.0") -> None:
+    """Make a bundle of a training run, checked against torch.
+
+    Args:
+        run: Folder written by qgf train.
+        out: Folder of the bundle; its name becomes the bundle's.
+        description: What the bundle is for.
+        licence: Licence of the weights, as an SPDX identifier.
+    """
+    from rich.console import Console
+
+    from qgf_ros.commands.card import parity_table
+    from qgf_ros.learning.export import export_bundle
+
+    manifest = export_bundle(run, out, description=description, licence=licence)
+    console = Console()
+    console.print(parity_table(manifest))
+    console.print(
+        f"{out}: {len(manifest.critics)} critics, {len(manifest.files)} files", highlight=False, soft_wrap=True
+    )

@@ -1,0 +1,47 @@
+"""`qgf generate`: record a data set with OGBench's oracles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def generate(
+    environment: str,
+    /,
+    out: Path,
+    type: Literal["play", "noisy"] = "play",
+    episodes: int = 300,
+    seed: int = 0,
+    workers: int | None = None,
+) -> None:
+    """Record a data set with OGBench's oracles.
+
+    The same seed gives the same bytes for any number of workers. After Ctrl-C the same command goes on.
+
+    Args:
+        environment: Environment, such as cube-single.
+        out: Data set to write, FILE.npz; a validation set a tenth its size goes to FILE-val.npz.
+        type: play (plan oracles) or noisy (Markov oracles with action noise).
+        episodes: Training episodes of 1000 transitions.
+        seed: Seed of the data set.
+        workers: Processes; every core by default.
+    """
+    from rich.console import Console
+
+    from qgf_ros.commands.display import progress_bar
+    from qgf_sim.oracle_data import generate as generate_dataset
+
+    console = Console()
+    with progress_bar(console, "episodes") as bar:
+        task = bar.add_task(f"{environment} {type}", total=None)
+        training, validation = generate_dataset(
+            environment,
+            type,
+            episodes,
+            seed,
+            out,
+            workers=workers,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(f"{training} and {validation}", highlight=False, soft_wrap=True)

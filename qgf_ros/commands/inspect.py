@@ -1,0 +1,19 @@
+"""`qgf inspect`: what is in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def inspect(bundle: Path, /) -> None:
+    """Check a bundle's files and print its card.
+
+    Args:
+        bundle: Folder of the bundle, such as models/cube-single.
+    """
+    from rich.console import Console
+
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.card import card
+
+    Console().print(card(load_manifest(bundle)))

@@ -1,0 +1,208 @@
+"""`qgf train`: fit a velocity field and its critics to a data set."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from qgf_ros.commands.arguments import Integers
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from qgf_ros.learning.dataset import Dataset
+    from qgf_ros.learning.run import Progress, Rewarded
+    from qgf_ros.learning.trainer import TrainingConfig
+
+#: What --smoke puts in place of the given size of a run.
+SMOKE = {"updates": 20, "batch_size": 32, "hidden": (32, 32), "compile": False}
+
+
+def train(
+    dataset: Path,
+    out: Path,
+    env: str | None = None,
+    tasks: Integers = (1, 2, 3, 4, 5),
+    critic: str = "task",
+    contract: Path | None = None,
+    control_rate: float = 20.0,
+    horizon: int = 1,
+    updates: int = 75_000,
+    batch_size: int = 256,
+    hidden: Integers = (256, 256, 256),
+    learning_rate: float = 3e-4,
+    final_learning_rate: float = 3e-4,
+    discount: float = 0.99,
+    expectile: float = 0.9,
+    target_rate: float = 0.005,
+    ensemble: int = 2,
+    denoising_steps: int = 10,
+    seed: int = 0,
+    compile: bool = False,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    threads: int | None = None,
+    save_every: int = 2500,
+    smoke: bool = False,
+) -> None:
+    """Fit a velocity field, shared by all tasks, and one critic per task.
+
+    A run goes on from the newest checkpoint in --out, to the bit; Ctrl-C saves one first. Losses on FILE-val.npz, if
+    that exists, and on the data set go to TensorBoard in --out/tensorboard.
+
+    Args:
+        dataset: Data set in OGBench's format, FILE.npz.
+        out: Folder of checkpoints.
+        env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks.
+        tasks: With --env, single-task numbers.
+        critic: Without --env, the name of the one critic.
+        contract: Without --env, JSON with observation, action and control_rate as in a manifest; by default the
+            observation is one vector and actions are plain numbers.
+        control_rate: Without --env and --contract, control rate [Hz].
+        horizon: Actions per chunk H.
+        updates: Number of updates.
+        batch_size: Chunks per update.
+        hidden: Hidden layer sizes of every network.
+        learning_rate: Adam's, at the start.
+        final_learning_rate: Adam's at the last update, reached along a cosine.
+        discount: Per control step.
+        expectile: Of the value regression.
+        target_rate: Share of the critic that enters the target critic at each update.
+        ensemble: Q networks per critic E.
+        denoising_steps: Euler steps T.
+        seed: Of the initial weights and of every batch.
+        compile: Fuse the losses with torch.compile; needs a C++ compiler.
+        device: auto is cuda where there is a GPU, else cpu.
+        threads: CPU threads; every core by default.
+        save_every: Updates between checkpoints.
+        smoke: A few updates of tiny networks, to see that everything works.
+    """
+    import torch
+    from rich.console import Console
+
+    from qgf_ros.learning.dataset import load_dataset, validation_path
+    from qgf_ros.learning.run import Intervals, choose_device, dataset_record
+    from qgf_ros.learning.run import train as run
+    from qgf_ros.learning.trainer import TrainingConfig
+
+    options = locals()
+    values = {name: options[name] for name in TrainingConfig.__dataclass_fields__}
+    config = TrainingConfig(**{**values, **SMOKE} if smoke else values)
+    where = choose_device(device)
+    torch.set_num_threads(threads or all_cores())
+    training = load_dataset(dataset)
+    held_out = load_dataset(validation_path(dataset)) if validation_path(dataset).is_file() else None
+
+    console = Console()
+    header = {
+        **_origin(env, tasks, critic, contract, control_rate, training),
+        "dataset": dataset_record(dataset, training),
+    }
+    rewarded = _rewarded(env, tasks, critic, training)
+    validation = _rewarded(env, tasks, critic, held_out) if held_out is not None else None
+    _introduce(console, config, rewarded, validation, where.type)
+    intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
+    with _interruptions() as interrupted, _display(console, config) as report:
+        path = run(
+            config,
+            rewarded,
+            validation,
+            header,
+            out,
+            device=where,
+            intervals=intervals,
+            report=report,
+            interrupted=interrupted,
+        )
+    console.print(f"saved {path}", highlight=False, soft_wrap=True)
+    if interrupted():
+        raise KeyboardInterrupt
+
+
+def _origin(
+    env: str | None, tasks: tuple[int, ...], critic: str, contract: Path | None, control_rate: float, dataset: Dataset
+) -> dict[str, Any]:
+    """Return the part of a checkpoint's header that says what the policy is for."""
+    from qgf_ros.learning.contract import Contract, plain_contract, read_contract
+
+    if env is None:
+        chosen = read_contract(contract) if contract is not None else plain_contract(dataset, control_rate)
+        return {"environment": None, "tasks": [critic], "task_ids": [None], **chosen.check(dataset).header()}
+    from qgf_sim.environment import CONTROL_PERIOD, action_fields, observation_fields
+
+    chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
+    names = [f"{env} task {task}" for task in tasks]
+    return {"environment": env, "tasks": names, "task_ids": list(tasks), **chosen.check(dataset).header()}
+
+
+def _rewarded(env: str | None, tasks: tuple[int, ...], critic: str, dataset: Dataset) -> Rewarded:
+    from qgf_ros.learning.run import Rewarded, own_rewards
+
+    if env is None:
+        return Rewarded(dataset, own_rewards(dataset, critic))
+    from qgf_sim.rewards import task_rewards
+
+    return Rewarded(dataset, task_rewards(env, tasks, dataset))
+
+
+def _introduce(
+    console: Console, config: TrainingConfig, training: Rewarded, validation: Rewarded | None, device: str
+) -> None:
+    rows = len(training.dataset.terminals)
+    solved = ", ".join(f"{name} {(masks == 0).mean():.2%}" for name, (_, masks) in training.rewards.items())
+    console.print(
+        f"{rows} rows, solved in {solved}; horizon {config.horizon}, {device}", highlight=False, soft_wrap=True
+    )
+    if validation is None:
+        console.print("there is no validation file, so no validation loss", highlight=False)
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a request, because one inside an update would leave it half done."""
+    asked = False
+
+    def ask(signum: int, frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _display(console: Console, config: TrainingConfig) -> Iterator[Callable[[Progress], None]]:
+    """Show a progress bar with the losses on a terminal, a line per validation elsewhere."""
+    from qgf_ros.commands.display import progress_bar
+
+    with progress_bar(console, "updates") as bar:
+        task = bar.add_task("training", total=config.updates)
+
+        def report(progress: Progress) -> None:
+            bar.update(task, completed=progress.step)
+            if progress.losses and console.is_terminal:
+                bar.update(task, description=_losses(progress.losses))
+            if progress.validation:
+                text = f"update {progress.step}: {_losses(progress.losses)}; validation {_losses(progress.validation)}"
+                console.print(text, highlight=False, soft_wrap=True)
+
+        yield report
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return " ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+def all_cores() -> int:
+    """Return the number of cores this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

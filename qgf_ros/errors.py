@@ -1,0 +1,37 @@
+"""The errors a user can meet.
+
+Each message is one sentence: what was given, what was expected, how to mend it. The command line prints the
+sentence without a traceback; a node logs it, holds and goes on.
+"""
+
+
+class QgfError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class BundleError(QgfError):
+    """A bundle is missing, damaged or of another schema version."""
+
+
+class ObservationError(QgfError):
+    """An observation cannot be assembled: a field is missing, stale, misshapen or not finite."""
+
+
+class GuidanceError(QgfError):
+    """The sampler was asked for something outside its domain, or a critic failed."""
+
+
+class DatasetError(QgfError):
+    """A data set is missing keys, has the wrong shapes or holds no usable transition."""
+
+
+class TrainingError(QgfError):
+    """A training run cannot start, go on or be exported."""
+
+
+class SimulationError(QgfError):
+    """The simulated environment was asked for something it does not have."""
+
+
+class SafetyError(QgfError):
+    """A command would leave the safety envelope in a way that clipping cannot mend."""

@@ -1,0 +1,92 @@
+"""Algorithm 1 of Q-Guided Flow: guided Euler integration from noise to action."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.estimators import Estimator, qgf
+from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Finished actions and what guidance did to them.
+
+    Attributes:
+        action: [N, C], in [-1, 1].
+        gradient_norm: Euclidean norm of the guidance gradient, averaged over the denoising steps [N]; 0 where the
+            weight is 0.
+        clip_fraction: Share of the finished action's components that the last clip moved [N].
+    """
+
+    action: Array
+    gradient_norm: Array
+    clip_fraction: Array
+
+
+def sample(
+    velocity: VelocityField,
+    critic: Critic | None,
+    s: Array,
+    noise: Array,
+    guidance_weight: float | Array = 0.0,
+    *,
+    steps: int = 10,
+    estimator: Estimator = qgf,
+) -> Sample:
+    """Integrate the guided flow.
+
+    Rows of weight 0 are plain behaviour cloning: the critic never sees them, and they come out as if no other row
+    were guided.
+
+    Args:
+        velocity: The behaviour-cloned velocity field.
+        critic: The guiding critic; may be None when every weight is 0.
+        s: Observations [N, S].
+        noise: Starting points [N, C], standard normal; left unchanged.
+        guidance_weight: 1/beta, one for all or one per row [N].
+        steps: Euler steps T.
+        estimator: How the gradient is estimated.
+
+    Returns:
+        Actions and telemetry of the N rows.
+
+    Raises:
+        GuidanceError: A weight is negative or not finite, a guided row has no critic, or a velocity or a gradient is
+            not finite.
+    """
+    weight = np.broadcast_to(np.asarray(guidance_weight, dtype=noise.dtype), noise.shape[:1])
+    if not np.isfinite(weight).all() or (weight < 0.0).any():
+        raise GuidanceError(f"guidance_weight {guidance_weight} was given; it must be finite and at least 0")
+    rows = np.flatnonzero(weight)
+    if len(rows) and critic is None:
+        raise GuidanceError(f"guidance_weight {guidance_weight} was given without a critic; use weight 0 or load a critic")
+    guided = slice(None) if len(rows) == len(weight) else rows
+    s_guided, pull = s[guided], weight[guided, None]
+    a = noise
+    norm = np.zeros_like(weight)
+    for k in range(steps):
+        t = np.full(len(noise), k / steps, dtype=noise.dtype)
+        v = velocity(s, a, t)
+        if len(rows):
+            assert critic is not None
+            gradient = estimator(velocity, critic, s_guided, a[guided], t[guided], v[guided])
+            if not np.isfinite(gradient).all():
+                raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
+            norm[guided] += np.sqrt(np.square(gradient).sum(axis=1)) / steps
+            v = v.copy()
+            v[guided] += pull * gradient
+        a = a + v / steps
+    if not np.isfinite(a).all():
+        raise GuidanceError("the velocity field gave a value that is not finite; check the observation and the bundle")
+    action = np.clip(a, -1.0, 1.0)
+    return Sample(action, norm, (action != a).mean(axis=1, dtype=noise.dtype))
+
+
+def best_candidate(q: Array) -> Array:
+    """Return the number of the best candidate of each group, for aggregated values q [B, N]; the first wins a tie."""
+    best: Array = np.argmax(q, axis=1)
+    return best

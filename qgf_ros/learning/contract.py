@@ -1,0 +1,91 @@
+"""The contract a checkpoint carries, so that export needs neither data set nor simulator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.errors import DatasetError, TrainingError
+from qgf_ros.learning.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What goes into a policy and what comes out.
+
+    Attributes:
+        observation: Blocks of the observation vector.
+        action: Components of an action.
+        control_rate: Control rate [Hz].
+    """
+
+    observation: Sequence[ObservationField]
+    action: Sequence[ActionField]
+    control_rate: float
+
+    def header(self) -> dict[str, Any]:
+        """Return the contract as a checkpoint's header holds it."""
+        return {
+            "observation": [field.model_dump(mode="json") for field in self.observation],
+            "action": [field.model_dump(mode="json") for field in self.action],
+            "control_rate": self.control_rate,
+        }
+
+    def check(self, dataset: Dataset) -> Contract:
+        """Return the contract unchanged if the data set fits it.
+
+        Raises:
+            DatasetError: The sizes differ.
+        """
+        given = dataset.observations.shape[1], dataset.actions.shape[1]
+        expected = sum(field.size for field in self.observation), len(self.action)
+        if given != expected:
+            raise DatasetError(
+                f"the data set has observations of size {given[0]} and actions of size {given[1]}, the contract "
+                f"expects {expected[0]} and {expected[1]}; check --env, --contract and --dataset"
+            )
+        return self
+
+
+def read_contract(path: Path) -> Contract:
+    """Read a contract from JSON: the keys observation, action and control_rate of a manifest.
+
+    Raises:
+        TrainingError: The file is missing or is not a contract.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Contract(
+            tuple(ObservationField.model_validate(field) for field in values["observation"]),
+            tuple(ActionField.model_validate(field) for field in values["action"]),
+            float(values["control_rate"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise TrainingError(
+            f"{path} is not a contract ({reason}); give JSON with observation, action and control_rate, as in a manifest"
+        ) from error
+
+
+def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
+    """Return the contract of a data set about which nothing is known.
+
+    The observation is one vector on the topic ``observation``; actions are normalised numbers a0, a1, ...
+    """
+    size, actions = dataset.observations.shape[1], dataset.actions.shape[1]
+    observation = ObservationField(
+        name="observation",
+        topic="observation",
+        message_type="std_msgs/msg/Float64MultiArray",
+        extraction="data",
+        size=size,
+        unit="1",
+    )
+    action = (ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
+    return Contract((observation,), tuple(action), control_rate)

@@ -1,0 +1,173 @@
+"""The networks: MLPs as in the published code, stacked so that many of them train as one.
+
+Every hidden layer is Dense -> LayerNorm -> GELU (tanh form); in the velocity field the last hidden layer has no
+LayerNorm. Independent members (ensemble members, critics of different tasks) share one tensor per layer with a
+leading member axis, so that a single batched product runs them all; members never exchange a number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LAYER_NORM_EPS = 1e-6
+EMBEDDING_SIZE = 16
+EMBEDDING_PERIOD = 10000.0
+
+
+def embedding_frequencies() -> Tensor:
+    """Return the frequencies exp(-ln(10000) i / 8), i = 0..7, rounded once from float64 to float32 [8].
+
+    The angles reach 10000 rad, where the last bit of a frequency moves a cosine by 1e-4: every backend must use these
+    same numbers.
+    """
+    half = EMBEDDING_SIZE // 2
+    return torch.tensor([math.exp(-math.log(EMBEDDING_PERIOD) * i / half) for i in range(half)], dtype=torch.float32)
+
+
+def time_embedding(t: Tensor) -> Tensor:
+    """Return the sinusoidal embedding of the flow time: cosines, then sines, of t * 10000.
+
+    Args:
+        t: [N], in [0, 1].
+
+    Returns:
+        [N, 16].
+    """
+    angles = t[:, None] * EMBEDDING_PERIOD * embedding_frequencies().to(t)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class StackedMLP(nn.Module):
+    """`members` independent MLPs of the same shape.
+
+    Args:
+        members: Number of networks M.
+        inputs: Input size.
+        hidden: Hidden layer sizes.
+        outputs: Output size.
+        norm_last: Whether the last hidden layer has a LayerNorm.
+        generator: Source of the initial weights (Glorot uniform; biases are zero).
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: Sequence[int],
+        outputs: int,
+        *,
+        norm_last: bool,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = (inputs, *hidden, outputs)
+        self.members = members
+        self.normed = len(hidden) if norm_last else len(hidden) - 1
+        self.weights = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        self.scales = nn.ParameterList()
+        self.shifts = nn.ParameterList()
+        for layer, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:])):
+            bound = math.sqrt(6.0 / (fan_in + fan_out))
+            weight = torch.rand(members, fan_in, fan_out, generator=generator) * (2.0 * bound) - bound
+            self.weights.append(nn.Parameter(weight))
+            self.biases.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
+            if layer < self.normed:
+                self.scales.append(nn.Parameter(torch.ones(members, 1, fan_out)))
+                self.shifts.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, inputs], shared by all members, to [M, N, outputs]."""
+        x = x.expand(self.members, *x.shape)
+        last = len(self.weights) - 1
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
+            x = torch.baddbmm(bias, x, weight)
+            if layer < self.normed:
+                x = functional.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
+                x = torch.addcmul(self.shifts[layer], x, self.scales[layer])
+            if layer < last:
+                x = functional.gelu(x, approximate="tanh")
+        return x
+
+
+class VelocityNetwork(nn.Module):
+    """The behaviour-cloned velocity field v(s, a, t).
+
+    Args:
+        observation_size: Length of s.
+        chunk_size: Length of a flattened action chunk a.
+        hidden: Hidden layer sizes.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self, observation_size: int, chunk_size: int, hidden: Sequence[int], generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        inputs = observation_size + chunk_size + EMBEDDING_SIZE
+        self.mlp = StackedMLP(1, inputs, hidden, chunk_size, norm_last=False, generator=generator)
+
+    def forward(self, s: Tensor, a: Tensor, t: Tensor) -> Tensor:
+        """Map s [N, S], a [N, C], t [N] to the velocity [N, C]."""
+        velocity: Tensor = self.mlp(torch.cat([s, a, time_embedding(t)], dim=-1))[0]
+        return velocity
+
+
+class CriticNetwork(nn.Module):
+    """Q(s, a) for several tasks, an ensemble each.
+
+    Args:
+        tasks: Number of tasks K.
+        ensemble: Ensemble size E.
+        observation_size: Length of s.
+        chunk_size: Length of a.
+        hidden: Hidden layer sizes.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        ensemble: int,
+        observation_size: int,
+        chunk_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.tasks, self.ensemble = tasks, ensemble
+        self.mlp = StackedMLP(
+            tasks * ensemble, observation_size + chunk_size, hidden, 1, norm_last=True, generator=generator
+        )
+
+    def forward(self, s: Tensor, a: Tensor) -> Tensor:
+        """Map s [N, S], a [N, C] to the values [K, E, N]."""
+        q: Tensor = self.mlp(torch.cat([s, a], dim=-1))
+        return q.view(self.tasks, self.ensemble, -1)
+
+
+class ValueNetwork(nn.Module):
+    """V(s) for several tasks.
+
+    Args:
+        tasks: Number of tasks K.
+        observation_size: Length of s.
+        hidden: Hidden layer sizes.
+        generator: Source of the initial weights.
+    """
+
+    def __init__(
+        self, tasks: int, observation_size: int, hidden: Sequence[int], generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.mlp = StackedMLP(tasks, observation_size, hidden, 1, norm_last=True, generator=generator)
+
+    def forward(self, s: Tensor) -> Tensor:
+        """Map s [N, S] to the values [K, N]."""
+        value: Tensor = self.mlp(s)[..., 0]
+        return value

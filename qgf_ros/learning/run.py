@@ -1,0 +1,215 @@
+"""A training run: the trainer, and around it checkpoints, validation, TensorBoard and resumption."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from qgf_ros import __version__
+from qgf_ros.errors import DatasetError, TrainingError
+from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from qgf_ros.learning.dataset import Dataset, Float
+from qgf_ros.learning.trainer import ChunkData, Trainer, TrainingConfig
+
+Rewards = Mapping[str, tuple[Float, Float]]
+
+#: What a resumed run must share with the one it continues, apart from the configuration.
+_IDENTITY = ("critics", "environment", "observation", "action", "control_rate", "dataset")
+
+
+@dataclass(frozen=True)
+class Rewarded:
+    """A data set with rewards and masks [R] by critic name."""
+
+    dataset: Dataset
+    rewards: Rewards
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: Updates done.
+        updates: Updates in all.
+        losses: Training losses at this step, by name; empty between reports.
+        validation: Validation losses, likewise.
+    """
+
+    step: int
+    updates: int
+    losses: Mapping[str, float] = field(default_factory=dict)
+    validation: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How often a run reports and saves [updates]."""
+
+    log: int = 100
+    validate: int = 500
+    save: int = 2500
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        TrainingError: There is no GPU that torch can use, or the name is unknown.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise TrainingError(f"device {name!r} was given; expected auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("device cuda was given, but torch finds no GPU; use --device cpu or a CUDA build of torch")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def own_rewards(dataset: Dataset, critic: str) -> dict[str, tuple[Float, Float]]:
+    """Return the rewards and masks that a data set carries itself, under the name of its one critic.
+
+    Raises:
+        DatasetError: It carries none.
+    """
+    missing = [key for key in ("rewards", "masks") if key not in dataset.extras]
+    if missing:
+        raise DatasetError(f"the data set has no {' and no '.join(missing)}; give --env, or add the arrays to it")
+    return {critic: (dataset.extras["rewards"].astype("float32"), dataset.extras["masks"].astype("float32"))}
+
+
+def dataset_record(path: Path, dataset: Dataset) -> dict[str, Any]:
+    """Return what a checkpoint remembers of its data set: name, SHA-256, transitions and trajectories."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    ends = len(dataset.trajectory_ends)
+    return {
+        "name": path.name,
+        "sha256": digest.hexdigest(),
+        "transitions": len(dataset.terminals) - ends,
+        "trajectories": ends,
+    }
+
+
+def train(
+    config: TrainingConfig,
+    training: Rewarded,
+    validation: Rewarded | None,
+    header: Mapping[str, Any],
+    out: Path,
+    *,
+    device: torch.device,
+    intervals: Intervals | None = None,
+    report: Callable[[Progress], None] = lambda progress: None,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Train, from the newest checkpoint in `out` if there is one.
+
+    A run that is interrupted and resumed on the same machine ends in the same bits as one that is not.
+
+    Args:
+        config: The run.
+        training: What to train on.
+        validation: What to validate on, or None.
+        header: What the checkpoint says beside the configuration: tasks, contract, data set (see `export_bundle`).
+        out: Folder of checkpoints and TensorBoard scalars.
+        device: Where to train.
+        intervals: How often to report and save.
+        report: Called after every update.
+        interrupted: Asked after every update; when it says yes the run saves and ends.
+
+    Returns:
+        The newest checkpoint.
+
+    Raises:
+        TrainingError: The folder holds another run, or a loss is not finite.
+        DatasetError: No trajectory is long enough.
+    """
+    intervals = intervals or Intervals()
+    torch.set_flush_denormal(True)
+    header = {**header, "config": config.to_dict(), "critics": list(training.rewards)}
+    trainer = Trainer(
+        config, tuple(training.rewards), ChunkData.build(training.dataset, training.rewards, config, device), device
+    )
+    held_out = ChunkData.build(validation.dataset, validation.rewards, config, device) if validation else None
+    seconds = _resume(trainer, header, out)
+    clock = time.monotonic()
+
+    def save() -> Path:
+        spent = seconds + time.monotonic() - clock
+        about = {"hardware": _hardware(device, spent), "versions": _versions()}
+        return save_checkpoint(out, trainer.step, trainer.state(), {**header, **about})
+
+    path = latest_checkpoint(out)
+    report(Progress(trainer.step, config.updates))
+    with SummaryWriter(str(out / "tensorboard"), purge_step=trainer.step + 1) as writer:
+        while trainer.step < config.updates:
+            losses = trainer.update()
+            step, last = trainer.step, trainer.step == config.updates or interrupted()
+            progress = Progress(
+                step,
+                config.updates,
+                losses() if last or step % intervals.log == 0 else {},
+                trainer.validate(held_out) if held_out and (last or step % intervals.validate == 0) else {},
+            )
+            _write_scalars(writer, trainer, progress)
+            if last or step % intervals.save == 0:
+                path = save()
+            report(progress)
+            if last:
+                break
+    if path is None:
+        raise TrainingError(f"nothing to train: {config.updates} updates were asked for")
+    return path
+
+
+def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:
+    """Load the newest checkpoint, if any, and return the seconds already spent."""
+    path = latest_checkpoint(out)
+    if path is None:
+        return 0.0
+    tensors, found = load_checkpoint(path)
+    before, now = found.get("config", {}), header["config"]
+    different = [f"{key} {before.get(key)} -> {now[key]}" for key in now if _plain(before.get(key)) != _plain(now[key])]
+    if before.get("learning_rate") == before.get("final_learning_rate"):
+        # With a constant learning rate the number of updates decides nothing but the end.
+        different = [text for text in different if not text.startswith("updates ")]
+    different += [key for key in _IDENTITY if _plain(found.get(key)) != _plain(header.get(key))]
+    if different:
+        raise TrainingError(
+            f"{out} holds another run (different: {', '.join(different)}); give the same options or another --out"
+        )
+    trainer.load_state(tensors)
+    return float(found.get("hardware", {}).get("seconds", 0.0))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it reads after a round trip through JSON."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def _write_scalars(writer: SummaryWriter, trainer: Trainer, progress: Progress) -> None:
+    for kind, losses in (("train", progress.losses), ("validation", progress.validation)):
+        for name, value in losses.items():
+            writer.add_scalar(f"{kind}/{name}", value, progress.step)  # type: ignore[no-untyped-call]
+    if progress.losses:
+        writer.add_scalar("learning_rate", trainer.learning_rate(), progress.step)  # type: ignore[no-untyped-call]
+
+
+def _hardware(device: torch.device, seconds: float) -> dict[str, Any]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "seconds": round(seconds, 1)}
+
+
+def _versions() -> dict[str, str]:
+    return {"qgf_ros": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -1,0 +1,88 @@
+"""From readings as they arrive to complete observations, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
+
+
+class ObservationIntake:
+    """Collects readings and knows when a set of them is complete.
+
+    A set is complete when every topic has delivered the same stamp. The same stamp may complete again: a simulator
+    that waits for its command repeats the set, and each repetition completes once.
+
+    Args:
+        fields: The observation contract.
+        simulated_time: Whether the node follows ``/clock``. A message can then overtake the clock that stamped it,
+            so a stamp ahead of the clock is not held against it.
+        backward_jump: A clock that falls back by more than this [s] has been restarted.
+    """
+
+    def __init__(self, fields: Sequence[ObservationField], *, simulated_time: bool, backward_jump: float) -> None:
+        self._assembler = ObservationAssembler(fields)
+        self._simulated_time = simulated_time
+        self._backward_jump = backward_jump
+        self._last_now: int | None = None
+        self._newest: dict[str, int] = {}
+        self._fresh: set[str] = set()
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics of the contract, in order."""
+        return self._assembler.topics
+
+    def clock_restarted(self, now: int) -> bool:
+        """Note the time `now` [ns]; if it fell back, forget every reading and return True."""
+        last, self._last_now = self._last_now, now
+        if last is None or (last - now) * 1e-9 <= self._backward_jump:
+            return False
+        self.clear()
+        return True
+
+    def receive(self, topic: str, stamp: int, reading: Reading) -> bool:
+        """Take a reading stamped `stamp` [ns]; return whether it completes a set."""
+        newest = max(self._newest.values(), default=stamp)
+        if stamp > newest:
+            self._fresh.clear()
+        self._assembler.update(topic, stamp, reading)
+        self._newest[topic] = max(stamp, self._newest.get(topic, stamp))
+        if stamp >= newest:
+            self._fresh.add(topic)
+        if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self.topics):
+            return False
+        self._fresh.clear()
+        return True
+
+    def collect(self, now: int) -> Observation:
+        """Return the observation as of `now` [ns].
+
+        Raises:
+            ObservationError: See `ObservationAssembler.assemble`.
+        """
+        if self._simulated_time:
+            now = max([now, *self._newest.values()])
+        return self._assembler.assemble(now)
+
+    def clear(self) -> None:
+        """Forget every reading."""
+        self._assembler.clear()
+        self._newest.clear()
+        self._fresh.clear()
+
+    def describe_gap(self) -> str:
+        """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""
+        silent = [topic for topic in self.topics if topic not in self._newest]
+        if silent:
+            return f"nothing received yet on topic {', '.join(silent)}"
+        newest = max(self._newest.values())
+        behind = [f"{topic} by {(newest - self._newest[topic]) * 1e-9:.3f} s" for topic in self.topics]
+        behind = [text for topic, text in zip(self.topics, behind) if self._newest[topic] != newest]
+        if behind:
+            return (
+                f"stamps differ, behind the newest: {', '.join(behind)}; "
+                "publish every topic with one stamp, or set trigger to timer"
+            )
+        return "every topic waits for its next message"

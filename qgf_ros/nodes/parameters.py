@@ -1,0 +1,255 @@
+"""The parameters of the policy node: declaration, meaning and what is refused.
+
+`guidance_weight` and `execution_horizon` take a number or the word ``recommended``: the weight its bundle recommends
+for the critic in use (and so another one after a live change of critic), or the bundle's execution horizon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.parameter import Parameter
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.controller import Settings
+from qgf_ros.errors import GuidanceError
+
+RECOMMENDED = "recommended"
+TRIGGERS = ("timer", "observation")
+RELIABILITIES = ("best_effort", "reliable")
+
+#: Parameters that change live; the change takes effect at the next tick.
+LIVE = ("guidance_weight", "critic", "num_samples", "execution_horizon", "seed")
+#: Parameters read by `configure`; a change is refused from there to `cleanup`.
+FIXED = ("bundle", "trigger", "observation_reliability", "providers", "threads")
+
+_LARGEST_WEIGHT = 1000.0
+_LARGEST_SEED = 2**63 - 1
+_AT_CONFIGURE = "Read by configure; refused while configured, cleanup first."
+_LIVE = "Live: takes effect at the next tick and drops the chunk under way."
+
+
+@dataclass(frozen=True)
+class Startup:
+    """What `configure` reads.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        trigger: "timer" or "observation".
+        reliable: Whether observation subscriptions ask for reliable delivery.
+        providers: ONNX Runtime execution providers in order of preference.
+        threads: Threads per operator.
+    """
+
+    bundle: Path
+    trigger: str
+    reliable: bool
+    providers: tuple[str, ...]
+    threads: int
+
+
+def _integer(lower: int, upper: int) -> list[Any]:
+    return [IntegerRange(from_value=lower, to_value=upper, step=0 if upper == _LARGEST_SEED else 1)]
+
+
+def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
+    weight = [FloatingPointRange(from_value=0.0, to_value=_LARGEST_WEIGHT, step=0.0)]
+    return {
+        "bundle": (
+            "",
+            ParameterDescriptor(description="Folder of the bundle to run.", additional_constraints=_AT_CONFIGURE),
+        ),
+        "critic": (
+            "",
+            ParameterDescriptor(
+                description="Name of the critic that guides; empty for the bundle's first.",
+                additional_constraints=_LIVE,
+            ),
+        ),
+        "guidance_weight": (
+            RECOMMENDED,
+            ParameterDescriptor(
+                description="Guidance weight 1/beta [1]; 0 is plain behaviour cloning, "
+                "'recommended' is the bundle's weight for the critic in use.",
+                additional_constraints=f"A number from 0 to {_LARGEST_WEIGHT:g}, or 'recommended'. {_LIVE}",
+                floating_point_range=weight,
+                dynamic_typing=True,
+            ),
+        ),
+        "num_samples": (
+            1,
+            ParameterDescriptor(
+                description="Candidate chunks [1] of which the one of highest Q is kept.",
+                additional_constraints=_LIVE,
+                integer_range=_integer(1, 1024),
+            ),
+        ),
+        "execution_horizon": (
+            RECOMMENDED,
+            ParameterDescriptor(
+                description="Actions [control steps] executed of each chunk; 'recommended' is the bundle's own number.",
+                additional_constraints=f"An integer from 1 to the bundle's horizon, or 'recommended'. {_LIVE}",
+                dynamic_typing=True,
+            ),
+        ),
+        "seed": (
+            0,
+            ParameterDescriptor(
+                description="Seed of the noise [1]; setting it, even to the same value, restarts the noise.",
+                additional_constraints=_LIVE,
+                integer_range=_integer(0, _LARGEST_SEED),
+            ),
+        ),
+        "trigger": (
+            "timer",
+            ParameterDescriptor(
+                description="What starts a tick: 'timer', at the bundle's control rate on the node's clock, or "
+                "'observation', whenever every topic has delivered the same new stamp.",
+                additional_constraints=f"One of {', '.join(TRIGGERS)}. {_AT_CONFIGURE}",
+            ),
+        ),
+        "observation_reliability": (
+            "best_effort",
+            ParameterDescriptor(
+                description="Reliability asked of the observation topics; best_effort matches every publisher.",
+                additional_constraints=f"One of {', '.join(RELIABILITIES)}. {_AT_CONFIGURE}",
+            ),
+        ),
+        "providers": (
+            ["CPUExecutionProvider"],
+            ParameterDescriptor(
+                description="ONNX Runtime execution providers in order of preference.",
+                additional_constraints=_AT_CONFIGURE,
+            ),
+        ),
+        "threads": (
+            1,
+            ParameterDescriptor(
+                description="Threads [1] of each ONNX Runtime operator.",
+                additional_constraints=_AT_CONFIGURE,
+                integer_range=_integer(1, 256),
+            ),
+        ),
+        "autostart": (
+            False,
+            ParameterDescriptor(description="Configure and activate by itself at start.", read_only=True),
+        ),
+    }
+
+
+def declare(node: Any) -> None:
+    """Declare every parameter on a node; overrides from files and launch apply here."""
+    for name, (default, descriptor) in _declarations().items():
+        node.declare_parameter(name, default, descriptor)
+
+
+def values_of(node: Any) -> dict[str, Any]:
+    """Return the values of all parameters of a node by name."""
+    return {name: node.get_parameter(name).value for name in _declarations()}
+
+
+def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
+    """Return the settings that parameter values mean for a bundle.
+
+    Args:
+        values: Value by name, of at least `LIVE`.
+        manifest: Of the bundle.
+
+    Raises:
+        GuidanceError: A value is of the wrong type or out of range; the message names it and what is allowed.
+    """
+    check_types(values)
+    critic = values["critic"] or next(iter(manifest.critics), "")
+    weight = values["guidance_weight"]
+    if weight == RECOMMENDED:
+        card = manifest.critics.get(critic)
+        weight = 0.0 if card is None else card.recommended_weight
+    horizon = values["execution_horizon"]
+    if horizon == RECOMMENDED:
+        horizon = manifest.execution_horizon
+    settings = Settings(float(weight), critic, values["num_samples"], horizon, values["seed"])
+    settings.check(manifest)
+    return settings
+
+
+def check_types(values: Mapping[str, Any]) -> None:
+    """Check what can be said of values without a bundle.
+
+    Raises:
+        GuidanceError: A value is of the wrong type or out of range.
+    """
+    weight = values.get("guidance_weight", RECOMMENDED)
+    if weight != RECOMMENDED and (
+        isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight >= 0.0
+    ):
+        raise GuidanceError(
+            f"guidance_weight {weight!r} was given; it must be a number of at least 0, or {RECOMMENDED!r}"
+        )
+    horizon = values.get("execution_horizon", RECOMMENDED)
+    if horizon != RECOMMENDED and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
+        raise GuidanceError(
+            f"execution_horizon {horizon!r} was given; it must be an integer of at least 1, or {RECOMMENDED!r}"
+        )
+    for name, choices in (("trigger", TRIGGERS), ("observation_reliability", RELIABILITIES)):
+        if name in values and values[name] not in choices:
+            raise GuidanceError(f"{name} {values[name]!r} was given; it must be {' or '.join(choices)}")
+
+
+def startup_from(values: Mapping[str, Any]) -> Startup:
+    """Return what `configure` needs.
+
+    Raises:
+        GuidanceError: A value is missing or not among the choices.
+    """
+    check_types(values)
+    if not values["bundle"]:
+        raise GuidanceError("parameter bundle is empty; give the folder of a bundle, such as models/cube-single")
+    return Startup(
+        bundle=Path(values["bundle"]).expanduser(),
+        trigger=values["trigger"],
+        reliable=values["observation_reliability"] == "reliable",
+        providers=tuple(values["providers"] or ()),
+        threads=values["threads"],
+    )
+
+
+def check_trigger(trigger: str, manifest: Manifest) -> None:
+    """Refuse to tick by observation where a topic has no stamp; raises GuidanceError."""
+    unstamped = [f.topic for f in manifest.observation if f.message_type == "std_msgs/msg/Float64MultiArray"]
+    if trigger == "observation" and unstamped:
+        raise GuidanceError(
+            f"trigger observation needs stamped topics, and {', '.join(unstamped)} has no header; set trigger to timer"
+        )
+
+
+def review(changes: list[Parameter], current: Mapping[str, Any], manifest: Manifest | None) -> Settings | None:
+    """Decide on a change of parameters.
+
+    Args:
+        changes: The parameters to be set.
+        current: The values in force, by name.
+        manifest: Of the bundle when configured, else None.
+
+    Returns:
+        New settings to use from the next tick on, or None when there is nothing to use them yet.
+
+    Raises:
+        GuidanceError: The change is refused; the message is the reason.
+    """
+    changed = {parameter.name: parameter.value for parameter in changes if parameter.name in current}
+    deleted = [name for name, value in changed.items() if value is None]
+    if deleted:
+        raise GuidanceError(f"parameter {', '.join(deleted)} cannot be deleted; set it to another value")
+    if manifest is None:
+        check_types(changed)
+        return None
+    fixed = [name for name in FIXED if name in changed and changed[name] != current[name]]
+    if fixed:
+        raise GuidanceError(f"{', '.join(fixed)} is fixed while the node is configured; run cleanup, set it, configure")
+    if not any(name in changed for name in LIVE):
+        return None
+    return settings_from({**current, **changed}, manifest)

@@ -1,0 +1,214 @@
+"""From readings to commands, without ROS: intake, inference thread and tick loop put together.
+
+The node calls `receive`, `tick` and `watch` from its callbacks; none of them waits for inference.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Protocol
+
+from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.control.observation import Reading
+from qgf_ros.errors import ObservationError
+from qgf_ros.nodes.inference_thread import InferenceThread
+from qgf_ros.nodes.intake import ObservationIntake
+from qgf_ros.nodes.statistics import TickStatistics
+from qgf_ros.nodes.tick_loop import Fault, Outputs, Request, Tick, TickLoop
+
+#: Longest wait for a tick under way when commanding ends [s].
+DRAIN_TIMEOUT = 1.0
+#: A tick under way for longer than this [s] is reported as stuck.
+STUCK_AFTER = 1.0
+#: Without a complete observation for this long [s] it is said what is missing.
+QUIET_AFTER = 1.0
+#: With simulated time, a fault seen between messages must last this long [s] of wall time: ``/clock`` and the
+#: observations that belong to it arrive one after the other.
+SIMULATED_GRACE = 0.5
+
+
+class Level(IntEnum):
+    """Severity, numbered as in diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+class LoadedPolicy(ChunkPolicy, Protocol):
+    """A policy the node can warm up."""
+
+    def warm_up(self, num_samples: int = 1) -> None:
+        """Infer once with `num_samples` candidates."""
+        ...
+
+
+class Pipeline:
+    """Readings in on any one thread, commands out on the inference thread.
+
+    Args:
+        policy: The loaded bundle.
+        settings: Initial settings.
+        outputs: Where commands, telemetry and messages to people go.
+        by_observation: Tick at every complete set of readings, rather than when `tick` is called.
+        simulated_time: Whether stamps and `now` come from ``/clock``.
+        wall: Monotonic wall clock [s].
+
+    Raises:
+        GuidanceError: The bundle cannot run the settings.
+    """
+
+    def __init__(
+        self,
+        policy: ChunkPolicy,
+        settings: Settings,
+        outputs: Outputs,
+        *,
+        by_observation: bool,
+        simulated_time: bool,
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.manifest = policy.manifest
+        self.by_observation = by_observation
+        self._simulated_time = simulated_time
+        self._outputs = outputs
+        self._wall = wall
+        period = 1.0 / self.manifest.control_rate
+        self.loop = TickLoop(Controller(policy, settings), outputs, TickStatistics(period))
+        self._intake = ObservationIntake(self.manifest.observation, simulated_time=simulated_time, backward_jump=period)
+        self._thread: InferenceThread[Request] = InferenceThread(self.loop.handle, self._on_error)
+        self._open = False
+        self._opened_at = 0
+        self._answered_before = 0
+        self._last_stamp: int | None = None
+        self._complete_at = wall()
+        self._faulty_since: float | None = None
+
+    def open(self) -> None:
+        """Begin to answer observations that arrive from now on."""
+        self._intake.clear()
+        self._opened_at = self._answered_before = self.loop.statistics.ticks
+        self._last_stamp = None
+        self._complete_at = self._wall()
+        self._faulty_since = None
+        self._open = True
+        self.loop.open()
+
+    def close(self) -> None:
+        """End commanding with a hold; a tick that is still under way after `DRAIN_TIMEOUT` is abandoned."""
+        if not self._open:
+            return
+        self._open = False
+        self.loop.close()
+        if not self._thread.drain(DRAIN_TIMEOUT):
+            self._outputs.report(
+                logging.ERROR, f"a tick is under way for {self._thread.busy_for:.1f} s and is abandoned"
+            )
+        self.loop.hold("deactivated", logging.INFO)
+
+    def stop(self) -> None:
+        """Close, and end the inference thread."""
+        self.close()
+        self._thread.stop(DRAIN_TIMEOUT)
+
+    def receive(self, topic: str, stamp: int, reading: Reading, now: int) -> None:
+        """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks."""
+        if not self._open:
+            return
+        if self._intake.clock_restarted(now):
+            self._outputs.report(logging.WARNING, "the clock fell back; observations and action chunk are dropped")
+            self.loop.restart()
+            self._last_stamp = None
+        if self._intake.receive(topic, stamp, reading) and self.by_observation:
+            self._complete_at = self._wall()
+            self._faulty_since = None
+            since = time.perf_counter()
+            try:
+                self._submit(Tick(self._intake.collect(now), since))
+            except ObservationError as error:
+                self._submit(Fault(str(error)))
+
+    def tick(self, now: int) -> None:
+        """Answer the newest readings as of `now` [ns], once per control period."""
+        if not self._open:
+            return
+        statistics = self.loop.statistics
+        if statistics.ticks > self._opened_at and statistics.ticks == self._answered_before:
+            statistics.missed()
+        self._answered_before = statistics.ticks
+        since = time.perf_counter()
+        try:
+            observation = self._intake.collect(now)
+        except ObservationError as error:
+            self._submit(Fault(str(error)))
+            return
+        self._complete_at = self._wall()
+        if observation.stamp != self._last_stamp:  # otherwise nothing new was measured, and the tick counts as missed
+            self._last_stamp = observation.stamp
+            self._submit(Tick(observation, since))
+
+    def watch(self, now: int) -> None:
+        """Notice at `now` [ns], between complete sets, that none can come: hold once readings are too old.
+
+        A simulator may be paused, or wait: while its clock stands still nothing grows old, and there is no hold.
+        """
+        if not self._open:
+            return
+        wall = self._wall()
+        quiet = wall - self._complete_at
+        try:
+            self._intake.collect(now)
+            if quiet < QUIET_AFTER or self._simulated_time:
+                self._faulty_since = None
+                return
+            reason = f"no complete observation for {quiet:.1f} s, {self._intake.describe_gap()}"
+        except ObservationError as error:
+            reason = str(error)
+        if self._faulty_since is None:
+            self._faulty_since = wall
+        if wall - self._faulty_since >= (SIMULATED_GRACE if self._simulated_time else 0.0):
+            self._submit(Fault(reason))
+
+    def fault(self, reason: str) -> None:
+        """Hold for a reason that lies outside the pipeline."""
+        if self._open:
+            self._submit(Fault(reason))
+
+    def health(self) -> tuple[Level, str]:
+        """Return how it goes, with one sentence about it."""
+        if not self._open:
+            return Level.OK, "inactive, holding"
+        busy = self._thread.busy_for
+        if busy > STUCK_AFTER:
+            return Level.ERROR, f"inference has been running for {busy:.1f} s"
+        fault = self.loop.fault
+        if fault is not None:
+            waiting = self.loop.statistics.ticks == self._opened_at
+            return (Level.WARN if waiting else Level.ERROR), f"holding: {fault}"
+        quiet = self._wall() - self._complete_at
+        if quiet > QUIET_AFTER:
+            return Level.WARN, f"no complete observation for {quiet:.0f} s, {self._intake.describe_gap()}"
+        if self.loop.critic_failed:
+            return Level.WARN, f"critic {self.loop.settings.critic} failed; plain behaviour cloning acts instead"
+        return Level.OK, "commanding" if self.loop.commanding else "waiting for the first observation"
+
+    def figures(self) -> dict[str, str | int | float]:
+        """Return settings and statistics by name."""
+        loop = self.loop
+        return {
+            **vars(loop.settings),
+            "holding": int(not loop.commanding),
+            "critic_failed": int(loop.critic_failed),
+            **loop.statistics.summary(),
+        }
+
+    def _submit(self, request: Request) -> None:
+        replaced = self._thread.submit(request)
+        if isinstance(replaced, Tick) and isinstance(request, Tick):
+            self.loop.statistics.missed()
+
+    def _on_error(self, error: Exception) -> None:
+        self._outputs.report(logging.ERROR, f"the tick could not be published, {type(error).__name__}: {error}")

@@ -1,0 +1,67 @@
+"""The protocols of `guidance`, fulfilled by a bundle's ONNX primitives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qgf_ros.guidance.protocols import Array
+from qgf_ros.runtime.session import open_session
+
+
+class OnnxVelocityField:
+    """A bundle's velocity field.
+
+    Args:
+        bundle: Folder of the bundle.
+        providers: From `choose_providers`.
+        threads: Threads per operator.
+    """
+
+    def __init__(self, bundle: Path, providers: Sequence[str], threads: int) -> None:
+        self._forward = open_session(bundle / "velocity.onnx", providers, threads)
+        self._open_vjp = lambda: open_session(bundle / "velocity_vjp.onnx", providers, threads)
+        self._vjp = None
+
+    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+        """See `VelocityField`; float32."""
+        (v,) = self._forward.run(("v",), {"s": s, "a": a, "t": t})
+        return np.asarray(v)
+
+    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        """See `VelocityField`; float32. The graph is loaded at the first call, since `qgf` never needs it."""
+        if self._vjp is None:
+            self._vjp = self._open_vjp()
+        v, product = self._vjp.run(("v", "u_dv_da"), {"s": s, "a": a, "t": t, "u": u})
+        return v, product
+
+
+class OnnxCritic:
+    """One critic of a bundle.
+
+    Args:
+        path: Its ``q_grad.onnx``.
+        aggregation: "min" or "mean", as in the manifest.
+        providers: From `choose_providers`.
+        threads: Threads per operator.
+    """
+
+    def __init__(self, path: Path, aggregation: str, providers: Sequence[str], threads: int) -> None:
+        self._session = open_session(path, providers, threads)
+        self._aggregate = np.min if aggregation == "min" else np.mean
+
+    def __call__(self, s: Array, a: Array) -> Array:
+        """See `Critic`; float32."""
+        (q,) = self._session.run(("q",), {"s": s, "a": a})
+        return np.asarray(q)
+
+    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
+        """See `Critic`; float32."""
+        q, gradient = self._session.run(("q", "dq_da"), {"s": s, "a": a})
+        return self.aggregate(q), gradient
+
+    def aggregate(self, q: Array) -> Array:
+        """See `Critic`."""
+        return np.asarray(self._aggregate(q, axis=0))

@@ -1,0 +1,1 @@
+"""Everything of `qgf_ros` that needs MuJoCo: environments, oracle data, rollouts, the bridge node."""

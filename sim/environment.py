@@ -1,0 +1,303 @@
+"""OGBench manipulation environments, made reproducible and given a robot's interface.
+
+OGBench draws from three random sources: the environment's own generator, NumPy's global one (its oracles) and a new,
+unseeded action space at every access (two random actions inside every reset). Here one seed fixes all three, so that
+an episode is the same whatever ran before it in the same process.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+# Importing OGBench imports a GL back end, which fails where none is installed. Physics needs none: `render` loads one
+# when the first picture is asked for. A back end chosen by the user stays.
+os.environ.setdefault("MUJOCO_GL", "disable")
+
+import gymnasium
+import mujoco
+import numpy as np
+import ogbench  # noqa: F401  (registers the environments)
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.errors import SimulationError
+
+#: Control period of every OGBench manipulation task [s].
+CONTROL_PERIOD = 0.05
+#: Steps of a data collection episode; the last one has no successor, so 1001 give 1000 transitions.
+COLLECTION_STEPS = 1001
+#: Environments this package has been tried on.
+ENVIRONMENTS = ("cube-single",)
+
+ARM_JOINTS = (
+    "shoulder_pan_joint",
+    "shoulder_lift_joint",
+    "elbow_joint",
+    "wrist_1_joint",
+    "wrist_2_joint",
+    "wrist_3_joint",
+)
+GRIPPER_JOINT = "right_driver_joint"
+
+# OGBench's observation scaling, see ManipSpaceEnv.compute_observation.
+_CENTRE = (0.425, 0.0, 0.0)
+_POSITION_SCALE = 10.0
+_GRIPPER_SCALE = 3.0
+_GRIPPER_CLOSED = 0.8  # [rad] of the driver joint
+_CONTACT_FULL = 50.0  # norm of the contact wrench on the pad that counts as full contact
+
+
+def observation_fields(name: str) -> tuple[ObservationField, ...]:
+    """Return the observation contract of an environment: OGBench's vector, block by block.
+
+    Args:
+        name: Environment, such as ``cube-single``.
+
+    Raises:
+        SimulationError: The environment is unknown.
+    """
+    check_name(name)
+    joint_states = {"topic": "joint_states", "message_type": "sensor_msgs/msg/JointState"}
+    arm = {"joints": ARM_JOINTS, "size": 6, **joint_states}
+    position = {"extraction": "position", "size": 3, "unit": "m", "offset": _CENTRE, "scale": _POSITION_SCALE}
+    effector = {"topic": "effector_pose", "message_type": "geometry_msgs/msg/PoseStamped"}
+    fields: list[dict[str, Any]] = [
+        {"name": "joint_position", "extraction": "joint_position", "unit": "rad", **arm},
+        {"name": "joint_velocity", "extraction": "joint_velocity", "unit": "rad/s", **arm},
+        {"name": "effector_position", **position, **effector},
+        {"name": "effector_yaw", "extraction": "yaw_cos_sin", "size": 2, "unit": "1", **effector},
+        {
+            "name": "gripper_opening",
+            "extraction": "joint_position",
+            "joints": (GRIPPER_JOINT,),
+            "size": 1,
+            "unit": "rad",
+            "scale": _GRIPPER_SCALE / _GRIPPER_CLOSED,
+            "clip": (0.0, _GRIPPER_SCALE),
+            **joint_states,
+        },
+        {
+            "name": "gripper_contact",
+            "topic": "gripper_wrench",
+            "message_type": "geometry_msgs/msg/WrenchStamped",
+            "extraction": "wrench_norm",
+            "size": 1,
+            "unit": "N",
+            "scale": 1.0 / _CONTACT_FULL,
+            "clip": (0.0, 1.0),
+        },
+    ]
+    for i in range(_cubes(name)):
+        pose = {"topic": f"object_{i}_pose", "message_type": "geometry_msgs/msg/PoseStamped"}
+        fields += [
+            {"name": f"object_{i}_position", **position, **pose},
+            {"name": f"object_{i}_orientation", "extraction": "quaternion_wxyz", "size": 4, "unit": "1", **pose},
+            {"name": f"object_{i}_yaw", "extraction": "yaw_cos_sin", "size": 2, "unit": "1", **pose},
+        ]
+    return tuple(ObservationField(**field) for field in fields)
+
+
+def action_fields() -> tuple[ActionField, ...]:
+    """Return OGBench's five relative end-effector actions, in physical units per control step."""
+    ranges = (("dx", "m", 0.05), ("dy", "m", 0.05), ("dz", "m", 0.05), ("dyaw", "rad", 0.3), ("dgripper", "1", 1.0))
+    return tuple(ActionField(name=n, unit=u, scale=s, lower=-s, upper=s) for n, u, s in ranges)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one control step led to.
+
+    Attributes:
+        readings: One reading per topic.
+        success: Whether the task is solved.
+        done: Whether the episode is over, by success or by the step limit.
+    """
+
+    readings: dict[str, Reading]
+    success: bool
+    done: bool
+
+
+class TaskEnvironment:
+    """One OGBench single-task environment behind a robot's interface: readings out, commands in.
+
+    Args:
+        name: Environment, such as ``cube-single``.
+        task: Single-task number, 1 to 5.
+
+    Raises:
+        SimulationError: The environment or the task does not exist.
+    """
+
+    def __init__(self, name: str, task: int) -> None:
+        check_name(name)
+        if task not in range(1, 6):
+            raise SimulationError(f"task {task} was given; {name} has tasks 1 to 5")
+        self.name = name
+        self.task = task
+        self._env, self._space = _make(f"{name}-singletask-task{task}-v0")
+        self._scale = np.array([field.scale for field in action_fields()])
+        self.max_steps = int(self._env.spec.max_episode_steps)  # type: ignore[union-attr, arg-type]
+
+    @property
+    def unwrapped(self) -> Any:
+        """The OGBench environment itself."""
+        return self._env.unwrapped
+
+    @property
+    def gymnasium_env(self) -> gymnasium.Env[Any, Any]:
+        """The environment as gymnasium made it, for OGBench's own tools."""
+        return self._env
+
+    def reset(self, seed: int) -> dict[str, Reading]:
+        """Start the episode of `seed` and return its first readings."""
+        self._space.seed(seed)
+        self._env.reset(seed=seed)
+        return self.readings()
+
+    def step(self, command: NDArray[np.float64]) -> Step:
+        """Apply one command for one control period.
+
+        Args:
+            command: float64 [5] in the units of `action_fields`; what leaves their limits is clipped, which OGBench
+                itself does not do.
+        """
+        action = np.clip(np.asarray(command, dtype=np.float64) / self._scale, -1.0, 1.0)
+        _, _, terminated, truncated, info = self._env.step(action)
+        return Step(self.readings(), bool(info["success"]), bool(terminated or truncated))
+
+    def readings(self) -> dict[str, Reading]:
+        """Return what the robot's sensors report now, by topic."""
+        env = self.unwrapped
+        data = env.data
+        joints = np.append(env._arm_joint_ids, env._gripper_opening_joint_id)
+        quaternion = np.empty(4)
+        mujoco.mju_mat2Quat(quaternion, data.site_xmat[env._pinch_site_id])
+        contact = data.body("ur5e/robotiq/right_pad").cfrc_ext
+        readings: dict[str, Reading] = {
+            "joint_states": JointReading(
+                (*ARM_JOINTS, GRIPPER_JOINT), data.qpos[joints].copy(), data.qvel[joints].copy(), np.empty(0)
+            ),
+            "effector_pose": PoseReading(data.site_xpos[env._pinch_site_id].copy(), quaternion[[1, 2, 3, 0]]),
+            "gripper_wrench": WrenchReading(contact[3:].copy(), contact[:3].copy()),
+        }
+        for i in range(_cubes(self.name)):
+            qpos = data.joint(f"object_joint_{i}").qpos
+            readings[f"object_{i}_pose"] = PoseReading(qpos[:3].copy(), qpos[[4, 5, 6, 3]].copy())
+        return readings
+
+    def observation(self) -> NDArray[np.float64]:
+        """Return OGBench's own observation vector, the reference for `observation_fields`."""
+        vector: NDArray[np.float64] = self.unwrapped.compute_observation()
+        return vector
+
+    def set_state(self, qpos: NDArray[Any], qvel: NDArray[Any]) -> None:
+        """Put the simulation into a recorded state; `reset` must have been called once.
+
+        Positions, velocities and poses follow. Contact forces do not: they depend on the motor commands of the moment,
+        which data sets do not hold.
+
+        Args:
+            qpos, qvel: MuJoCo's generalised positions and velocities, as in a data set.
+
+        Raises:
+            SimulationError: They have another size than this environment's.
+        """
+        model = self.unwrapped.model
+        if qpos.shape != (model.nq,) or qvel.shape != (model.nv,):
+            raise SimulationError(
+                f"a state with {qpos.shape} positions and {qvel.shape} velocities was given; {self.name} has "
+                f"({model.nq},) and ({model.nv},), use a data set of this environment"
+            )
+        self.unwrapped.set_state(qpos, qvel)
+
+    def render(self, width: int = 320, height: int = 240) -> NDArray[np.uint8]:
+        """Return a picture of the scene, uint8 [height, width, 3].
+
+        Raises:
+            SimulationError: No GL back end can be loaded.
+        """
+        _load_gl()
+        env = self.unwrapped
+        if (env._render_width, env._render_height) != (width, height) and env._renderer is not None:
+            env._renderer.close()
+            env._renderer = None
+        env._render_width, env._render_height = width, height
+        model = env.model
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+        picture: NDArray[np.uint8] = env.render()
+        return picture
+
+    def close(self) -> None:
+        """Free the environment."""
+        self._env.close()
+
+
+def collection_environment(name: str, steps: int = COLLECTION_STEPS) -> gymnasium.Env[Any, Any]:
+    """Return OGBench's data collection environment with a fixed action space.
+
+    Args:
+        name: Environment, such as ``cube-single``.
+        steps: Length of an episode [control steps].
+
+    Raises:
+        SimulationError: The environment is unknown.
+    """
+    check_name(name)
+    env, _ = _make(f"{name}-v0", terminate_at_goal=False, mode="data_collection", max_episode_steps=steps)
+    return env
+
+
+def seed_everything(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[str, Any]]:
+    """Seed an environment and the global generator of OGBench's oracles, and reset."""
+    np.random.seed(seed % 2**32)
+    env.unwrapped.action_space.seed(seed)
+    return env.reset(seed=seed)
+
+
+def check_name(name: str) -> None:
+    """Raise SimulationError, listing the known environments, unless `name` is one."""
+    if name not in ENVIRONMENTS:
+        raise SimulationError(f"environment {name} is unknown; the known ones are {', '.join(ENVIRONMENTS)}")
+
+
+def _cubes(name: str) -> int:
+    return {"cube-single": 1}[name]
+
+
+def _make(gymnasium_id: str, **options: Any) -> tuple[gymnasium.Env[Any, Any], Any]:
+    with warnings.catch_warnings():
+        # Each access to OGBench's spaces warns that their bounds become float32.
+        warnings.simplefilter("ignore")
+        env = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
+        return env, _fix_action_space(env)
+
+
+def _load_gl() -> None:
+    """Give MuJoCo's renderer the EGL back end if it was imported without any."""
+    gl_context = sys.modules[mujoco.Renderer.__module__].gl_context
+    if getattr(gl_context, "GLContext", None) is not None:
+        return
+    try:
+        from mujoco.egl import GLContext
+    except Exception as error:  # PyOpenGL raises AttributeError, ImportError or its own, depending on what is missing
+        raise SimulationError(
+            f"no picture can be rendered, EGL does not load ({error}); "
+            "install libEGL (Debian: libegl1) or turn the camera off"
+        ) from error
+    gl_context.GLContext = GLContext
+
+
+def _fix_action_space(env: gymnasium.Env[Any, Any]) -> Any:
+    """Replace OGBench's action space, rebuilt and unseeded at each access, by one that keeps its seed."""
+    inner = env.unwrapped
+    space = inner.action_space
+    original = type(inner)
+    inner.__class__ = type(original.__name__, (original,), {"action_space": property(lambda self: space)})
+    return space

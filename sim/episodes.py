@@ -1,0 +1,79 @@
+"""Outcomes of episodes, and the file that collects them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qgf_ros.errors import SimulationError
+
+
+@dataclass(frozen=True)
+class EpisodeOutcome:
+    """One finished episode.
+
+    Attributes:
+        episode: Number of the episode since the bridge started, from 1.
+        task: Single-task number.
+        seed: Seed of the episode; in replay, the number of the recorded episode.
+        success: Whether the task was solved; None in replay, where nothing is controlled.
+        length: Control steps.
+        late_commands: Commands that answered an earlier observation of the episode.
+        held_steps: Steps for which no command arrived in time (real time only).
+        refused_commands: Malformed commands.
+        details: What a world adds, such as the differences of a replay.
+    """
+
+    episode: int
+    task: int
+    seed: int
+    success: bool | None
+    length: int
+    late_commands: int
+    held_steps: int
+    refused_commands: int
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the outcome as one line of JSON, the details beside the other keys."""
+        record = asdict(self)
+        details = record.pop("details")
+        return json.dumps({**record, **details}, allow_nan=False)
+
+
+class ResultsFile:
+    """Appends outcomes to a JSON lines file; each line is on the disk before `append` returns.
+
+    Args:
+        path: The file; it is made, with its folder, when missing, and continued when not.
+
+    Raises:
+        SimulationError: The file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab+") as file:
+                # A process killed within a write leaves half a line; it must not swallow the next one.
+                if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+        except OSError as error:
+            raise SimulationError(f"results file {path} cannot be written ({error}); give another path") from error
+
+    def append(self, outcome: EpisodeOutcome) -> None:
+        """Write one line in one piece.
+
+        Raises:
+            SimulationError: The disk is full, or the file is gone.
+        """
+        try:
+            with self.path.open("ab", buffering=0) as file:
+                file.write(outcome.to_json().encode() + b"\n")
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SimulationError(f"results file {self.path} cannot be written ({error}); free some space") from error

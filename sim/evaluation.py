@@ -1,0 +1,195 @@
+"""Evaluation of a bundle in process: many episodes, in batches, on as many cores as wanted, the same for any number."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.controller import Settings
+from qgf_ros.errors import SimulationError
+from qgf_ros.runtime.policy import Policy
+from qgf_sim.environment import TaskEnvironment, observation_fields
+from qgf_sim.results import Episode, critic_for_task
+from qgf_sim.rollout import run_batch
+
+
+def check_environment(manifest: Manifest) -> str:
+    """Return the environment a bundle runs in.
+
+    Raises:
+        SimulationError: It names none, or its observation contract is not that environment's.
+    """
+    if manifest.environment is None:
+        raise SimulationError(f"bundle {manifest.name} names no simulated environment; it can only be run on its robot")
+    if manifest.observation != observation_fields(manifest.environment):
+        raise SimulationError(
+            f"bundle {manifest.name} does not have the observation contract of {manifest.environment}; export it again"
+        )
+    return manifest.environment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate.
+
+    Attributes:
+        bundle: Folder of the bundle.
+        task: Single-task number.
+        weights: Guidance weights, one run each.
+        episodes: Episodes per run.
+        seed: Seed of the first episode.
+        critic: Critic that guides; the task's own by default.
+        num_samples: Candidates N of which the best is kept.
+        execution_horizon: Actions executed of each chunk; the bundle's by default.
+        batch_size: Episodes that share an inference.
+        workers: Processes.
+        record: Whether to keep the commands.
+    """
+
+    bundle: Path
+    task: int
+    weights: tuple[float, ...]
+    episodes: int
+    seed: int = 0
+    critic: str | None = None
+    num_samples: int = 1
+    execution_horizon: int | None = None
+    batch_size: int = 8
+    workers: int = 1
+    record: bool = False
+
+    def settings(self, manifest: Manifest, weight: float) -> Settings:
+        """Return the controller settings of the run at one weight, checked against the bundle.
+
+        Raises:
+            GuidanceError: The bundle cannot run them.
+            SimulationError: The bundle has no critic for the task.
+        """
+        critic = self.critic or critic_for_task(manifest, self.task)
+        horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
+        settings = Settings(weight, critic, self.num_samples, horizon, self.seed)
+        settings.check(manifest)
+        return settings
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
+        check_environment(manifest)
+        for name in ("episodes", "batch_size", "workers"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise SimulationError(f"{option} {getattr(self, name)} was given; it must be at least 1")
+        if not self.weights:
+            raise SimulationError("no guidance weight was given; give at least one, such as 0,0.1")
+        if len(set(self.weights)) != len(self.weights):
+            raise SimulationError(f"weights {self.weights} were given; each must be there once")
+        for weight in self.weights:
+            self.settings(manifest, weight)
+
+
+Job = tuple[float, tuple[int, ...]]
+
+
+def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
+    """Carry out a plan.
+
+    Episodes are cut into the same batches whatever the number of workers, so the outcome does not depend on it.
+
+    Args:
+        plan: What to evaluate.
+        progress: Called with each finished episode.
+
+    Returns:
+        Episodes of each weight in the order of their seeds.
+
+    Raises:
+        BundleError: The bundle is missing or damaged.
+        SimulationError, GuidanceError: See `Plan.check` and `run_batch`.
+    """
+    plan.check(load_manifest(plan.bundle))
+    seeds = range(plan.seed, plan.seed + plan.episodes)
+    batches = [tuple(seeds[i : i + plan.batch_size]) for i in range(0, plan.episodes, plan.batch_size)]
+    # Batches of one seed range follow each other weight by weight, so that every run's rate settles early.
+    jobs: list[Job] = [(weight, batch) for batch in batches for weight in plan.weights]
+    results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
+    for episode in _run_jobs(plan, jobs):
+        results[episode.guidance_weight].append(episode)
+        if progress is not None:
+            progress(episode)
+    return {weight: sorted(episodes, key=lambda episode: episode.seed) for weight, episodes in results.items()}
+
+
+class _Worker:
+    """A policy and the environments it has needed so far; building one takes most of a second."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._policy = Policy.load(plan.bundle)
+        self._policy.warm_up(plan.num_samples)
+        self._environments: list[TaskEnvironment] = []
+
+    def run(self, job: Job) -> Iterator[Episode]:
+        weight, seeds = job
+        name = check_environment(self._policy.manifest)
+        while len(self._environments) < len(seeds):
+            self._environments.append(TaskEnvironment(name, self._plan.task))
+        settings = self._plan.settings(self._policy.manifest, weight)
+        return run_batch(self._policy, self._environments, settings, seeds, record=self._plan.record)
+
+    def close(self) -> None:
+        for env in self._environments:
+            env.close()
+
+
+_plan: Plan
+_worker: _Worker | None = None
+
+
+def _start_worker(plan: Plan) -> None:
+    global _plan
+    # Ctrl-C is the parent's to handle: it ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _plan = plan
+
+
+def _run_job(job: Job) -> list[Episode]:
+    global _worker
+    if _worker is None:
+        _worker = _Worker(_plan)
+    return list(_worker.run(job))
+
+
+def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
+    count = min(plan.workers, len(jobs))
+    if count == 1:
+        worker = _Worker(plan)
+        try:
+            for job in jobs:
+                yield from worker.run(job)
+        finally:
+            worker.close()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(plan,)) as pool:
+        try:
+            for done in as_completed([pool.submit(_run_job, job) for job in jobs]):
+                yield from done.result()
+        except BrokenProcessPool as error:
+            raise SimulationError("a worker died, perhaps for lack of memory; use fewer --workers") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def all_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,220 @@
+"""Oracle data sets in OGBench's own format: same oracles, same keys, same conventions, but seeded.
+
+Every episode draws from a generator derived from (seed, split, episode number) alone, so the file is the same bytes
+whatever the number of workers and however often generation was interrupted. Finished episodes wait as shards in
+``OUT.partial/``; a second run of the same command picks them up.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+
+from qgf_ros.errors import DatasetError
+from qgf_sim.environment import COLLECTION_STEPS, check_name, collection_environment, seed_everything
+
+DataType = Literal["play", "noisy"]
+
+# OGBench's data script: action noise, its smoothing for plan oracles, smallest action norm for Markov oracles.
+NOISE = 0.1
+NOISE_SMOOTHING = 0.5
+MIN_NORM = 0.4
+# Markov oracles get noise of this many times the episode's level, per action component.
+MARKOV_NOISE = (1.0, 1.0, 1.0, 3.0, 10.0)
+
+_KEYS = {
+    "observations": np.float32,
+    "actions": np.float32,
+    "terminals": np.bool_,
+    "qpos": np.float32,
+    "qvel": np.float32,
+}
+
+Episode = dict[str, NDArray[Any]]
+
+
+def episode_seed(seed: int, split: int, index: int) -> int:
+    """Return the 32-bit seed of one episode; `split` is 0 for training and 1 for validation."""
+    return int(np.random.SeedSequence(entropy=seed, spawn_key=(split, index)).generate_state(1)[0])
+
+
+def run_episode(env: Any, data_type: DataType, seed: int) -> Episode:
+    """Let OGBench's oracle act for one episode.
+
+    Args:
+        env: From `collection_environment`.
+        data_type: "play" for plan oracles, "noisy" for Markov oracles with Gaussian action noise.
+        seed: From `episode_seed`.
+
+    Returns:
+        Arrays of one row per step: observations, actions, terminals (True on the last row), qpos, qvel; the state
+        of a row is the one its action was taken in.
+    """
+    ob, info = seed_everything(env, seed)
+    if data_type == "play":
+        oracle = CubePlanOracle(env=env, noise=NOISE, noise_smoothing=NOISE_SMOOTHING)
+        noise = 0.0
+    else:
+        oracle = CubeMarkovOracle(env=env, min_norm=MIN_NORM)
+        noise = np.random.uniform(0.0, NOISE)
+    oracle.reset(ob, info)
+    rows: dict[str, list[Any]] = {key: [] for key in _KEYS}
+    done = False
+    while not done:
+        action = np.array(oracle.select_action(ob, info))
+        if data_type == "noisy":
+            action = action + np.random.normal(0.0, noise * np.asarray(MARKOV_NOISE))
+        action = np.clip(action, -1.0, 1.0)
+        next_ob, _, terminated, truncated, info = env.step(action)
+        done = terminated or truncated
+        if oracle.done:
+            oracle.reset(*env.unwrapped.set_new_target(p_stack=0.0))
+        for key, value in zip(_KEYS, (ob, action, done, info["prev_qpos"], info["prev_qvel"]), strict=True):
+            rows[key].append(value)
+        ob = next_ob
+    return {key: np.array(values, dtype=_KEYS[key]) for key, values in rows.items()}
+
+
+def generate(
+    name: str,
+    data_type: DataType,
+    episodes: int,
+    seed: int,
+    out: Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    steps: int = COLLECTION_STEPS,
+) -> tuple[Path, Path]:
+    """Write a training file and a validation file a tenth its size (at least one episode).
+
+    Args:
+        name: Environment, such as ``cube-single``.
+        data_type: "play" or "noisy".
+        episodes: Training episodes.
+        seed: Seed of the whole data set.
+        out: Path of the training file, ending in ``.npz``; the other is named ``…-val.npz``.
+        workers: Processes; every core by default.
+        progress: Called with (episodes done, episodes in all).
+        steps: Rows of an episode; OGBench's own 1001 make 1000 transitions.
+
+    Returns:
+        Paths of the training and the validation file.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; its message says how many episodes are kept and how to go on.
+        DatasetError: A bad path or number, or shards of another data set lie in the way.
+        SimulationError: The environment is unknown.
+    """
+    if out.suffix != ".npz":
+        raise DatasetError(f"{out} does not end in .npz; name the data set something.npz")
+    if data_type not in get_args(DataType):
+        raise DatasetError(f"data type {data_type} is unknown; the known ones are {', '.join(get_args(DataType))}")
+    if episodes < 1 or steps < 2 or seed < 0:
+        raise DatasetError(
+            f"{episodes} episodes of {steps} steps with seed {seed} were asked for; "
+            "at least 1 episode of 2 steps and a seed of at least 0 are needed"
+        )
+    check_name(name)
+    shards = out.with_name(out.name + ".partial")
+    _open_shards(shards, {"environment": name, "type": data_type, "seed": seed, "steps": steps})
+    splits = (episodes, max(1, episodes // 10))
+    jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
+    todo = [job for job in jobs if not _shard(shards, *job).exists()]
+    done = len(jobs) - len(todo)
+    if progress is not None:
+        progress(done, len(jobs))
+    try:
+        for _ in _run_jobs(todo, (name, data_type, seed, shards, steps), workers):
+            done += 1
+            if progress is not None:
+                progress(done, len(jobs))
+    except KeyboardInterrupt:
+        kept = sum(_shard(shards, *job).exists() for job in jobs)
+        raise KeyboardInterrupt(
+            f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
+        ) from None
+    paths = (out, out.with_name(out.stem + "-val.npz"))
+    for split, path in enumerate(paths):
+        _merge([_shard(shards, split, index) for index in range(splits[split])], path)
+    shutil.rmtree(shards)
+    return paths
+
+
+def _open_shards(shards: Path, recipe: dict[str, Any]) -> None:
+    shards.mkdir(parents=True, exist_ok=True)
+    note = shards / "recipe.json"
+    if note.exists() and json.loads(note.read_text()) != recipe:
+        raise DatasetError(
+            f"{shards} holds episodes of another data set ({note.read_text()}); finish that one or delete the folder"
+        )
+    for leftover in shards.glob(".*"):  # written halfway by a process that was killed
+        leftover.unlink()
+    _write(note, lambda path: path.write_text(json.dumps(recipe)))
+
+
+def _shard(shards: Path, split: int, index: int) -> Path:
+    return shards / f"{('train', 'val')[split]}-{index:06d}.npz"
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_worker_state: tuple[Any, DataType, int, Path]
+
+
+def _start_worker(name: str, data_type: DataType, seed: int, shards: Path, steps: int) -> None:
+    global _worker_state
+    _worker_state = (collection_environment(name, steps), data_type, seed, shards)
+
+
+def _start_process(*setup: Any) -> None:
+    # Ctrl-C reaches the whole process group; the parent alone answers it, by terminating the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _start_worker(*setup)
+
+
+def _run_job(job: tuple[int, int]) -> None:
+    env, data_type, seed, shards = _worker_state
+    episode = run_episode(env, data_type, episode_seed(seed, *job))
+    _write(_shard(shards, *job), lambda path: np.savez(path, **episode))  # type: ignore[arg-type]
+
+
+def _run_jobs(
+    jobs: list[tuple[int, int]], setup: tuple[str, DataType, int, Path, int], workers: int | None
+) -> Iterator[None]:
+    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    if count <= 1:
+        _start_worker(*setup)
+        for job in jobs:
+            yield _run_job(job)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(count, initializer=_start_process, initargs=setup) as pool:
+        yield from pool.imap_unordered(_run_job, jobs)
+
+
+def _merge(shards: list[Path], path: Path) -> None:
+    episodes = []
+    for shard in shards:
+        with np.load(shard) as arrays:
+            episodes.append({key: arrays[key] for key in _KEYS})
+    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in _KEYS}
+    _write(path, lambda temporary: np.savez_compressed(temporary, **merged))  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""Outcomes of closed-loop episodes, and the JSON record that every way of running them writes.
+
+Imports neither MuJoCo nor ROS, so that a process which only counts episodes starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.analysis.statistics import percentiles, wilson_interval
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.errors import SimulationError
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode.
+
+    Attributes:
+        guidance_weight: 1/beta it ran with.
+        seed: Of the environment and of the noise.
+        success: Whether the task was solved.
+        length: Control steps.
+        latencies: Of each inference [ms]; in a batch, of the whole batch.
+        values: Q of the action at each inference, nan where no critic ran.
+        commands: float64 [length, A] in the units of the action contract; empty unless recorded.
+    """
+
+    guidance_weight: float
+    seed: int
+    success: bool
+    length: int
+    latencies: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    commands: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
+
+    @property
+    def mean_value(self) -> float:
+        """Mean Q over the episode, nan where no critic ran."""
+        finite = [value for value in self.values if np.isfinite(value)]
+        return float(np.mean(finite)) if finite else float("nan")
+
+    @property
+    def median_latency(self) -> float:
+        """Median latency of an inference [ms], nan where there was none."""
+        return percentiles(self.latencies, (50.0,))[0]
+
+
+def critic_for_task(manifest: Manifest, task: int) -> str:
+    """Return the critic a bundle has for a task.
+
+    Raises:
+        SimulationError: It has none.
+    """
+    for name, card in manifest.critics.items():
+        if card.task_id == task:
+            return name
+    known = ", ".join(f"{name} (task {card.task_id})" for name, card in manifest.critics.items())
+    raise SimulationError(f"bundle {manifest.name} has no critic for task {task}; it has {known}")
+
+
+def summarise(weight: float, task: int, episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return the JSON record of one run, the same for `qgf demo` and `qgf evaluate`.
+
+    Args:
+        weight: Guidance weight of the run.
+        task: Single-task number.
+        episodes: At least one.
+    """
+    successes = sum(episode.success for episode in episodes)
+    p50, p99 = percentiles([latency for episode in episodes for latency in episode.latencies])
+    return {
+        "guidance_weight": weight,
+        "task": task,
+        "episodes": len(episodes),
+        "successes": successes,
+        "success_rate": successes / len(episodes),
+        "ci95": list(wilson_interval(successes, len(episodes))),
+        "mean_length": sum(episode.length for episode in episodes) / len(episodes),
+        "latency_ms": {"p50": _number(p50), "p99": _number(p99)},
+        "first_seed": min(episode.seed for episode in episodes),
+        "last_seed": max(episode.seed for episode in episodes),
+        "outcomes": [{"seed": e.seed, "success": e.success, "length": e.length} for e in episodes],
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a value that JSON can hold."""
+    return value if np.isfinite(value) else None
+
+
+def make_report(task: int, results: Mapping[float, Sequence[Episode]], **settings: Any) -> dict[str, Any]:
+    """Return the whole JSON report: one record per guidance weight, and the settings they share."""
+    runs = [summarise(weight, task, episodes) for weight, episodes in results.items() if episodes]
+    return {"runs": runs, **settings}
+
+
+def default_weights(manifest: Manifest, task: int, critic: str | None = None) -> tuple[float, ...]:
+    """Return 0 and the weight recommended for the critic of a task, unless they are the same."""
+    card = manifest.critics.get(critic if critic is not None else critic_for_task(manifest, task))
+    return (0.0, card.recommended_weight) if card is not None and card.recommended_weight else (0.0,)
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, in one move.
+
+    Raises:
+        SimulationError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise SimulationError(f"{path} cannot be written ({error.strerror}); choose another --json") from error

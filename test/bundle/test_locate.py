@@ -1,0 +1,64 @@
+"""Finding bundles by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qgf_ros.bundle.locate import locate_bundle
+from qgf_ros.errors import BundleError
+
+
+def make_bundle(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory and no other install prefix."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AMENT_PREFIX_PATH", raising=False)
+    return tmp_path
+
+
+def test_path_is_returned_absolute(workspace: Path) -> None:
+    bundle = make_bundle(workspace / "anywhere" / "mine")
+    assert locate_bundle("anywhere/mine") == bundle
+    assert locate_bundle(bundle) == bundle
+
+
+@pytest.mark.parametrize("name", ["mine", "models/mine"])
+def test_name_is_found_below_models_of_the_working_directory(workspace: Path, name: str) -> None:
+    bundle = make_bundle(workspace / "models" / "mine")
+    assert locate_bundle(name) == bundle
+
+
+@pytest.mark.parametrize("name", ["installed", "models/installed"])
+def test_name_is_found_in_the_share_folder_of_a_sourced_workspace(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    bundle = make_bundle(workspace / "install" / "share" / "qgf_ros" / "models" / "installed")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{workspace / 'other'}:{workspace / 'install'}")
+    assert locate_bundle(name) == bundle
+
+
+def test_working_directory_comes_before_installed_bundles(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(workspace / "install" / "share" / "qgf_ros" / "models" / "mine")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(workspace / "install"))
+    own = make_bundle(workspace / "models" / "mine")
+    assert locate_bundle("mine") == own
+
+
+def test_missing_bundle_names_the_ones_there_are(workspace: Path) -> None:
+    make_bundle(workspace / "models" / "mine")
+    with pytest.raises(BundleError, match=r"'nothing' was given.*\bmine\b"):
+        locate_bundle("nothing")
+
+
+def test_folder_without_manifest_is_no_bundle(workspace: Path) -> None:
+    (workspace / "models" / "empty").mkdir(parents=True)
+    with pytest.raises(BundleError, match="empty"):
+        locate_bundle("empty")

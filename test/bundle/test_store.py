@@ -1,0 +1,101 @@
+"""Bundles on disk: whole, checked, replaced in one move."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_manifest, update_manifest, write_bundle
+from qgf_ros.errors import BundleError
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+
+
+def test_a_written_bundle_loads_as_it_was(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    assert manifest.name == "tiny"
+    assert manifest.observation_size == 28
+    assert manifest.chunk_size == 25
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+
+
+def test_every_file_of_a_bundle_is_listed(bundle: Path) -> None:
+    files = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()} - {"manifest.json"}
+    assert files == set(load_manifest(bundle).files)
+
+
+@pytest.mark.parametrize("name", ["velocity.onnx", "velocity_vjp.onnx", "critics/task2/q_grad.onnx"])
+def test_a_flipped_byte_is_reported_with_the_file(bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(content)
+    with pytest.raises(BundleError, match=f"{name}: sha256 does not match"):
+        load_manifest(bundle)
+
+
+def test_a_missing_file_is_reported_with_its_name(bundle: Path) -> None:
+    (bundle / "velocity.onnx").unlink()
+    with pytest.raises(BundleError, match="velocity.onnx cannot be read"):
+        load_manifest(bundle)
+
+
+def test_a_folder_without_manifest_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="not a bundle"):
+        load_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 99}, "schema_version"),
+        ({"horizon": 0}, "horizon"),
+        ({"execution_horizon": 9}, "execution_horizon 9 exceeds horizon 5"),
+        ({"surprise": 1}, "surprise"),
+        ({"files": {"../outside": {"sha256": "0" * 64, "size": 1}}}, "outside the bundle"),
+        ({"files": {}}, "does not list"),
+    ],
+)
+def test_a_bad_manifest_says_what_is_wrong(bundle: Path, change: dict[str, object], message: str) -> None:
+    path = bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(BundleError, match=message):
+        load_manifest(bundle)
+
+
+def test_a_truncated_manifest_is_an_error_of_one_sentence(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(BundleError) as caught:
+        load_manifest(bundle)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_replaces_one_that_is_there_and_leaves_nothing_else(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    files = {name: (bundle / name).read_bytes() for name in manifest.files}
+    write_bundle(bundle, manifest.model_copy(update={"description": "second"}), files)
+    assert load_manifest(bundle).description == "second"
+    assert [p.name for p in bundle.parent.iterdir()] == ["tiny"]
+
+
+def test_a_folder_that_is_no_bundle_is_never_overwritten(bundle: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "thesis"
+    precious.mkdir()
+    (precious / "draft.txt").write_text("years of work")
+    with pytest.raises(BundleError, match="is not a bundle"):
+        write_bundle(precious, load_manifest(bundle), {})
+    assert (precious / "draft.txt").read_text() == "years of work"
+
+
+def test_updating_the_manifest_keeps_the_files(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    update_manifest(bundle, manifest.model_copy(update={"description": "tuned"}))
+    assert load_manifest(bundle).description == "tuned"

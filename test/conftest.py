@@ -1,0 +1,53 @@
+"""Fixtures shared by the whole suite: a real bundle, small and untrained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle for cube-single's contract with random 32x32 networks, horizon 5 and two critics."""
+    torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
+    pytest.importorskip("ogbench", reason="the contract of cube-single needs the sim extra")
+    from qgf_ros.bundle.manifest import CriticCard, Manifest
+    from qgf_ros.bundle.store import write_bundle
+    from qgf_ros.learning.export import export_networks
+    from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork
+    from qgf_sim.environment import action_fields, observation_fields
+
+    horizon, hidden = 5, (32, 32)
+    observation, action = observation_fields("cube-single"), action_fields()
+    sizes = sum(field.size for field in observation), horizon * len(action)
+    generator = torch.Generator().manual_seed(7)
+    velocity = VelocityNetwork(*sizes, hidden, generator)
+    critic = CriticNetwork(2, 2, *sizes, hidden, generator)
+    names = ["task1", "task2"]
+    files, parity = export_networks(velocity, critic, names, sizes)
+    manifest = Manifest(
+        name="tiny",
+        environment="cube-single",
+        observation=observation,
+        action=action,
+        horizon=horizon,
+        execution_horizon=2,
+        control_rate=20.0,
+        critics={
+            name: CriticCard(task=name, task_id=i + 1, discount=0.99, ensemble_size=2, recommended_weight=0.1)
+            for i, name in enumerate(names)
+        },
+        parity=parity,
+    )
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    write_bundle(out, manifest, files)
+    return out
+
+
+@pytest.fixture
+def tiny_policy(tiny_bundle: Path):  # type: ignore[no-untyped-def]
+    """The tiny bundle, loaded."""
+    from qgf_ros.runtime.policy import Policy
+
+    return Policy.load(tiny_bundle)

@@ -1,0 +1,172 @@
+"""Algorithm 1 against closed forms, and the promises about weight 0."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.estimators import clean_action, qgf
+from qgf_ros.guidance.protocols import Array
+from qgf_ros.guidance.sampler import best_candidate, sample
+
+
+class LinearField:
+    """v = m a + o, whose Euler iterates are known in closed form."""
+
+    def __init__(self, slope: float, offset: Array) -> None:
+        self.slope, self.offset = slope, offset
+
+    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+        return self.slope * a + self.offset
+
+    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        return self(s, a, t), self.slope * u
+
+
+class QuadraticCritic:
+    """Two members Q_e = -|a - target_e|^2 / 2; counts its calls."""
+
+    def __init__(self, *targets: Array) -> None:
+        self.targets, self.calls = targets, 0
+
+    def __call__(self, s: Array, a: Array) -> Array:
+        self.calls += 1
+        return np.stack([-0.5 * np.square(a - target).sum(axis=1) for target in self.targets])
+
+    def aggregate(self, q: Array) -> Array:
+        return np.asarray(q.min(axis=0))
+
+    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
+        q = self(s, a)
+        gradients = np.stack([target - a for target in self.targets])
+        return self.aggregate(q), gradients[q.argmin(axis=0), np.arange(len(a))]
+
+
+class BrokenCritic(QuadraticCritic):
+    def __call__(self, s: Array, a: Array) -> Array:
+        raise AssertionError("the critic was called")
+
+
+S = np.zeros((4, 3))
+NOISE = np.random.default_rng(1).standard_normal((4, 2)) * 0.1
+
+
+@pytest.mark.parametrize("steps", [1, 3, 10])
+def test_weight_zero_is_euler_integration_of_the_field(steps: int) -> None:
+    # a_{k+1} = (1 + m/T) a_k + o/T, so a_T = r^T a_0 + o/T (r^T - 1)/(r - 1) with r = 1 + m/T.
+    slope, offset = -0.7, np.array([0.1, -0.2])
+    r = 1.0 + slope / steps
+    expected = r**steps * NOISE + offset / steps * (r**steps - 1.0) / (r - 1.0)
+    result = sample(LinearField(slope, offset), None, S, NOISE, 0.0, steps=steps)
+    np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("weight", [0.02, 0.3, 1.0])
+def test_guided_flow_matches_its_affine_closed_form(weight: float) -> None:
+    # With v = o and Q = -|a1 - c|^2/2 a step is affine: a' = a + (o + w (c - a - (1-t) o))/T. Its solution is the
+    # product of the slopes applied to a_0 plus every offset carried through the slopes after it.
+    steps, offset, target = 10, np.array([0.05, -0.1]), np.array([0.3, 0.2])
+    slope = 1.0 - weight / steps
+    expected = slope**steps * NOISE
+    for k in range(steps):
+        push = (offset + weight * (target - (1.0 - k / steps) * offset)) / steps
+        expected = expected + slope ** (steps - 1 - k) * push
+    result = sample(LinearField(0.0, offset), QuadraticCritic(target), S, NOISE, weight, steps=steps)
+    np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
+
+
+def test_gradient_is_that_of_the_smallest_member() -> None:
+    near, far = np.zeros(2), np.array([0.9, 0.9])
+    a, v, t = np.full((1, 2), 0.1), np.zeros((1, 2)), np.zeros(1)
+    gradient = qgf(LinearField(0.0, v), QuadraticCritic(near, far), S[:1], a, t, v)
+    np.testing.assert_allclose(gradient, far - a)
+
+
+def test_gradient_of_the_minimum_agrees_with_finite_differences_away_from_ties() -> None:
+    critic = QuadraticCritic(np.array([0.5, -0.4]), np.array([-0.3, 0.6]))
+    a = np.array([[0.31, 0.12]])
+    _, gradient = critic.value_and_grad(S[:1], a)
+    step = 1e-6
+    for i in range(2):
+        d = np.zeros((1, 2))
+        d[0, i] = step
+        numeric = (critic.aggregate(critic(S[:1], a + d)) - critic.aggregate(critic(S[:1], a - d))) / (2 * step)
+        np.testing.assert_allclose(gradient[0, i], numeric[0], atol=1e-8)
+
+
+def test_clean_action_is_clipped_to_the_action_range() -> None:
+    estimate = clean_action(np.array([[0.9, -0.2]]), np.array([0.5]), np.array([[1.0, -4.0]]))
+    np.testing.assert_array_equal(estimate, [[1.0, -1.0]])
+
+
+def test_weight_zero_never_calls_the_critic() -> None:
+    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), S, NOISE, 0.0)
+    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), S, NOISE, np.zeros(4))
+
+
+def test_guided_action_calls_the_critic_once_a_step() -> None:
+    critic = QuadraticCritic(np.zeros(2))
+    sample(LinearField(0.3, np.zeros(2)), critic, S, NOISE, 0.1, steps=7)
+    assert critic.calls == 7
+
+
+@given(st.lists(st.sampled_from([0.0, 0.05, 0.8]), min_size=4, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_rows_of_weight_zero_are_bit_identical_to_plain_cloning(weights: list[float]) -> None:
+    field, critic = LinearField(0.4, np.array([0.2, -0.3])), QuadraticCritic(np.array([0.5, 0.5]))
+    mixed = sample(field, critic, S, NOISE, np.array(weights))
+    plain = sample(field, None, S, NOISE, 0.0)
+    rows = np.array(weights) == 0.0
+    assert (mixed.action[rows] == plain.action[rows]).all()
+    assert (mixed.gradient_norm[rows] == 0.0).all()
+    assert (mixed.gradient_norm[~rows] > 0.0).all()
+
+
+@given(st.permutations(range(4)))
+@settings(max_examples=20, deadline=None)
+def test_rows_do_not_influence_each_other(order: list[int]) -> None:
+    field, critic = LinearField(0.4, np.zeros(2)), QuadraticCritic(np.array([0.5, 0.5]), np.array([-0.5, 0.1]))
+    weight = np.array([0.0, 0.1, 0.5, 2.0])
+    straight = sample(field, critic, S, NOISE, weight).action
+    permuted = sample(field, critic, S[order], NOISE[order], weight[order]).action
+    assert (permuted == straight[order]).all()
+
+
+def test_noise_is_left_unchanged() -> None:
+    noise = NOISE.copy()
+    sample(LinearField(0.4, np.zeros(2)), QuadraticCritic(np.ones(2)), S, noise, 1.0)
+    np.testing.assert_array_equal(noise, NOISE)
+
+
+def test_clip_fraction_counts_the_components_the_last_clip_moved() -> None:
+    result = sample(LinearField(0.0, np.array([5.0, 0.0])), None, S, NOISE)
+    np.testing.assert_array_equal(result.clip_fraction, np.full(4, 0.5))
+    assert np.abs(result.action).max() <= 1.0
+
+
+@pytest.mark.parametrize("weight", [-0.1, np.nan, np.inf])
+def test_a_weight_outside_its_domain_is_refused(weight: float) -> None:
+    with pytest.raises(GuidanceError, match="finite and at least 0"):
+        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.zeros(2)), S, NOISE, weight)
+
+
+def test_guidance_without_a_critic_is_refused() -> None:
+    with pytest.raises(GuidanceError, match="without a critic"):
+        sample(LinearField(0.0, np.zeros(2)), None, S, NOISE, 0.1)
+
+
+def test_a_gradient_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(GuidanceError, match="gradient is not finite"):
+        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.full(2, np.nan)), S, NOISE, 0.1)
+
+
+def test_a_velocity_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(GuidanceError, match="velocity field"):
+        sample(LinearField(0.0, np.full(2, np.nan)), None, S, NOISE)
+
+
+def test_best_candidate_is_the_one_of_highest_value() -> None:
+    np.testing.assert_array_equal(best_candidate(np.array([[1.0, 3.0, 2.0], [-1.0, -1.0, -2.0]])), [1, 0])

@@ -1,0 +1,115 @@
+"""From checkpoint to bundle: equal to torch, or nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the train extra")
+
+from qgf_ros.bundle.store import load_manifest  # noqa: E402
+from qgf_ros.control.controller import Settings  # noqa: E402
+from qgf_ros.errors import TrainingError  # noqa: E402
+from qgf_ros.learning import export  # noqa: E402
+from qgf_ros.learning.checkpoint import save_checkpoint  # noqa: E402
+from qgf_ros.learning.trainer import Networks, TrainingConfig  # noqa: E402
+from qgf_ros.runtime.policy import Policy  # noqa: E402
+
+CONFIG = TrainingConfig(horizon=2, hidden=(16, 16), seed=1)
+FIELD = {
+    "name": "state",
+    "topic": "state",
+    "message_type": "std_msgs/msg/Float64MultiArray",
+    "extraction": "data",
+    "size": 4,
+    "unit": "1",
+}
+ACTIONS = [{"name": n, "unit": "m", "scale": 0.1, "lower": -0.1, "upper": 0.1} for n in ("x", "y", "z")]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    networks = Networks.create(CONFIG, 2, 4, 6)
+    with torch.no_grad():
+        for parameter in networks.target.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    tensors: dict[str, Any] = {
+        f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
+    }
+    header = {
+        "config": CONFIG.to_dict(),
+        "critics": ["reach", "push"],
+        "tasks": ["reach the cup", "push the cup"],
+        "task_ids": [None, None],
+        "environment": None,
+        "observation": [FIELD],
+        "action": ACTIONS,
+        "control_rate": 10.0,
+    }
+    save_checkpoint(tmp_path / "run", 9, {**tensors, "step": torch.tensor(9)}, header)
+    return tmp_path / "run"
+
+
+def test_an_exported_bundle_loads_and_acts(run: Path, tmp_path: Path) -> None:
+    export.export_bundle(run, tmp_path / "mine")
+    policy = Policy.load(tmp_path / "mine")
+    Settings(0.1, "push", execution_horizon=2).check(policy.manifest)
+    noise = np.random.default_rng(0).standard_normal((1, 3, 6), dtype=np.float32)
+    (chunk,) = policy.act(np.zeros((1, 4), np.float32), noise, "push", 0.1)
+    assert chunk.actions.shape == (2, 3)
+    assert policy.manifest.name == "mine"
+    assert policy.manifest.training["updates"] == 9
+
+
+def test_the_gradient_exported_is_that_of_the_target_critic(run: Path, tmp_path: Path) -> None:
+    export.export_bundle(run, tmp_path / "mine")
+    tensors, _ = export.load_checkpoint(next(run.glob("*.safetensors")))
+    networks = Networks.create(CONFIG, 2, 4, 6)
+    networks.target.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("target.")})
+    s, a = torch.randn(8, 4), torch.rand(8, 6, requires_grad=True)
+    (expected,) = torch.autograd.grad(networks.target(s, a)[1].amin(dim=0).sum(), a)
+    policy = Policy.load(tmp_path / "mine")
+    _, gradient = policy._critics["push"].value_and_grad(s.numpy(), a.detach().numpy())
+    np.testing.assert_allclose(gradient, expected.numpy(), atol=1e-5)
+
+
+def test_the_parity_report_covers_every_output(run: Path, tmp_path: Path) -> None:
+    manifest = export.export_bundle(run, tmp_path / "mine")
+    assert set(manifest.parity) == {
+        "velocity.onnx/v",
+        "velocity_vjp.onnx/v",
+        "velocity_vjp.onnx/u_dv_da",
+        *(f"critics/{c}/q_grad.onnx/{o}" for c in ("reach", "push") for o in ("q", "dq_da")),
+    }
+    assert 0.0 < max(manifest.parity.values()) <= 1e-4
+    assert load_manifest(tmp_path / "mine").parity == manifest.parity
+
+
+def test_an_export_that_differs_from_torch_writes_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    true_layers = export.mlp_layers
+
+    def perturbed(mlp: Any, member: int) -> Any:
+        layers = true_layers(mlp, member)
+        layers[0].weight[0, 0] += 0.05
+        return layers
+
+    monkeypatch.setattr(export, "mlp_layers", lambda mlp, member: perturbed(mlp_copy(mlp), member))
+    with pytest.raises(TrainingError, match="differs from torch by .* nothing was written"):
+        export.export_bundle(run, tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+
+
+def mlp_copy(mlp: Any) -> Any:
+    import copy
+
+    return copy.deepcopy(mlp)
+
+
+def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="holds no checkpoint"):
+        export.export_bundle(tmp_path, tmp_path / "out")

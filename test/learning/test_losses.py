@@ -1,0 +1,53 @@
+"""Losses against closed forms."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the train extra")
+
+from qgf_ros.learning.losses import critic_loss, flow_loss, value_loss  # noqa: E402
+
+
+def test_flow_loss_of_the_zero_field_is_the_squared_displacement() -> None:
+    noise, action = torch.randn(64, 3), torch.randn(64, 3)
+    loss = flow_loss(lambda s, a, t: torch.zeros_like(a), torch.zeros(64, 2), action, noise, torch.rand(64))
+    assert loss.item() == pytest.approx((action - noise).square().mean().item(), rel=1e-6)
+
+
+def test_flow_loss_evaluates_the_field_on_the_straight_path() -> None:
+    seen = {}
+
+    def field(s: torch.Tensor, a: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        seen["a"] = a
+        return a
+
+    noise, action = torch.full((2, 1), 4.0), torch.full((2, 1), -4.0)
+    flow_loss(field, torch.zeros(2, 1), action, noise, torch.tensor([0.0, 0.75]))
+    torch.testing.assert_close(seen["a"], torch.tensor([[4.0], [-2.0]]))
+
+
+def test_critic_loss_sums_tasks_and_averages_members() -> None:
+    q = torch.tensor([[[0.0, 0.0], [2.0, 2.0]], [[1.0, 1.0], [1.0, 1.0]]])  # [K, E, N]
+    target = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    loss = critic_loss(lambda s, a: q, torch.zeros(2, 1), torch.zeros(2, 1), target)
+    assert loss.item() == pytest.approx(1.0 + 1.0)
+
+
+@pytest.mark.parametrize("expectile", [0.5, 0.7, 0.9])
+def test_value_loss_is_smallest_at_the_expectile(expectile: float) -> None:
+    # The expectile m of a sample solves  tau sum (q - m)+ = (1 - tau) sum (m - q)+.
+    q = torch.from_numpy(np.random.default_rng(0).standard_normal(400)).float()
+    m = torch.zeros(1, requires_grad=True)
+    optimiser = torch.optim.LBFGS([m], max_iter=100)
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = value_loss(lambda s: m.expand(1, 400), torch.zeros(400, 1), q[None], expectile)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    above, below = (q - m).clamp(min=0).sum(), (m - q).clamp(min=0).sum()
+    assert (expectile * above).item() == pytest.approx(((1.0 - expectile) * below).item(), rel=1e-3)

@@ -1,0 +1,74 @@
+"""Stacked networks are independent, and the velocity field has the published form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training needs the train extra")
+
+from qgf_ros.learning.networks import (  # noqa: E402
+    CriticNetwork,
+    StackedMLP,
+    VelocityNetwork,
+    embedding_frequencies,
+    time_embedding,
+)
+
+
+def test_members_share_nothing() -> None:
+    mlp = StackedMLP(3, 4, (8, 8), 2, norm_last=True)
+    x = torch.randn(5, 4)
+    before = mlp(x)
+    with torch.no_grad():
+        for parameter in mlp.parameters():
+            parameter[1].add_(0.3)
+    after = mlp(x)
+    assert torch.equal(before[0], after[0]) and torch.equal(before[2], after[2])
+    assert not torch.allclose(before[1], after[1])
+
+
+def test_gradient_of_one_member_s_loss_touches_that_member_alone() -> None:
+    mlp = StackedMLP(2, 4, (8,), 1, norm_last=True)
+    mlp(torch.randn(5, 4))[1].sum().backward()
+    assert all(parameter.grad is not None and not parameter.grad[0].any() for parameter in mlp.parameters())
+
+
+def test_a_member_equals_the_same_network_built_from_torch_modules() -> None:
+    mlp = StackedMLP(2, 4, (8, 8), 3, norm_last=False, generator=torch.Generator().manual_seed(0))
+    modules: list[torch.nn.Module] = []
+    for layer, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases)):
+        linear = torch.nn.Linear(*weight.shape[1:])
+        linear.weight.data, linear.bias.data = weight[1].T.clone(), bias[1, 0].clone()
+        modules.append(linear)
+        if layer == 0:
+            modules.append(torch.nn.LayerNorm(8, eps=1e-6))
+        if layer < 2:
+            modules.append(torch.nn.GELU(approximate="tanh"))
+    x = torch.randn(6, 4)
+    torch.testing.assert_close(mlp(x)[1], torch.nn.Sequential(*modules)(x))
+
+
+def test_velocity_field_has_no_norm_on_its_last_hidden_layer_and_critics_have() -> None:
+    assert len(VelocityNetwork(3, 2, (8, 8, 8)).mlp.scales) == 2
+    assert len(CriticNetwork(1, 2, 3, 2, (8, 8, 8)).mlp.scales) == 3
+
+
+def test_critics_are_ordered_by_task_then_member() -> None:
+    critic = CriticNetwork(2, 3, 4, 2, (8,))
+    s, a = torch.randn(5, 4), torch.randn(5, 2)
+    flat = critic.mlp(torch.cat([s, a], dim=-1))[..., 0]
+    assert torch.equal(critic(s, a)[1, 2], flat[5])
+
+
+def test_time_embedding_is_cosines_then_sines_of_the_published_frequencies() -> None:
+    t = torch.tensor([0.0, 0.3, 1.0])
+    angles = t.numpy()[:, None].astype(np.float64) * 1e4 * np.exp(-np.log(1e4) * np.arange(8) / 8)
+    expected = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+    np.testing.assert_allclose(time_embedding(t).numpy(), expected, atol=2e-3)  # float32 angles up to 1e4 rad
+    np.testing.assert_allclose(embedding_frequencies().numpy(), np.exp(-np.log(1e4) * np.arange(8) / 8), rtol=1e-7)
+
+
+def test_same_seed_gives_the_same_weights() -> None:
+    one, two = (VelocityNetwork(3, 2, (8,), torch.Generator().manual_seed(4)) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))

@@ -1,0 +1,152 @@
+"""The loaded bundle: weight 0, best-of-N, telemetry, and a critic that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.errors import BundleError, GuidanceError
+from qgf_ros.guidance.sampler import sample
+from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
+from qgf_ros.runtime.policy import Policy
+from qgf_ros.runtime.session import CPU, choose_providers
+
+
+class FailingCritic:
+    def __call__(self, s: Any, a: Any) -> Any:
+        raise RuntimeError("device lost")
+
+    value_and_grad = __call__
+
+    def aggregate(self, q: Any) -> Any:
+        raise RuntimeError("device lost")
+
+
+class NanCritic(FailingCritic):
+    def __call__(self, s: Any, a: Any) -> Any:
+        return np.full((2, len(a)), np.nan, dtype=np.float32)
+
+    def value_and_grad(self, s: Any, a: Any) -> Any:
+        return np.zeros(len(a), dtype=np.float32), np.full_like(a, np.nan)
+
+    def aggregate(self, q: Any) -> Any:
+        return q.min(axis=0)
+
+
+@pytest.fixture
+def batch() -> tuple[Any, Any]:
+    rng = np.random.default_rng(5)
+    return rng.standard_normal((3, 28), dtype=np.float32), rng.standard_normal((3, 1, 25), dtype=np.float32)
+
+
+def with_critic(policy: Policy, critic: Any) -> Policy:
+    return Policy(policy.manifest, policy._velocity, dict.fromkeys(policy.manifest.critics, critic))
+
+
+def actions(chunks: Any) -> Any:
+    return np.stack([chunk.actions for chunk in chunks])
+
+
+def test_weight_zero_is_bit_identical_to_the_plain_flow_and_runs_no_critic(
+    tiny_policy: Policy, tiny_bundle: Path, batch: Any
+) -> None:
+    s, noise = batch
+    chunks = with_critic(tiny_policy, FailingCritic()).act(s, noise, "task1", 0.0)
+    plain = sample(OnnxVelocityField(tiny_bundle, [CPU], 1), None, s, noise[:, 0])
+    assert (actions(chunks).reshape(3, 25) == plain.action).all()
+    assert all(np.isnan(chunk.telemetry["q"]) and chunk.telemetry["critic_failed"] == 0.0 for chunk in chunks)
+
+
+def test_guided_action_is_the_sampler_s(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
+    s, noise = batch
+    critic = OnnxCritic(tiny_bundle / "critics/task2/q_grad.onnx", "min", [CPU], 1)
+    expected = sample(OnnxVelocityField(tiny_bundle, [CPU], 1), critic, s, noise[:, 0], 0.3)
+    got = tiny_policy.act(s, noise, "task2", 0.3)
+    np.testing.assert_allclose(actions(got).reshape(3, 25), expected.action, atol=1e-5)
+    np.testing.assert_allclose([c.telemetry["gradient_norm"] for c in got], expected.gradient_norm, rtol=1e-4)
+
+
+def test_guidance_distance_is_the_largest_difference_from_the_unguided_twin(tiny_policy: Policy, batch: Any) -> None:
+    s, noise = batch
+    guided, plain = tiny_policy.act(s, noise, "task1", 0.5), tiny_policy.act(s, noise, "task1", 0.0)
+    expected = np.abs(actions(guided) - actions(plain)).max(axis=(1, 2))
+    np.testing.assert_allclose([c.telemetry["guidance_distance"] for c in guided], expected, atol=1e-5)
+    assert expected.min() > 1e-3
+
+
+def test_telemetry_q_is_that_of_the_action_returned(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
+    s, noise = batch
+    critic = OnnxCritic(tiny_bundle / "critics/task1/q_grad.onnx", "min", [CPU], 1)
+    got = tiny_policy.act(s, noise, "task1", 0.2)
+    expected = critic(s, actions(got).reshape(3, 25)).min(axis=0)
+    np.testing.assert_allclose([c.telemetry["q"] for c in got], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2])
+def test_best_of_n_keeps_the_candidate_of_highest_value(tiny_policy: Policy, batch: Any, weight: float) -> None:
+    s, _ = batch
+    noise = np.random.default_rng(6).standard_normal((3, 8, 25), dtype=np.float32)
+    best = tiny_policy.act(s, noise, "task1", weight)
+    singles = [tiny_policy.act(s, noise[:, n : n + 1], "task1", weight) for n in range(8)]
+    critic = tiny_policy._critics["task1"]
+    q = np.stack([critic(s, actions(single).reshape(3, 25)).min(axis=0) for single in singles])
+    np.testing.assert_allclose([c.telemetry["q"] for c in best], q.max(axis=0), atol=1e-5)
+    for row, chunk in enumerate(best):
+        np.testing.assert_allclose(chunk.actions, singles[q[:, row].argmax()][row].actions, atol=1e-5)
+
+
+def test_weight_may_differ_from_sample_to_sample(tiny_policy: Policy, batch: Any) -> None:
+    s, noise = batch
+    mixed = actions(tiny_policy.act(s, noise, "task1", np.array([0.0, 0.1, 1.0], dtype=np.float32)))
+    for row, weight in enumerate((0.0, 0.1, 1.0)):
+        alone = actions(tiny_policy.act(s[row : row + 1], noise[row : row + 1], "task1", weight))
+        np.testing.assert_allclose(mixed[row], alone[0], atol=2e-5)
+
+
+@pytest.mark.parametrize("critic", [FailingCritic(), NanCritic()])
+@pytest.mark.parametrize("candidates", [1, 4])
+def test_a_failing_critic_leaves_plain_cloning_and_says_so(
+    tiny_policy: Policy, batch: Any, critic: Any, candidates: int
+) -> None:
+    s, noise = batch
+    noise = np.repeat(noise, candidates, axis=1)
+    chunks = with_critic(tiny_policy, critic).act(s, noise, "task1", 0.4)
+    assert all(chunk.telemetry["critic_failed"] == 1.0 for chunk in chunks)
+    np.testing.assert_allclose(actions(chunks), actions(tiny_policy.act(s, noise[:, :1], "task1", 0.0)), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("s", "noise", "critic", "weight", "message"),
+    [
+        ((1, 27), (1, 1, 25), "task1", 0.1, "expected \\(B, 28\\)"),
+        ((1, 28), (1, 1, 24), "task1", 0.1, "expected \\(1, N, 25\\)"),
+        ((1, 28), (2, 1, 25), "task1", 0.1, "expected \\(1, N, 25\\)"),
+        ((1, 28), (1, 1, 25), "task9", 0.1, "the bundle has task1, task2"),
+        ((1, 28), (1, 1, 25), "task1", -1.0, "at least 0"),
+    ],
+)
+def test_wrong_input_is_refused_with_what_was_expected(
+    tiny_policy: Policy, s: Any, noise: Any, critic: str, weight: float, message: str
+) -> None:
+    with pytest.raises(GuidanceError, match=message):
+        tiny_policy.act(np.zeros(s, np.float32), np.zeros(noise, np.float32), critic, weight)
+
+
+def test_a_nan_observation_is_an_error_not_an_action(tiny_policy: Policy, batch: Any) -> None:
+    s, noise = batch
+    with pytest.raises(GuidanceError, match="not finite"):
+        tiny_policy.act(np.full_like(s, np.nan), noise, "task1", 0.0)
+
+
+def test_a_model_that_is_no_onnx_file_is_a_bundle_error(tmp_path: Path) -> None:
+    (tmp_path / "velocity.onnx").write_bytes(b"not a model")
+    with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
+        OnnxVelocityField(tmp_path, [CPU], 1)
+
+
+def test_an_unknown_provider_falls_back_to_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
+    assert choose_providers(["MadeUpExecutionProvider"]) == [CPU]
+    assert "MadeUpExecutionProvider is not in this ONNX Runtime" in caplog.text
