@@ -32,6 +32,8 @@ EXTRAS = {
     "dev": [
         "colcon-core>=0.15",
         "colcon-library-path>=0.2",
+        "colcon-package-information>=0.4",
+        "colcon-package-selection>=0.2",
         "colcon-python-setup-py>=0.2",
         "colcon-recursive-crawl>=0.2",
         "colcon-ros>=0.4",

@@ -42,12 +42,11 @@ OVERRIDES = {"bundle": str, "critic": str, "guidance_weight": None, "num_samples
 
 def policy_node(context: LaunchContext) -> list[Node]:
     """Return the node, with the arguments that were given as parameters after the file's."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
     overrides = {
         # Without a type the value is read as YAML, so that a weight is a number and 'recommended' a word.
-        name: ParameterValue(value, value_type=OVERRIDES[name])
-        for name, value in given.items()
-        if value
+        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
+        for name, value_type in OVERRIDES.items()
+        if LaunchConfiguration(name).perform(context)
     }
     return [
         Node(

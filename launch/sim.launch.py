@@ -42,11 +42,10 @@ OVERRIDES = {
 
 def sim_bridge(context: LaunchContext) -> list[Node]:
     """Return the bridge, with the arguments that were given as parameters after the file's."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in OVERRIDES}
     overrides = {
-        parameter: ParameterValue(given[name], value_type=value_type)
+        parameter: ParameterValue(LaunchConfiguration(name), value_type=value_type)
         for name, (parameter, value_type) in OVERRIDES.items()
-        if given[name]
+        if LaunchConfiguration(name).perform(context)
     }
     return [
         Node(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import tyro
 
@@ -16,16 +16,20 @@ from qgf_ros.commands.evaluate import evaluate
 from qgf_ros.commands.export import export
 from qgf_ros.commands.generate import generate
 from qgf_ros.commands.inspect import inspect
+from qgf_ros.commands.render import render
 from qgf_ros.commands.train import train
+from qgf_ros.commands.tune import tune
 from qgf_ros.errors import QgfError
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "generate": generate,
     "train": train,
     "export": export,
     "inspect": inspect,
     "evaluate": evaluate,
+    "tune": tune,
+    "render": render,
 }
 
 #: Which extra brings a package that the core installation lacks.

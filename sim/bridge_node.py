@@ -53,19 +53,19 @@ LONGEST_WAIT = 0.1
 THROTTLE = 5.0
 
 
-class SimBridge(Node):
-    """Simulation behind topics. Call `advance` between the executor's spins.
+class SimBridge:
+    """Simulation behind the topics of a node. Call `advance` between the executor's spins.
 
     Args:
-        options: Passed on to `rclpy.node.Node`.
+        node: A fresh node; parameters, topics and services become its own.
 
     Raises:
         QgfError: A parameter is wrong, or a file cannot be read or written.
     """
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__("sim_bridge", **options)
-        declare(self)
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        declare(node)
         self.finished = False
         self._fields = action_fields()
         self._observation = observation_fields(self._value("environment"))
@@ -89,7 +89,7 @@ class SimBridge(Node):
             self._start()
 
     def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
+        return self.node.get_parameter(name).value
 
     def _make_world(self) -> World:
         name = self._value("environment")
@@ -104,17 +104,17 @@ class SimBridge(Node):
 
     def _connect(self) -> None:
         self._observation_publishers = {
-            field.topic: self.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
+            field.topic: self.node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
             for field in self._observation
         }
-        self._clock_publisher = self.create_publisher(Clock, "/clock", 10)
+        self._clock_publisher = self.node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._episode_publisher = self.create_publisher(String, "~/episode", latched)
-        self._image_publisher = self.create_publisher(Image, "~/image", 1) if self._value("camera") else None
-        self.create_subscription(JointState, "command", self._on_command, 10)
-        self.create_service(Trigger, "~/reset", self._on_reset)
-        self.create_service(SetBool, "~/pause", self._on_pause)
-        self.create_service(Trigger, "~/step", self._on_step)
+        self._episode_publisher = self.node.create_publisher(String, "~/episode", latched)
+        self._image_publisher = self.node.create_publisher(Image, "~/image", 1) if self._value("camera") else None
+        self.node.create_subscription(JointState, "command", self._on_command, 10)
+        self.node.create_service(Trigger, "~/reset", self._on_reset)
+        self.node.create_service(SetBool, "~/pause", self._on_pause)
+        self.node.create_service(Trigger, "~/step", self._on_step)
 
     def advance(self) -> float:
         """Do what is due; return for how long to wait for messages before calling again [s]."""
@@ -134,7 +134,7 @@ class SimBridge(Node):
 
     def _stand_by(self, now: float) -> float:
         if self._running and not self._paused and now - self._waiting_since > THROTTLE:
-            self.get_logger().warning(
+            self.node.get_logger().warning(
                 f"waiting on topic command for the answer to stamp {self._clock.now}; is the policy node active?",
                 throttle_duration_sec=2 * THROTTLE,
             )
@@ -181,12 +181,12 @@ class SimBridge(Node):
         if self._results is not None:
             self._results.append(outcome)
         self._episode_publisher.publish(String(data=outcome.to_json()))
-        self.get_logger().info(f"episode finished: {outcome.to_json()}")
+        self.node.get_logger().info(f"episode finished: {outcome.to_json()}")
         if self._value("auto_reset") and self._value("seed") == self._seed:
-            self.set_parameters([Parameter("seed", Parameter.Type.INTEGER, self._seed + 1)])
+            self.node.set_parameters([Parameter("seed", Parameter.Type.INTEGER, self._seed + 1)])
         last = 0 < self._value("episodes") <= self._episode
         if self._value("auto_reset") and not self._world.has_episode(self._value("seed")):
-            self.get_logger().info("the recording has no more episodes")
+            self.node.get_logger().info("the recording has no more episodes")
             last = True
         if last:
             self.finished = bool(self._value("exit_when_done"))
@@ -223,7 +223,7 @@ class SimBridge(Node):
             self._pace.hold_limit = self._value("hold_limit")
         verdict = self._pace.offer(from_time(message.header.stamp), values)
         if verdict == "foreign":
-            self.get_logger().warning(
+            self.node.get_logger().warning(
                 f"ignored: a command is stamped {from_time(message.header.stamp)}, which is no observation of this episode "
                 f"(the newest is {self._clock.now}); a command carries the stamp of the observation it answers",
                 throttle_duration_sec=THROTTLE,
@@ -237,7 +237,7 @@ class SimBridge(Node):
 
     def _refuse(self, reason: str) -> None:
         self._refused += 1
-        self.get_logger().warning(reason, throttle_duration_sec=THROTTLE)
+        self.node.get_logger().warning(reason, throttle_duration_sec=THROTTLE)
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -273,13 +273,13 @@ class SimBridge(Node):
         if self._episode and hasattr(self._episode_publisher, "wait_for_all_acked"):
             self._episode_publisher.wait_for_all_acked(Duration(seconds=1))
         self._world.close()
-        self.destroy_node()
+        self.node.destroy_node()
 
 
 def run(bridge: SimBridge, stopping: Sequence[object] = ()) -> None:
     """Run a bridge until it has finished or `stopping` is no longer empty."""
     executor = SingleThreadedExecutor()
-    executor.add_node(bridge)
+    executor.add_node(bridge.node)
     try:
         while rclpy.ok() and not stopping and not bridge.finished:
             executor.spin_once(timeout_sec=min(max(bridge.advance(), 0.0), LONGEST_WAIT))
@@ -296,7 +296,7 @@ def main(args: list[str] | None = None) -> int:
     # rclpy's own handlers would invalidate the publishers in the middle of a step.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        run(SimBridge(), stopping)
+        run(SimBridge(rclpy.create_node("sim_bridge")), stopping)
     except (QgfError, ParameterException) as error:
         get_logger("sim_bridge").fatal(str(error))
         return 1

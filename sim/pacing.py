@@ -93,7 +93,8 @@ class RealtimePace:
 
     A step for which none arrived repeats the last command, as a robot's own controller would. A command is a relative
     motion, so repeating it for ever would drive the arm until something stops it: once the observation it answered is
-    older than `hold_limit`, the step uses the zero command, which stands still. Each episode starts standing still.
+    older than `hold_limit`, the step uses the zero command, which stands still (but for a sag of about 16 mm/s, as
+    OGBench takes relative motions from the measured pose). Each episode starts so.
 
     A late command is counted; being the newest there is, it still becomes the last command.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import re
 import runpy
@@ -23,10 +24,18 @@ EXECUTABLES = {"policy_node", "sim_bridge", "qgf"}
 
 # Import names whose distribution is called something else.
 DISTRIBUTIONS = {"torch.utils.tensorboard": "tensorboard"}
-ROS_PACKAGES = (
-    "builtin_interfaces diagnostic_msgs geometry_msgs lifecycle_msgs rcl_interfaces rclpy rosgraph_msgs sensor_msgs "
-    "std_msgs std_srvs"
-).split()
+ROS_PACKAGES = {
+    "builtin_interfaces",
+    "diagnostic_msgs",
+    "geometry_msgs",
+    "lifecycle_msgs",
+    "rcl_interfaces",
+    "rclpy",
+    "rosgraph_msgs",
+    "sensor_msgs",
+    "std_msgs",
+    "std_srvs",
+}
 
 
 @pytest.fixture
@@ -38,6 +47,12 @@ def setup_arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(ROOT)
     runpy.run_path("setup.py")
     return captured
+
+
+def requirements(setup_arguments: dict[str, Any]) -> list[str]:
+    """Return the requirements of the package and of every extra."""
+    groups = [setup_arguments["install_requires"], *setup_arguments["extras_require"].values()]
+    return list(itertools.chain.from_iterable(groups))
 
 
 def canonical(requirement: str) -> str:
@@ -88,8 +103,7 @@ def third_party_imports() -> set[str]:
 
 
 def test_every_imported_library_is_declared(setup_arguments: dict[str, Any]) -> None:
-    requirements = [*setup_arguments["install_requires"], *sum(setup_arguments["extras_require"].values(), [])]
-    declared = {canonical(requirement) for requirement in requirements}
+    declared = {canonical(requirement) for requirement in requirements(setup_arguments)}
     imported = {f"ros-{name}" if name in ROS_PACKAGES else name for name in third_party_imports()}
     assert {canonical(name) for name in imported} <= declared
 
@@ -97,8 +111,9 @@ def test_every_imported_library_is_declared(setup_arguments: dict[str, Any]) -> 
 def test_constraints_pin_every_requirement_and_name_no_index(setup_arguments: dict[str, Any]) -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9][a-z0-9.-]*==[^\s;]+( ; .+)?", line) for line in lines)
-    requirements = [*setup_arguments["install_requires"], *sum(setup_arguments["extras_require"].values(), [])]
-    assert {canonical(requirement) for requirement in requirements} <= {canonical(line) for line in lines}
+    assert {canonical(requirement) for requirement in requirements(setup_arguments)} <= {
+        canonical(line) for line in lines
+    }
 
 
 def test_cpu_and_gpu_runtimes_are_alternatives(setup_arguments: dict[str, Any]) -> None:
@@ -175,11 +190,8 @@ def pip(checkout: Path, *arguments: str) -> Path:
     """Install a copy of the tree below a prefix of its own; nothing is downloaded."""
     prefix = checkout.parents[1] / "install" / "qgf_ros"
     pytest.importorskip("pip", reason="this test installs with pip")
-    run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
-        + ["--ignore-installed", "--no-warn-script-location", "--prefix", str(prefix), *arguments],
-        checkout,
-    )
+    offline = ["--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
+    run([sys.executable, "-m", "pip", "install", *offline, "--prefix", str(prefix), *arguments], checkout)
     return prefix
 
 
@@ -197,33 +209,45 @@ INSTALLERS: dict[str, Callable[[Path], Path]] = {
     "colcon-symlink": lambda checkout: build(checkout, "--symlink-install"),
 }
 
-# Isolated and without site-packages: only what the prefix offers can be imported, not the checkout under test.
+# Without site-packages (-S), so that only the new installation can answer and not the environment of this test.
 PROBE = """
 import importlib.util, site, sys
-site.addsitedir(sys.argv[1])
+for folder in sys.argv[1:]: site.addsitedir(folder)
 import qgf_ros, qgf_sim
 assert importlib.util.find_spec("qgf_sim.environment") and importlib.util.find_spec("qgf_ros.nodes.policy_node")
 print(qgf_ros.__file__, qgf_sim.__file__, sep="\\n")
 """
 
 
+def import_locations(mode: str, prefix: Path) -> list[Path]:
+    """Return where both packages come from, asked of a new process as a user of that installation would start it."""
+    python = [sys.executable, "-S", "-c", PROBE]
+    if mode.startswith("colcon"):
+        command = ["sh", "-c", '. "$0" && exec "$@"', str(prefix.parent / "local_setup.sh"), *python]
+    else:
+        command = [*python, *(str(path) for path in prefix.rglob("*-packages"))]
+    return [Path(line) for line in run(command, prefix).split()]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", INSTALLERS)
 def test_both_packages_import_after(mode: str, checkout: Path) -> None:
     prefix = INSTALLERS[mode](checkout)
-    site_packages = list(prefix.rglob("site-packages")) + list(prefix.rglob("dist-packages"))
-    assert len(site_packages) == 1
-    found = run([sys.executable, "-I", "-S", "-c", PROBE, str(site_packages[0])], checkout.parent).split()
-    assert all(Path(path).is_relative_to(checkout.parents[1]) for path in found), found
+    found = import_locations(mode, prefix)
+    assert all(path.is_relative_to(checkout.parents[1]) for path in found), found
     live = mode in ("pip-editable", "colcon-symlink")
-    assert all(Path(path).resolve().is_relative_to(checkout) == live for path in found), found
+    assert all(path.resolve().is_relative_to(checkout) == live for path in found), found
 
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [mode for mode in INSTALLERS if mode != "pip-editable"])
+def test_share_and_executables_are_there_after(mode: str, checkout: Path) -> None:
+    prefix = INSTALLERS[mode](checkout)
     share = prefix / "share" / "qgf_ros"
-    assert (share / "package.xml").is_file()
-    assert (share / "launch" / "sim.launch.py").is_file()
-    assert (share / "config" / "policy_node.yaml").is_file()
     assert (prefix / "share" / "ament_index" / "resource_index" / "packages" / "qgf_ros").is_file()
     for name in EXECUTABLES:
         assert os.access(prefix / "lib" / "qgf_ros" / name, os.X_OK), name
-    for manifest in (checkout / "models").glob("*/manifest.json"):
-        assert (share / manifest.relative_to(checkout)).read_bytes() == manifest.read_bytes()
+        assert os.access(prefix / "bin" / name, os.X_OK), name
+    for folder in ("config", "launch", "models"):
+        for source in (path for path in (checkout / folder).rglob("*") if path.is_file()):
+            assert (share / source.relative_to(checkout)).read_bytes() == source.read_bytes()

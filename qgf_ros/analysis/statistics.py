@@ -90,7 +90,7 @@ def _mcnemar(only_first: int, only_second: int) -> float:
     """Return the chance of discordant pairs at least as uneven as these, were each a fair coin."""
     total = only_first + only_second
     tail = sum(math.comb(total, k) for k in range(min(only_first, only_second) + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return min(1.0, float(2 * tail / 2**total))
 
 
 def _difference_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
@@ -100,9 +100,9 @@ def _difference_interval(both: int, only_first: int, only_second: int, neither: 
     (low1, high1), (low2, high2) = wilson_interval(wins1, n), wilson_interval(wins2, n)
     p1, p2 = wins1 / n, wins2 / n
     margins = wins1 * (n - wins1) * wins2 * (n - wins2)
-    numerator = both * neither - only_first * only_second
+    numerator = float(both * neither - only_first * only_second)
     if numerator > 0:  # continuity correction, which must not change the sign
-        numerator = max(numerator - n / 2, 0)
+        numerator = max(numerator - n / 2, 0.0)
     phi = numerator / math.sqrt(margins) if margins else 0.0
     down, up = p2 - low2, high1 - p1
     lower = math.sqrt(max(down * down - 2 * phi * down * up + up * up, 0.0))

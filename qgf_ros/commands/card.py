@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qgf_ros.bundle.manifest import Evaluation, Manifest
+from qgf_ros.bundle.manifest import Evaluation, Manifest, ObservationField
 
 
 def card(manifest: Manifest) -> RenderableType:
@@ -33,7 +34,7 @@ def parity_table(manifest: Manifest) -> RenderableType:
 
 
 def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
@@ -63,15 +64,17 @@ def _header(manifest: Manifest) -> RenderableType:
     )
 
 
-def _observation(manifest: Manifest) -> Table:
-    table = _table("observation", "block", "topic", "taken from", "size", "unit", "scale", "max age")
+def _observation(manifest: Manifest) -> RenderableType:
+    table = _table("observation", "block", "size", "taken from", "of topic", "unit", "max age")
     for field in manifest.observation:
-        source = f"{field.message_type.rpartition('/')[2]} {field.extraction}"
-        if field.joints:
-            source += f" of {', '.join(field.joints)}"
         age = f"{field.max_age:g} s"
-        table.add_row(field.name, field.topic, source, str(field.size), field.unit, f"{field.scale:g}", age)
-    return table
+        table.add_row(field.name, str(field.size), field.extraction, field.topic, _scaled(field), age)
+    joints = [f"  {field.name}: {', '.join(field.joints)}" for field in manifest.observation if field.joints]
+    return Group(table, Text("joints", style="bold"), *joints, "") if joints else table
+
+
+def _scaled(field: ObservationField) -> str:
+    return field.unit if field.scale == 1.0 else f"{field.unit} x {field.scale:g}"
 
 
 def _action(manifest: Manifest) -> Table:

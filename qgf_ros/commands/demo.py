@@ -1,5 +1,64 @@
-"""`qgf demo`."""
+"""`qgf demo`: a ROS 2 policy node against the simulation bridge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgf_ros.commands.arguments import Weights
 
 
-def demo() -> None:
-    """Demo."""
+def demo(
+    bundle: Path = Path("models/cube-single"),
+    task: int = 2,
+    episodes: int = 10,
+    seed: int = 0,
+    weights: Weights | None = None,
+    json: Path | None = None,
+) -> None:
+    """Let a ROS 2 policy node solve a task in the MuJoCo bridge, over DDS.
+
+    Bridge and node run as processes of their own in a ROS domain of their own; the same seeded episodes are run at
+    each guidance weight, of which 0 is plain behaviour cloning.
+
+    Args:
+        bundle: Folder or name of the bundle.
+        task: Single-task number.
+        episodes: Episodes per guidance weight.
+        seed: Seed of the first episode.
+        weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        json: Report to write.
+    """
+    from rich.console import Console
+
+    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.display import RunDisplay
+    from qgf_sim.results import default_weights, make_report, write_report
+
+    _check_rclpy()
+    from qgf_sim.demo import DemoPlan, run_demo
+
+    bundle = locate_bundle(bundle)
+    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task)
+    plan = DemoPlan(bundle, task, chosen, episodes, seed)
+    with RunDisplay(Console(), f"{bundle.name}, task {task}, over ROS 2", chosen, episodes) as display:
+        results = run_demo(plan, display)
+    report = make_report(task, results, seed=seed)
+    display.conclude(report["runs"])
+    if json is not None:
+        write_report(json, report)
+
+
+def _check_rclpy() -> None:
+    """Raise SimulationError if rclpy is there but does not load; a missing one is reported by its import."""
+    from qgf_ros.errors import SimulationError
+
+    try:
+        import rclpy  # noqa: F401
+    except ModuleNotFoundError:
+        raise
+    except ImportError as error:
+        raise SimulationError(
+            f"rclpy is installed but does not load ({error}); unset _ROS_WHEELS_BOOTSTRAP_COMPLETE, "
+            "or source the ROS 2 installation it belongs to"
+        ) from error

@@ -53,8 +53,8 @@ def results_table(runs: Sequence[Mapping[str, Any]], title: str | None = None) -
         title: Above the table.
     """
     table = Table(title=title, title_justify="left")
-    for heading in ("guidance weight", "success", "95 % interval", "mean length", "latency p50", "p99"):
-        table.add_column(heading, justify="right")
+    for heading in ("weight", "success", "95 % interval", "mean length", "latency p50", "p99"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for run in runs:
         low, high = run["ci95"]
         latency = run["latency_ms"]

@@ -10,7 +10,7 @@ from qgf_ros.commands.arguments import Weights
 def evaluate(
     bundle: Path,
     /,
-    task: int = 1,
+    task: int = 2,
     episodes: int = 50,
     seed: int = 0,
     weights: Weights | None = None,
@@ -27,7 +27,7 @@ def evaluate(
     those of the ROS node, bit for bit; in a larger batch they differ by rounding, from the first action on.
 
     Args:
-        bundle: Folder of the bundle, such as models/cube-single.
+        bundle: Folder or name of the bundle, such as cube-single.
         task: Single-task number.
         episodes: Episodes per guidance weight.
         seed: Seed of the first episode.
@@ -41,12 +41,14 @@ def evaluate(
     """
     from rich.console import Console
 
+    from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
     from qgf_sim.evaluation import Plan, all_cores
     from qgf_sim.evaluation import evaluate as run
     from qgf_sim.results import default_weights, make_report, write_report
 
+    bundle = locate_bundle(bundle)
     chosen = weights if weights is not None else default_weights(load_manifest(bundle), task, critic)
     plan = Plan(
         bundle,

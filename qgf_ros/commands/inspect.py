@@ -9,11 +9,12 @@ def inspect(bundle: Path, /) -> None:
     """Check a bundle's files and print its card.
 
     Args:
-        bundle: Folder of the bundle, such as models/cube-single.
+        bundle: Folder or name of the bundle, such as cube-single.
     """
     from rich.console import Console
 
+    from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.card import card
 
-    Console().print(card(load_manifest(bundle)))
+    Console().print(card(load_manifest(locate_bundle(bundle))))

@@ -62,7 +62,7 @@ class SafetyEnvelope:
             command = np.clip(command, self._previous - self._largest_change, self._previous + self._largest_change)
         self.interventions += int((command != wanted).any())
         self._previous = command
-        return command.copy()
+        return np.array(command)
 
     def hold(self) -> NDArray[np.float64] | None:
         """Return the command that keeps the robot still, at once and whatever the rate limit.
@@ -76,5 +76,4 @@ class SafetyEnvelope:
             return None
         command = self._still if self._previous is None else np.where(repeated, self._previous, self._still)
         self._previous = command
-        copy: NDArray[np.float64] = command.copy()
-        return copy
+        return np.array(command)

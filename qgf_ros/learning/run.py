@@ -201,9 +201,9 @@ def _plain(value: Any) -> Any:
 def _write_scalars(writer: SummaryWriter, trainer: Trainer, progress: Progress) -> None:
     for kind, losses in (("train", progress.losses), ("validation", progress.validation)):
         for name, value in losses.items():
-            writer.add_scalar(f"{kind}/{name}", value, progress.step)  # type: ignore[no-untyped-call]
+            writer.add_scalar(f"{kind}/{name}", value, progress.step)
     if progress.losses:
-        writer.add_scalar("learning_rate", trainer.learning_rate(), progress.step)  # type: ignore[no-untyped-call]
+        writer.add_scalar("learning_rate", trainer.learning_rate(), progress.step)
 
 
 def _hardware(device: torch.device, seconds: float) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Throttle:
 
     def passes(self, text: str, now: float) -> bool:
         """Return whether `text` may be logged at `now` [s]."""
-        key = re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "#", text)
+        key = re.sub(r"(?<!\w)[-+]?\d[\d.]*(e[-+]?\d+)?", "#", text)  # but not the digit of a name
         last = self._passed.get(key)
         if last is not None and now - last < self._interval:
             return False

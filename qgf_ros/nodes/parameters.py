@@ -38,7 +38,7 @@ class Startup:
     """What `configure` reads.
 
     Attributes:
-        bundle: Folder of the bundle.
+        bundle: Path or name of the bundle.
         trigger: "timer" or "observation".
         reliable: Whether observation subscriptions ask for reliable delivery.
         providers: ONNX Runtime execution providers in order of preference.
@@ -61,7 +61,10 @@ def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
     return {
         "bundle": (
             "",
-            ParameterDescriptor(description="Folder of the bundle to run.", additional_constraints=_AT_CONFIGURE),
+            ParameterDescriptor(
+                description="Path of the bundle to run, or the name of an installed one.",
+                additional_constraints=_AT_CONFIGURE,
+            ),
         ),
         "critic": (
             "",
@@ -207,7 +210,7 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
     """
     check_types(values)
     if not values["bundle"]:
-        raise GuidanceError("parameter bundle is empty; give the folder of a bundle, such as models/cube-single")
+        raise GuidanceError("parameter bundle is empty; give the path or name of a bundle, such as cube-single")
     return Startup(
         bundle=Path(values["bundle"]).expanduser(),
         trigger=values["trigger"],

@@ -16,7 +16,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,11 @@ from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
+from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.nodes import diagnostics, parameters
+from qgf_ros.nodes.guards import callback, transition
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
 from qgf_ros.nodes.pipeline import Level, LoadedPolicy, Pipeline
 from qgf_ros.nodes.tick_loop import Figures
@@ -55,10 +56,10 @@ PolicyLoader = Callable[[Path, Sequence[str], int], LoadedPolicy]
 
 
 def load_policy(bundle: Path, providers: Sequence[str], threads: int) -> LoadedPolicy:
-    """Load a bundle with ONNX Runtime; raises BundleError."""
+    """Load a bundle, given by path or name, with ONNX Runtime; raises BundleError."""
     from qgf_ros.runtime.policy import Policy  # here, so that a node with another loader needs no ONNX Runtime
 
-    return Policy.load(bundle, providers=providers, threads=threads)
+    return Policy.load(locate_bundle(bundle), providers=providers, threads=threads)
 
 
 @dataclass
@@ -70,45 +71,6 @@ class Configured:
     telemetry: Any
     subscriptions: list[Any]
     timer: Any = None
-
-
-Transition = Callable[["PolicyNode", Any], Any]
-
-
-def _guarded(transition: Transition) -> Transition:
-    """Make an exception in a transition a logged FAILURE; rclpy would make it a silent error state."""
-
-    @functools.wraps(transition)
-    def guarded(self: PolicyNode, state: Any) -> Any:
-        try:
-            result = transition(self, state)
-        except QgfError as error:
-            self._failure = str(error)
-        except Exception as error:
-            self.get_logger().error(traceback.format_exc())
-            self._failure = f"{type(error).__name__}: {error}; see the log"
-        else:
-            self._failure = None
-            return result
-        self.get_logger().error(f"{transition.__name__[3:]} failed: {self._failure}")
-        return TransitionCallbackReturn.FAILURE
-
-    return guarded
-
-
-def _contained(callback: Callable[..., None]) -> Callable[..., None]:
-    """Make an exception in a callback a logged fault and a hold; rclpy would end the node."""
-
-    @functools.wraps(callback)
-    def contained(self: PolicyNode, *args: Any) -> None:
-        try:
-            callback(self, *args)
-        except Exception as error:
-            self.report(logging.ERROR, traceback.format_exc())
-            if self._configured is not None:
-                self._configured.pipeline.fault(f"{callback.__name__[1:]} failed, {type(error).__name__}: {error}")
-
-    return contained
 
 
 class PolicyNode(LifecycleNode):  # type: ignore[misc]
@@ -124,7 +86,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._load = policy_loader
         self._configured: Configured | None = None
         self._throttle = diagnostics.Throttle(LOG_INTERVAL)
-        self._failure: str | None = None
+        self.failure: str | None = None
         parameters.declare(self)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -133,7 +95,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 
     # Lifecycle
 
-    @_guarded
+    @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle, warm it up, create publishers and subscriptions."""
         values = parameters.values_of(self)
@@ -162,7 +124,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         )
         return super().on_configure(state)
 
-    @_guarded
+    @transition
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start answering observations."""
         configured = self._configured
@@ -178,25 +140,25 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             configured.timer = self.create_timer(period, self._on_timer)
         return result
 
-    @_guarded
+    @transition
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Hold the robot, then stop publishing."""
         self._stop_commanding()
         return super().on_deactivate(state)
 
-    @_guarded
+    @transition
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the bundle and everything made for it."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    @_guarded
+    @transition
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Hold the robot if it was commanded, and free everything."""
         self._release()
         return TransitionCallbackReturn.SUCCESS
 
-    @_guarded
+    @transition
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free everything, so that the node can be configured again."""
         self._release()
@@ -243,19 +205,19 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 
     # Callbacks
 
-    @_contained
+    @callback
     def _on_message(self, topic: str, message: Any) -> None:
         if self._configured is not None:
             now = self._now()
             stamp = from_time(message.header.stamp) if hasattr(message, "header") else now
             self._configured.pipeline.receive(topic, stamp, to_reading(message), now)
 
-    @_contained
+    @callback
     def _on_timer(self) -> None:
         if self._configured is not None:
             self._configured.pipeline.tick(self._now())
 
-    @_contained
+    @callback
     def _on_watch(self) -> None:
         if self._configured is not None:
             self._configured.pipeline.watch(self._now())
@@ -271,7 +233,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             configured.pipeline.loop.stage(settings, reseed=any(change.name == "seed" for change in changes))
         return SetParametersResult(successful=True)
 
-    @_contained
+    @callback
     def _on_diagnostics(self) -> None:
         configured = self._configured
         bundle, figures = "", {}
@@ -280,10 +242,15 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             bundle = configured.pipeline.manifest.name
             figures = configured.pipeline.figures()
             level, text = configured.pipeline.health()
-        if self._failure is not None:
-            level, text = Level.ERROR, self._failure
+        if self.failure is not None:
+            level, text = Level.ERROR, self.failure
         name = f"{self.get_fully_qualified_name()}: policy"
         self._diagnostics.publish(diagnostics.diagnostic_array(self._now(), name, bundle, level, text, figures))
+
+    def on_fault(self, reason: str) -> None:
+        """Hold for a fault of a callback."""
+        if self._configured is not None:
+            self._configured.pipeline.fault(reason)
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -1,0 +1,173 @@
+"""The tick: when it infers, with what noise, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.control.controller import Chunk, Controller, Settings
+from qgf_ros.control.observation import Observation
+from qgf_ros.errors import GuidanceError, SafetyError
+
+STEP = 50_000_000
+
+
+def manifest() -> Manifest:
+    return Manifest(
+        name="fake",
+        observation=(
+            ObservationField(
+                name="x",
+                topic="x",
+                message_type="std_msgs/msg/Float64MultiArray",
+                extraction="data",
+                size=3,
+                unit="1",
+            ),
+        ),
+        action=tuple(ActionField(name=n, unit="m", scale=0.5, lower=-0.5, upper=0.5) for n in ("dx", "dy")),
+        horizon=4,
+        execution_horizon=3,
+        control_rate=20.0,
+        critics={n: CriticCard(task=n, discount=0.99, ensemble_size=2) for n in ("near", "far")},
+    )
+
+
+class NoisePolicy:
+    """A policy that returns its noise as the chunk."""
+
+    def __init__(self) -> None:
+        self.manifest = manifest()
+        self.calls: list[tuple[Any, Any, str, float]] = []
+        self.spoil = 1.0
+
+    def act(self, observations: Any, noise: Any, critic: str, guidance_weight: float) -> list[Chunk]:
+        self.calls.append((observations, noise, critic, guidance_weight))
+        return [
+            Chunk(np.tanh(n[0].reshape(4, 2)) * np.float32(self.spoil), {"q": float(len(self.calls))}) for n in noise
+        ]
+
+
+@pytest.fixture
+def policy() -> NoisePolicy:
+    return NoisePolicy()
+
+
+def controller(policy: NoisePolicy, **changes: Any) -> Controller:
+    return Controller(policy, Settings(**{"guidance_weight": 0.1, "critic": "near", "execution_horizon": 3, **changes}))
+
+
+def at(step: int) -> Observation:
+    return Observation(np.zeros(3, dtype=np.float32), step * STEP)
+
+
+def test_a_chunk_is_executed_to_the_execution_horizon_and_then_replaced(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    commands = [ticker.tick(at(k)) for k in range(7)]
+    assert [c.inferred for c in commands] == [True, False, False, True, False, False, True]
+    assert [c.telemetry["q"] for c in commands] == [1, 1, 1, 2, 2, 2, 3]
+    assert [c.stamp for c in commands] == [k * STEP for k in range(7)]
+    for command in commands:
+        np.testing.assert_array_equal(command.values, command.action.astype(np.float64) * 0.5)
+
+
+def test_the_policy_gets_batched_observation_noise_and_settings(policy: NoisePolicy) -> None:
+    controller(policy, num_samples=5, critic="far", guidance_weight=0.7).tick(at(0))
+    observations, noise, critic, weight = policy.calls[0]
+    assert observations.shape == (1, 3)
+    assert noise.shape == (1, 5, 8)
+    assert (observations.dtype, noise.dtype) == (np.float32, np.float32)
+    assert (critic, weight) == ("far", 0.7)
+
+
+def test_the_same_seed_gives_the_same_commands_bit_for_bit() -> None:
+    runs = [
+        [controller_run.tick(at(k)).values.tolist() for k in range(8)]
+        for controller_run in (
+            controller(NoisePolicy(), seed=3),
+            controller(NoisePolicy(), seed=3),
+            controller(NoisePolicy(), seed=4),
+        )
+    ]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_reset_with_a_seed_restarts_noise_and_chunk(policy: NoisePolicy) -> None:
+    ticker = controller(policy, seed=3)
+    first = [ticker.tick(at(k)).values.tolist() for k in range(5)]
+    ticker.reset(3)
+    assert [ticker.tick(at(100 + k)).values.tolist() for k in range(5)] == first
+
+
+def test_new_settings_drop_the_chunk_but_go_on_with_the_noise(policy: NoisePolicy) -> None:
+    ticker, peer = controller(policy), controller(NoisePolicy())
+    ticker.tick(at(0))
+    peer.tick(at(0))
+    ticker.apply(Settings(0.9, "far", execution_horizon=3))
+    command = ticker.tick(at(1))
+    assert command.inferred
+    assert policy.calls[-1][2:] == ("far", 0.9)
+    np.testing.assert_array_equal(command.values, peer.tick(at(3)).values)  # the second chunk of the same noise
+
+
+def test_reseeding_with_the_same_seed_repeats_the_noise(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    first = ticker.tick(at(0))
+    ticker.apply(ticker.settings, reseed=True)
+    np.testing.assert_array_equal(ticker.tick(at(1)).values, first.values)
+
+
+def test_refused_settings_leave_the_old_ones_and_the_chunk(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    ticker.tick(at(0))
+    with pytest.raises(GuidanceError):
+        ticker.apply(Settings(-1.0, "near"))
+    assert ticker.settings.guidance_weight == 0.1
+    assert not ticker.tick(at(1)).inferred
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"guidance_weight": -1.0}, r"guidance_weight -1\.0 was given; it must be finite and at least 0"),
+        ({"guidance_weight": float("nan")}, "guidance_weight nan was given"),
+        ({"guidance_weight": float("inf")}, "guidance_weight inf was given"),
+        ({"critic": "middle"}, "critic 'middle' was given; bundle fake has near, far"),
+        ({"num_samples": 0}, "num_samples 0 was given; it must be at least 1"),
+        ({"execution_horizon": 0}, "must be 1 to 4"),
+        ({"execution_horizon": 5}, "must be 1 to 4"),
+        ({"seed": -1}, "seed -1 was given"),
+    ],
+)
+def test_settings_out_of_range_are_refused_with_what_is_allowed(
+    policy: NoisePolicy, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(GuidanceError, match=message):
+        controller(policy, **changes)
+
+
+def test_an_unsafe_action_raises_and_the_next_tick_infers_again(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    policy.spoil = float("nan")
+    with pytest.raises(SafetyError, match="dx, dy is not finite"):
+        ticker.tick(at(0))
+    policy.spoil = 1.0
+    assert ticker.tick(at(1)).inferred
+
+
+def test_hold_drops_the_chunk_and_stops_relative_motion(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    ticker.tick(at(0))
+    held = ticker.hold()
+    assert held is not None
+    assert held.tolist() == [0.0, 0.0]
+    assert ticker.tick(at(1)).inferred
+
+
+def test_no_command_without_a_chunk(policy: NoisePolicy) -> None:
+    with pytest.raises(GuidanceError, match="no action chunk covers stamp 0"):
+        controller(policy).command(0, inferred=False)

@@ -1,0 +1,189 @@
+"""The observation contract: what is taken out of readings, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.control.observation import (
+    JointReading,
+    ObservationAssembler,
+    PoseReading,
+    Reading,
+    TwistReading,
+    VectorReading,
+    WrenchReading,
+    extract,
+    yaw_of,
+)
+from qgf_ros.errors import ObservationError
+
+SECOND = 1_000_000_000
+NONE = np.empty(0)
+
+
+def field(message: str, extraction: str, size: int, **changes: Any) -> ObservationField:
+    values = {"name": "block", "topic": "sensor", "unit": "1", **changes}
+    return ObservationField(message_type=message, extraction=extraction, size=size, **values)
+
+
+JOINTS = field("sensor_msgs/msg/JointState", "joint_position", 2, joints=("b", "a"))
+POSITION = field("geometry_msgs/msg/PoseStamped", "position", 3)
+QUARTER_TURN = PoseReading(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, np.sin(np.pi / 4), np.cos(np.pi / 4)]))
+
+
+def test_joints_are_found_by_name_whatever_their_order() -> None:
+    reading = JointReading(
+        ("a", "x", "b"), np.array([1.0, 9.0, 2.0]), np.array([3.0, 9.0, 4.0]), np.array([5.0, 9.0, 6.0])
+    )
+    assert extract(JOINTS, reading).tolist() == [2.0, 1.0]
+    for kind, expected in (("joint_velocity", [4.0, 3.0]), ("joint_effort", [6.0, 5.0])):
+        other = field("sensor_msgs/msg/JointState", kind, 2, joints=("b", "a"))
+        assert extract(other, reading).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "extraction", "reading", "expected"),
+    [
+        ("geometry_msgs/msg/PoseStamped", "position", QUARTER_TURN, [1, 2, 3]),
+        ("geometry_msgs/msg/PoseStamped", "quaternion_wxyz", QUARTER_TURN, [0.5**0.5, 0, 0, 0.5**0.5]),
+        ("geometry_msgs/msg/PoseStamped", "yaw", QUARTER_TURN, [np.pi / 2]),
+        ("geometry_msgs/msg/PoseStamped", "yaw_cos_sin", QUARTER_TURN, [0, 1]),
+        (
+            "geometry_msgs/msg/TwistStamped",
+            "linear",
+            TwistReading(np.array([1.0, 2, 3]), np.array([4.0, 5, 6])),
+            [1, 2, 3],
+        ),
+        (
+            "geometry_msgs/msg/TwistStamped",
+            "angular",
+            TwistReading(np.array([1.0, 2, 3]), np.array([4.0, 5, 6])),
+            [4, 5, 6],
+        ),
+        (
+            "geometry_msgs/msg/WrenchStamped",
+            "force",
+            WrenchReading(np.array([1.0, 2, 2]), np.array([4.0, 0, 0])),
+            [1, 2, 2],
+        ),
+        (
+            "geometry_msgs/msg/WrenchStamped",
+            "torque",
+            WrenchReading(np.array([1.0, 2, 2]), np.array([4.0, 0, 0])),
+            [4, 0, 0],
+        ),
+        (
+            "geometry_msgs/msg/WrenchStamped",
+            "wrench_norm",
+            WrenchReading(np.array([1.0, 2, 2]), np.array([4.0, 0, 0])),
+            [5],
+        ),
+        ("std_msgs/msg/Float64MultiArray", "data", VectorReading(np.array([7.0, 8.0])), [7, 8]),
+    ],
+)
+def test_every_extraction_takes_what_its_name_says(
+    message: str, extraction: str, reading: Reading, expected: list[float]
+) -> None:
+    contract = field(message, extraction, len(expected))
+    np.testing.assert_allclose(extract(contract, reading), expected, atol=1e-12)
+
+
+def test_offset_then_scale_then_clip() -> None:
+    contract = field("std_msgs/msg/Float64MultiArray", "data", 3, offset=(1.0, 2.0, 3.0), scale=10.0, clip=(-5.0, 15.0))
+    assert extract(contract, VectorReading(np.array([1.5, 4.0, 0.0]))).tolist() == [5.0, 15.0, -5.0]
+
+
+@pytest.mark.parametrize("angle", [-3.1, -1.0, 0.0, 0.5, 3.1])
+def test_yaw_of_a_rotation_about_z_is_its_angle(angle: float) -> None:
+    assert yaw_of(np.array([0.0, 0.0, np.sin(angle / 2), np.cos(angle / 2)])) == pytest.approx(angle)
+
+
+@pytest.mark.parametrize(
+    ("contract", "reading", "message"),
+    [
+        (JOINTS, JointReading(("a",), np.zeros(1), NONE, NONE), r"no joint b; it has a"),
+        (JOINTS, JointReading((), NONE, NONE, NONE), r"no joint b, a; it has none"),
+        (JOINTS, JointReading(("a", "b"), np.zeros(3), NONE, NONE), r"3 values for 2 joints"),
+        (JOINTS, QUARTER_TURN, r"gave a PoseReading, expected JointReading"),
+        (POSITION, PoseReading(np.array([0, np.inf, 0]), np.zeros(4)), r"not finite"),
+        (
+            field("std_msgs/msg/Float64MultiArray", "data", 2),
+            VectorReading(np.zeros(3)),
+            r"shape \(3,\), expected \(2,\)",
+        ),
+    ],
+)
+def test_a_reading_that_does_not_fit_is_refused_by_name(
+    contract: ObservationField, reading: Reading, message: str
+) -> None:
+    with pytest.raises(ObservationError, match=f"field block: topic sensor.*{message}"):
+        extract(contract, reading)
+
+
+@pytest.fixture
+def assembler() -> ObservationAssembler:
+    pose = {"message": "geometry_msgs/msg/PoseStamped", "topic": "pose", "max_age": 0.5}
+    return ObservationAssembler(
+        [
+            field("std_msgs/msg/Float64MultiArray", "data", 1, name="a", topic="vector", max_age=0.2),
+            field(extraction="position", size=3, name="b", **pose),
+            field(extraction="yaw", size=1, name="c", **pose),
+        ]
+    )
+
+
+def test_the_vector_is_the_blocks_in_order_with_the_newest_stamp(assembler: ObservationAssembler) -> None:
+    assembler.update("pose", SECOND, QUARTER_TURN)
+    assembler.update("vector", SECOND + 7, VectorReading(np.array([9.0])))
+    observation = assembler.assemble(SECOND + 10)
+    assert observation.vector.dtype == np.float32
+    np.testing.assert_array_equal(observation.vector, np.array([9, 1, 2, 3, np.pi / 2], dtype=np.float32))
+    assert observation.stamp == SECOND + 7
+    assert assembler.topics == ("vector", "pose")
+
+
+def test_an_older_reading_does_not_replace_a_newer_one(assembler: ObservationAssembler) -> None:
+    assembler.update("pose", SECOND, QUARTER_TURN)
+    assembler.update("vector", SECOND, VectorReading(np.array([2.0])))
+    assembler.update("vector", SECOND - 1, VectorReading(np.array([1.0])))
+    assert assembler.assemble(SECOND).vector[0] == 2.0
+
+
+def test_age_is_judged_field_by_field(assembler: ObservationAssembler) -> None:
+    assembler.update("pose", SECOND, QUARTER_TURN)
+    assembler.update("vector", SECOND, VectorReading(np.zeros(1)))
+    assembler.assemble(SECOND + 199_000_000)
+    with pytest.raises(ObservationError, match=r"field a: topic vector is stale, 0\.201 s old, at most 0\.2 s"):
+        assembler.assemble(SECOND + 201_000_000)
+    assembler.update("vector", SECOND + 600_000_000, VectorReading(np.zeros(1)))
+    with pytest.raises(ObservationError, match="field b: topic pose is stale"):
+        assembler.assemble(SECOND + 600_000_000)
+
+
+def test_a_stamp_from_the_future_points_at_the_clocks(assembler: ObservationAssembler) -> None:
+    assembler.update("pose", SECOND, QUARTER_TURN)
+    assembler.update("vector", SECOND, VectorReading(np.zeros(1)))
+    with pytest.raises(ObservationError, match=r"field a: .* 0\.300 s in the future.*use_sim_time"):
+        assembler.assemble(SECOND - 300_000_000)
+
+
+def test_a_silent_topic_is_named(assembler: ObservationAssembler) -> None:
+    assembler.update("vector", SECOND, VectorReading(np.zeros(1)))
+    with pytest.raises(ObservationError, match="field b: nothing received yet on topic pose"):
+        assembler.assemble(SECOND)
+
+
+def test_stamps_are_synchronised_only_when_all_are_equal(assembler: ObservationAssembler) -> None:
+    assert assembler.synchronised_stamp is None
+    assembler.update("pose", 5, QUARTER_TURN)
+    assert assembler.synchronised_stamp is None
+    assembler.update("vector", 5, VectorReading(np.zeros(1)))
+    assert assembler.synchronised_stamp == 5
+    assembler.update("vector", 6, VectorReading(np.zeros(1)))
+    assert assembler.synchronised_stamp is None
+    assembler.clear()
+    assert assembler.synchronised_stamp is None

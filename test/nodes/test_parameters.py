@@ -1,0 +1,138 @@
+"""What parameter values mean, and which are refused with which reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a ROS 2 installation")
+
+from rclpy.parameter import Parameter
+
+from qgf_ros.bundle.manifest import Manifest, ObservationField
+from qgf_ros.control.controller import Settings
+from qgf_ros.errors import GuidanceError
+from qgf_ros.nodes import parameters
+
+DEFAULTS: dict[str, Any] = {
+    "bundle": "models/fake",
+    "critic": "",
+    "guidance_weight": "recommended",
+    "num_samples": 1,
+    "execution_horizon": "recommended",
+    "seed": 0,
+    "trigger": "timer",
+    "observation_reliability": "best_effort",
+    "providers": ["CPUExecutionProvider"],
+    "threads": 1,
+    "autostart": False,
+}
+
+
+def changes(**values: Any) -> list[Parameter]:
+    return [Parameter(name, value=value) for name, value in values.items()]
+
+
+def test_defaults_are_the_bundle_s_own_recommendations(manifest: Manifest) -> None:
+    assert parameters.settings_from(DEFAULTS, manifest) == Settings(0.5, "near", 1, 2, 0)
+
+
+def test_the_recommended_weight_follows_the_critic_and_a_given_one_stays(manifest: Manifest) -> None:
+    assert parameters.settings_from({**DEFAULTS, "critic": "far"}, manifest).guidance_weight == 2.0
+    values = {**DEFAULTS, "critic": "far", "guidance_weight": 0.25}
+    assert parameters.settings_from(values, manifest).guidance_weight == 0.25
+
+
+def test_a_whole_number_is_a_weight(manifest: Manifest) -> None:
+    settings = parameters.settings_from({**DEFAULTS, "guidance_weight": 0}, manifest)
+    assert settings.guidance_weight == 0.0
+    assert isinstance(settings.guidance_weight, float)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("guidance_weight", -1, "guidance_weight -1 was given; it must be a number of at least 0, or 'recommended'"),
+        ("guidance_weight", float("nan"), "guidance_weight nan was given"),
+        ("guidance_weight", True, "guidance_weight True was given"),
+        ("guidance_weight", "", "guidance_weight '' was given"),
+        ("execution_horizon", 0, "execution_horizon 0 was given; it must be an integer of at least 1"),
+        ("execution_horizon", 1.5, "execution_horizon 1.5 was given"),
+        ("execution_horizon", "all", "execution_horizon 'all' was given"),
+        ("trigger", "never", "trigger 'never' was given; it must be timer or observation"),
+        ("observation_reliability", "maybe", "it must be best_effort or reliable"),
+    ],
+)
+def test_a_bad_value_is_refused_with_and_without_a_bundle(
+    manifest: Manifest, name: str, value: Any, reason: str
+) -> None:
+    with pytest.raises(GuidanceError) as without:
+        parameters.review(changes(**{name: value}), DEFAULTS, None)
+    assert reason in str(without.value)
+    with pytest.raises(GuidanceError):
+        parameters.review(changes(**{name: value}), DEFAULTS, manifest)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("guidance_weight", float("inf"), "must be finite"),
+        ("critic", "middle", "bundle fake has near, far"),
+        ("execution_horizon", 5, "must be 1 to 4"),
+        ("num_samples", 0, "num_samples 0 was given"),
+        ("seed", -1, "seed -1 was given"),
+    ],
+)
+def test_a_value_the_bundle_cannot_run_is_refused(manifest: Manifest, name: str, value: Any, reason: str) -> None:
+    with pytest.raises(GuidanceError, match=reason):
+        parameters.review(changes(**{name: value}), DEFAULTS, manifest)
+
+
+def test_several_changes_are_judged_together(manifest: Manifest) -> None:
+    settings = parameters.review(changes(critic="far", num_samples=4, guidance_weight=0.1), DEFAULTS, manifest)
+    assert settings == Settings(0.1, "far", 4, 2, 0)
+    with pytest.raises(GuidanceError):
+        parameters.review(changes(critic="far", num_samples=0), DEFAULTS, manifest)
+
+
+@pytest.mark.parametrize("name", parameters.FIXED)
+def test_what_configure_reads_is_fixed_until_cleanup(manifest: Manifest, name: str) -> None:
+    other = {"bundle": "x", "trigger": "observation", "observation_reliability": "reliable", "providers": ["X"]}
+    change = changes(**{name: other.get(name, 2)})
+    with pytest.raises(GuidanceError, match=f"{name} is fixed while the node is configured; run cleanup"):
+        parameters.review(change, DEFAULTS, manifest)
+    assert parameters.review(change, DEFAULTS, None) is None
+    assert parameters.review(changes(**{name: DEFAULTS[name]}), DEFAULTS, manifest) is None
+
+
+def test_a_parameter_of_ours_cannot_be_deleted_and_others_are_not_our_business(manifest: Manifest) -> None:
+    with pytest.raises(GuidanceError, match="guidance_weight cannot be deleted"):
+        parameters.review([Parameter("guidance_weight", Parameter.Type.NOT_SET)], DEFAULTS, manifest)
+    assert parameters.review(changes(use_sim_time=True), DEFAULTS, manifest) is None
+
+
+def test_a_bundle_without_critics_is_refused(
+    manifest_factory: Callable[..., Manifest],
+) -> None:
+    with pytest.raises(GuidanceError, match="critic"):
+        parameters.settings_from(DEFAULTS, manifest_factory(critics={}))
+
+
+def test_startup_needs_a_bundle() -> None:
+    with pytest.raises(GuidanceError, match="parameter bundle is empty; give the path or name"):
+        parameters.startup_from({**DEFAULTS, "bundle": ""})
+    startup = parameters.startup_from({**DEFAULTS, "observation_reliability": "reliable"})
+    assert startup == parameters.Startup(Path("models/fake"), "timer", True, ("CPUExecutionProvider",), 1)
+
+
+def test_ticking_by_observation_needs_stamps(manifest_factory: Callable[..., Manifest]) -> None:
+    field = ObservationField(
+        name="v", topic="vector", message_type="std_msgs/msg/Float64MultiArray", extraction="data", size=1, unit="1"
+    )
+    unstamped = manifest_factory(observation=(field,))
+    parameters.check_trigger("timer", unstamped)
+    with pytest.raises(GuidanceError, match="vector has no header; set trigger to timer"):
+        parameters.check_trigger("observation", unstamped)

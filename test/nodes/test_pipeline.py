@@ -1,0 +1,211 @@
+"""The pipeline of readings, thread and tick loop, with every clock in the test's hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.control.controller import Settings
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.nodes.pipeline import Level, Pipeline
+
+STEP = 50_000_000
+READINGS: dict[str, Reading] = {
+    "joint_states": JointReading(("shoulder", "elbow"), np.zeros(2), np.empty(0), np.empty(0)),
+    "effector_pose": PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])),
+    "wrench": WrenchReading(np.zeros(3), np.zeros(3)),
+}
+
+
+class Wall:
+    """A wall clock that stands still until it is moved."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def wall() -> Wall:
+    return Wall()
+
+
+@pytest.fixture
+def build(policy: Any, recorder: Any, wall: Wall) -> Iterator[Callable[..., Pipeline]]:
+    made: list[Pipeline] = []
+
+    def make(*, by_observation: bool = True, simulated_time: bool = False) -> Pipeline:
+        settings = Settings(0.5, "near", execution_horizon=2)
+        pipeline = Pipeline(
+            policy, settings, recorder, by_observation=by_observation, simulated_time=simulated_time, wall=wall
+        )
+        pipeline.open()
+        made.append(pipeline)
+        return pipeline
+
+    yield make
+    policy.gate.set()
+    for pipeline in made:
+        pipeline.stop()
+
+
+def feed(pipeline: Pipeline, stamp: int, now: int | None = None, **changes: Reading) -> None:
+    for topic, reading in {**READINGS, **changes}.items():
+        pipeline.receive(topic, stamp, reading, stamp if now is None else now)
+
+
+def answered(recorder: Any, count: int) -> None:
+    recorder.wait(lambda r: len(r.telemetry) >= count)
+
+
+def holding(recorder: Any, text: str) -> None:
+    recorder.wait(lambda r: any(text in said for said in r.texts))
+
+
+def test_a_complete_set_is_answered_with_its_stamp(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    assert recorder.commands[0][1] == STEP
+    assert pipeline.health() == (Level.OK, "commanding")
+
+
+def test_nothing_is_taken_in_before_open_or_after_close(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build()
+    pipeline.close()
+    feed(pipeline, STEP)
+    pipeline.tick(STEP)
+    pipeline.watch(10**12)
+    assert recorder.commands == []
+    assert pipeline.health() == (Level.OK, "inactive, holding")
+    pipeline.open()
+    feed(pipeline, 2 * STEP)
+    answered(recorder, 1)
+
+
+def test_readings_that_grow_old_are_a_hold_at_once_in_wall_time(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    pipeline.watch(STEP + 300_000_000)
+    holding(recorder, "topic joint_states is stale, 0.300 s old")
+    assert recorder.commands[-1] == ([0.0, 0.0], STEP)
+    assert pipeline.health()[0] is Level.ERROR
+
+
+def test_in_simulated_time_readings_must_stay_old_for_a_moment(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall
+) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    later = STEP + 10**9  # the clock of a reset arrives before its observations
+    pipeline.watch(later)
+    wall.now += 0.4
+    pipeline.watch(later)
+    feed(pipeline, later)
+    answered(recorder, 2)
+    assert recorder.texts == []
+    pipeline.watch(later + 10**9)
+    wall.now += 0.6
+    pipeline.watch(later + 10**9)
+    holding(recorder, "is stale")
+
+
+def test_a_simulator_that_stands_still_is_waited_for_without_a_hold(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall
+) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    wall.now += 60.0
+    pipeline.watch(STEP)
+    assert recorder.texts == []
+    level, text = pipeline.health()
+    assert level is Level.WARN
+    assert "no complete observation for 60 s, every topic waits for its next message" in text
+
+
+def test_stamps_that_never_meet_are_a_hold_that_says_so(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall
+) -> None:
+    pipeline = build()
+    for offset, (topic, reading) in enumerate(READINGS.items()):
+        pipeline.receive(topic, STEP + offset, reading, STEP)
+    wall.now += 1.5
+    pipeline.watch(STEP)
+    holding(recorder, "stamps differ")
+    assert "set trigger to timer" in recorder.texts[-1]
+
+
+def test_a_bad_reading_is_a_hold_and_the_next_good_set_resumes(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    feed(pipeline, 2 * STEP, wrench=WrenchReading(np.array([0.0, np.nan, 0.0]), np.zeros(3)))
+    holding(recorder, "topic wrench holds a value that is not finite")
+    feed(pipeline, 3 * STEP)
+    answered(recorder, 2)
+    assert pipeline.health() == (Level.OK, "commanding")
+
+
+def test_the_timer_answers_the_newest_readings_whatever_their_stamps(
+    build: Callable[..., Pipeline], recorder: Any
+) -> None:
+    pipeline = build(by_observation=False)
+    for offset, (topic, reading) in enumerate(READINGS.items()):
+        pipeline.receive(topic, STEP + offset, reading, STEP)
+    assert recorder.commands == []
+    pipeline.tick(STEP + 10)
+    answered(recorder, 1)
+    assert recorder.commands[0][1] == STEP + 2
+
+
+def test_timer_ticks_without_an_answer_are_missed(build: Callable[..., Pipeline], policy: Any, recorder: Any) -> None:
+    pipeline = build(by_observation=False)
+    for step in (1, 2):  # nothing to be missed before the first command
+        pipeline.tick(step * STEP)
+    feed(pipeline, 3 * STEP)
+    pipeline.tick(3 * STEP)
+    answered(recorder, 1)
+    pipeline.tick(4 * STEP)  # the tick before was answered; this one has nothing new
+    pipeline.tick(5 * STEP)
+    assert pipeline.figures()["missed_ticks"] == 1
+    assert len(recorder.commands) == 1
+
+
+def test_an_observation_overtaken_by_a_newer_one_is_missed(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any
+) -> None:
+    pipeline = build()
+    policy.gate.clear()
+    feed(pipeline, STEP)
+    assert policy.entered.wait(5.0)
+    feed(pipeline, 10 * STEP)
+    feed(pipeline, 20 * STEP)
+    assert pipeline.figures()["missed_ticks"] == 1
+    policy.gate.set()
+    answered(recorder, 2)
+    assert [stamp for _, stamp in recorder.commands] == [STEP, 20 * STEP]
+
+
+def test_a_clock_that_falls_back_starts_anew(build: Callable[..., Pipeline], policy: Any, recorder: Any) -> None:
+    pipeline = build()
+    feed(pipeline, 100 * STEP)
+    answered(recorder, 1)
+    feed(pipeline, STEP)
+    answered(recorder, 2)
+    assert recorder.commands[-1][1] == STEP
+    assert recorder.texts == ["the clock fell back; observations and action chunk are dropped"]
+
+
+def test_figures_hold_settings_and_statistics(build: Callable[..., Pipeline]) -> None:
+    figures = build().figures()
+    assert figures["critic"] == "near"
+    assert figures["guidance_weight"] == 0.5
+    assert figures["holding"] == 1
+    assert figures["ticks"] == 0

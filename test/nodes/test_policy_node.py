@@ -1,0 +1,589 @@
+"""The policy node as others see it: over DDS, with real publishers, clients and messages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a ROS 2 installation")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from lifecycle_msgs.msg import Transition  # noqa: E402
+from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters, SetParameters  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+
+from qgf_ros.bundle.manifest import Manifest, ObservationField  # noqa: E402
+from qgf_ros.bundle.store import load_manifest  # noqa: E402
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
+from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
+from qgf_ros.nodes.policy_node import PolicyNode, load_policy  # noqa: E402
+
+TIMEOUT = 15.0
+DOMAIN = 1 + os.getpid() % 90
+STEP = 50_000_000
+
+
+def good_readings() -> dict[str, Reading]:
+    return {
+        "joint_states": JointReading(("shoulder", "elbow"), np.array([0.1, 0.2]), np.empty(0), np.empty(0)),
+        "effector_pose": PoseReading(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0])),
+        "wrench": WrenchReading(np.array([0.0, 3.0, 4.0]), np.zeros(3)),
+    }
+
+
+class Peer:
+    """A node of the test's own in its own thread: publishes observations, records everything the policy node says."""
+
+    def __init__(self, context: Context) -> None:
+        self.node = Node("peer", context=context, start_parameter_services=False)
+        self.changed = threading.Condition()
+        self.commands: list[JointState] = []
+        self.telemetry: list[DiagnosticArray] = []
+        self.diagnostics: list[DiagnosticArray] = []
+        self._publishers: dict[str, Any] = {}
+        for kind, topic, box in (
+            (JointState, "command", self.commands),
+            (DiagnosticArray, "policy_node/telemetry", self.telemetry),
+            (DiagnosticArray, "/diagnostics", self.diagnostics),
+        ):
+            self.node.create_subscription(kind, topic, self._recorder(box), 50)
+        self._clock = self.node.create_publisher(Clock, "/clock", 10)
+        self._clients = {
+            name: self.node.create_client(kind, f"policy_node/{name}")
+            for name, kind in (
+                ("change_state", ChangeState),
+                ("get_state", GetState),
+                ("set_parameters", SetParameters),
+                ("describe_parameters", DescribeParameters),
+            )
+        }
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _recorder(self, box: list[Any]) -> Callable[[Any], None]:
+        def record(message: Any) -> None:
+            with self.changed:
+                box.append(message)
+                self.changed.notify_all()
+
+        return record
+
+    def _spin(self) -> None:
+        while not self._stop.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+    def wait(self, condition: Callable[[], Any]) -> Any:
+        """Wait for a condition on what was recorded, and return its value."""
+        with self.changed:
+            assert self.changed.wait_for(condition, TIMEOUT), f"commands {len(self.commands)}, {self.sayings()}"
+            return condition()
+
+    def call(self, name: str, request: Any) -> Any:
+        client = self._clients[name]
+        assert client.wait_for_service(TIMEOUT)
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(TIMEOUT)
+        return future.result()
+
+    def change_state(self, transition: int) -> bool:
+        return bool(self.call("change_state", ChangeState.Request(transition=Transition(id=transition))).success)
+
+    def state(self) -> str:
+        return str(self.call("get_state", GetState.Request()).current_state.label)
+
+    def set(self, **values: Any) -> Any:
+        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+        return self.call("set_parameters", SetParameters.Request(parameters=parameters)).results[0]
+
+    def publish(self, stamp: int, readings: dict[str, Reading], topics: Any = None) -> None:
+        for topic, reading in readings.items():
+            if topics is None or topic in topics:
+                self._publishers[topic].publish(to_message(reading, stamp))
+
+    def tell_time(self, now: int) -> None:
+        message = Clock()
+        message.clock.sec, message.clock.nanosec = divmod(now, 1_000_000_000)
+        self._clock.publish(message)
+
+    def connect(self, fields: Sequence[ObservationField]) -> None:
+        """Create the observation publishers and wait until the node listens to all of them."""
+        for topic, kind in {field.topic: field.message_type for field in fields}.items():
+            self._publishers[topic] = self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
+        deadline = time.monotonic() + TIMEOUT
+        while not all(p.get_subscription_count() for p in self._publishers.values()):
+            assert time.monotonic() < deadline
+            with self.changed:
+                self.changed.wait(0.02)
+
+    def answer(self, stamp: int, readings: dict[str, Reading] | None = None) -> JointState:
+        """Publish a set until it is answered, as a waiting simulator does, and return the command."""
+        deadline = time.monotonic() + TIMEOUT
+        while time.monotonic() < deadline:
+            self.publish(stamp, readings or good_readings())
+            with self.changed:
+                if self.changed.wait_for(lambda: self.commands_for(stamp), 0.5):
+                    return self.commands_for(stamp)[0]
+        raise AssertionError(f"no command for {stamp}: {self.sayings()}")
+
+    def recover(self, stamp: int) -> None:
+        """Publish one set after the other from `stamp` on, until the diagnostics say that all is well."""
+        heard = len(self.diagnostics)
+        deadline = time.monotonic() + TIMEOUT
+        while (b"\x00", "commanding") not in self.sayings()[heard:]:
+            assert time.monotonic() < deadline, self.sayings()
+            self.answer(stamp)
+            stamp += STEP
+            with self.changed:
+                self.changed.wait(0.1)
+
+    def commands_for(self, stamp: int) -> list[JointState]:
+        return [c for c in self.commands if from_time(c.header.stamp) == stamp]
+
+    def sayings(self) -> list[tuple[bytes, str]]:
+        """Level and message of each diagnostic received."""
+        return [(a.status[0].level, a.status[0].message) for a in self.diagnostics]
+
+    def hears(self, text: str, level: bytes = b"\x02") -> None:
+        """Wait for a new diagnostic of this level that contains `text`."""
+        start = len(self.diagnostics)
+        self.wait(lambda: any(text in said and at == level for at, said in self.sayings()[start:]))
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
+        patch.setenv("ROS_HOME", str(tmp_path_factory.mktemp("ros_home")))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        context = Context()
+        rclpy.init(context=context, domain_id=DOMAIN)
+        yield context
+        context.try_shutdown()
+
+
+@pytest.fixture
+def peer(context: Context) -> Iterator[Peer]:
+    peer = Peer(context)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def start(context: Context, policy: Any) -> Iterator[Callable[..., PolicyNode]]:
+    """Run policy nodes around the fake policy, each spinning in a thread."""
+    running: list[tuple[PolicyNode, SingleThreadedExecutor, threading.Event, threading.Thread]] = []
+
+    def run(*, loader: Any = None, **values: Any) -> PolicyNode:
+        values = {"bundle": "fake", "trigger": "observation", **values}
+        node = PolicyNode(
+            policy_loader=loader or (lambda *_: policy),
+            context=context,
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
+        )
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        stop = threading.Event()
+
+        def spin() -> None:
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=0.05)
+
+        thread = threading.Thread(target=spin)
+        thread.start()
+        running.append((node, executor, stop, thread))
+        return node
+
+    yield run
+    for node, executor, stop, thread in running:
+        stop.set()
+        thread.join()
+        node.destroy_node()
+        executor.shutdown()
+
+
+@pytest.fixture
+def active(start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest) -> Peer:
+    """A peer beside an active node that follows simulated time."""
+    start(use_sim_time=True)
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.connect(manifest.observation)
+    return peer
+
+
+def test_life_cycle_goes_round_twice_and_commands_only_while_active(
+    start: Callable[..., PolicyNode], peer: Peer, policy: Any
+) -> None:
+    start(use_sim_time=True)
+    for turn in (1, 2):
+        stamp = turn * 1_000_000_000
+        assert peer.state() == "unconfigured"
+        assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+        assert policy.warm_ups == [1] * turn
+        assert peer.state() == "inactive"
+        peer.connect(policy.manifest.observation)
+        peer.publish(stamp - STEP, good_readings())
+        assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+        command = peer.answer(stamp)
+        assert list(command.name) == ["dx", "dy"]
+        assert peer.commands_for(stamp - STEP) == []
+        assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+        hold = peer.wait(lambda stamp=stamp: peer.commands_for(stamp)[1:])[0]
+        assert list(hold.position) == [0.0, 0.0]
+        assert peer.change_state(Transition.TRANSITION_CLEANUP)
+
+
+def test_a_repeated_observation_gets_the_same_command_without_a_new_tick(active: Peer, policy: Any) -> None:
+    first = active.answer(STEP)
+    calls = len(policy.calls)
+    active.publish(STEP, good_readings())
+    second = active.wait(lambda: active.commands_for(STEP)[1:])[0]
+    assert second.position == first.position
+    assert len(policy.calls) == calls
+
+
+def test_telemetry_carries_the_stamp_and_the_figures_of_its_tick(active: Peer) -> None:
+    for i in (1, 2, 3):
+        active.answer(i * STEP)
+    arrays = active.wait(lambda: active.telemetry if len(active.telemetry) >= 3 else None)
+    assert [from_time(a.header.stamp) for a in arrays] == [STEP, 2 * STEP, 3 * STEP]
+    figures = [{v.key: v.value for v in a.status[0].values} for a in arrays]
+    assert [f["inferred"] for f in figures] == ["1", "0", "1"]  # execution horizon 2
+    assert figures[2]["tick"] == "3"
+    assert figures[0]["critic"] == "near"
+    assert float(figures[0]["guidance_weight"]) == 0.5
+    assert float(figures[0]["q"]) == 1.5
+    assert float(figures[0]["inference_ms"]) == 2.0
+    for key in ("latency_ms", "latency_p50_ms", "latency_p99_ms", "latency_max_ms", "missed_ticks"):
+        assert float(figures[2][key]) >= 0.0
+
+
+def test_parameters_change_live_from_the_next_tick_on(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    assert active.set(guidance_weight=0.25).successful
+    assert active.set(num_samples=3).successful
+    active.answer(2 * STEP)
+    assert policy.calls[-1] == ("near", 0.25, 3)
+    assert active.set(guidance_weight="recommended").successful
+    assert active.set(critic="far").successful
+    active.answer(3 * STEP)
+    assert policy.calls[-1] == ("far", 2.0, 3)
+    assert active.set(execution_horizon=1).successful
+    calls = len(policy.calls)
+    active.answer(4 * STEP)
+    active.answer(5 * STEP)
+    assert len(policy.calls) == calls + 2
+    assert active.set(guidance_weight=0).successful  # an integer is a number too
+    active.answer(6 * STEP)
+    assert policy.calls[-1][1] == 0.0
+
+
+def test_setting_the_seed_again_repeats_the_actions(active: Peer) -> None:
+    runs = []
+    for turn in (1, 2):
+        assert active.set(seed=7).successful
+        start = turn * 100 * STEP
+        runs.append([list(active.answer(start + i * STEP).position) for i in range(5)])
+    assert runs[0] == runs[1]
+    assert len({tuple(p) for p in runs[0]}) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("guidance_weight", -1.0, "guidance_weight"),
+        ("guidance_weight", -1, "guidance_weight -1 was given; it must be a number of at least 0"),
+        ("guidance_weight", float("nan"), "guidance_weight"),
+        ("guidance_weight", "strong", "guidance_weight 'strong' was given"),
+        ("critic", "middle", "bundle fake has near, far"),
+        ("num_samples", 0, "num_samples"),
+        ("execution_horizon", 5, "must be 1 to 4"),
+        ("seed", -1, "seed"),
+        ("seed", 1.5, "Wrong parameter type"),
+        ("bundle", "other", "bundle is fixed while the node is configured"),
+        ("autostart", True, "read-only"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_reason(active: Peer, name: str, value: Any, reason: str) -> None:
+    result = active.set(**{name: value})
+    assert not result.successful
+    assert reason in result.reason
+    active.answer(STEP)
+
+
+def test_every_parameter_describes_itself(start: Callable[..., PolicyNode], peer: Peer) -> None:
+    node = start()
+    names = [n for n in node._parameters if n not in ("use_sim_time", "start_type_description_service")]
+    for descriptor in peer.call("describe_parameters", DescribeParameters.Request(names=names)).descriptors:
+        assert descriptor.description.endswith(".")
+
+
+def broken(**changes: Reading) -> dict[str, Reading]:
+    return {**good_readings(), **changes}
+
+
+FAULTS = {
+    "not finite": (
+        broken(effector_pose=PoseReading(np.array([1.0, np.nan, 3.0]), np.array([0.0, 0.0, 0.0, 1.0]))),
+        "topic effector_pose holds a value that is not finite",
+    ),
+    "wrong joint name": (
+        broken(joint_states=JointReading(("shoulder", "wrist"), np.zeros(2), np.empty(0), np.empty(0))),
+        "topic joint_states has no joint elbow; it has shoulder, wrist",
+    ),
+    "wrong shape": (
+        broken(joint_states=JointReading(("shoulder", "elbow"), np.zeros(3), np.empty(0), np.empty(0))),
+        "topic joint_states carries 3 values for 2 joints",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_bad_observation_is_a_hold_with_its_reason_and_recovery(active: Peer, fault: str) -> None:
+    readings, reason = FAULTS[fault]
+    active.answer(STEP)
+    active.publish(2 * STEP, readings)
+    hold = active.wait(lambda: active.commands_for(STEP)[1:])[0]
+    assert list(hold.position) == [0.0, 0.0]
+    active.hears(reason)
+    assert active.commands_for(2 * STEP) == []
+    active.recover(3 * STEP)
+
+
+def test_a_stale_topic_is_a_hold_with_its_reason_and_recovery(active: Peer) -> None:
+    now = 10 * STEP
+    active.tell_time(now)
+    active.answer(now)
+    active.tell_time(now + 20 * STEP)
+    active.hears("is stale")
+    assert list(active.commands_for(now)[-1].position) == [0.0, 0.0]
+    active.recover(now + 20 * STEP)
+
+
+def test_a_missing_topic_is_named_until_it_arrives(active: Peer) -> None:
+    active.publish(STEP, good_readings(), topics=("joint_states", "effector_pose"))
+    active.hears("nothing received yet on topic wrench", b"\x01")
+    assert active.commands == []
+    active.answer(2 * STEP)
+
+
+def test_a_clock_that_falls_back_starts_anew(active: Peer) -> None:
+    active.tell_time(1000 * STEP)
+    active.answer(1000 * STEP)
+    active.tell_time(STEP)
+    active.answer(STEP)
+
+
+def test_inference_that_fails_is_a_hold_and_recovery(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    policy.failure = GuidanceError("the velocity field returned NaN; check the bundle")
+    active.publish(10 * STEP, good_readings())
+    active.hears("the velocity field returned NaN")
+    assert list(active.commands[-1].position) == [0.0, 0.0]
+    policy.failure = None
+    active.answer(11 * STEP)
+    policy.action_value = float("nan")
+    active.publish(20 * STEP, good_readings())
+    active.hears("action dx, dy is not finite")
+    policy.action_value = None
+    active.answer(21 * STEP)
+
+
+def test_a_critic_that_fails_is_reported_while_commands_go_on(active: Peer, policy: Any) -> None:
+    policy.critic_failed = 1.0
+    active.answer(STEP)
+    active.hears("critic near failed; plain behaviour cloning acts instead", b"\x01")
+
+
+def test_callbacks_answer_while_inference_is_slow(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    policy.gate.clear()
+    policy.entered.clear()
+    active.publish(10 * STEP, good_readings())
+    assert policy.entered.wait(TIMEOUT)
+    assert active.state() == "active"
+    active.hears("inference has been running")
+    policy.gate.set()
+    active.wait(lambda: active.commands_for(10 * STEP))
+
+
+def test_deactivation_holds_although_inference_hangs(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    policy.gate.clear()
+    policy.entered.clear()
+    active.publish(10 * STEP, good_readings())
+    assert policy.entered.wait(TIMEOUT)
+    assert active.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert list(active.wait(lambda: active.commands_for(STEP)[1:])[0].position) == [0.0, 0.0]
+    policy.gate.set()
+    assert active.change_state(Transition.TRANSITION_CLEANUP)
+    assert active.commands_for(10 * STEP) == []
+
+
+def test_the_timer_trigger_ticks_at_the_control_rate_of_the_wall_clock(
+    start: Callable[..., PolicyNode], peer: Peer, policy: Any
+) -> None:
+    start(trigger="timer")
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.connect(policy.manifest.observation)
+    stamps = set()
+    while len({from_time(c.header.stamp) for c in peer.commands}) < 5:
+        stamps.add(time.time_ns())
+        peer.publish(max(stamps), good_readings())
+        with peer.changed:
+            peer.changed.wait(0.02)
+    assert {from_time(c.header.stamp) for c in peer.commands} <= stamps
+    peer.hears("is stale")
+    assert list(peer.commands[-1].position) == [0.0, 0.0]
+
+
+def test_configure_fails_with_the_loader_s_sentence_and_can_be_tried_again(
+    start: Callable[..., PolicyNode], peer: Peer, policy: Any
+) -> None:
+    answers = [BundleError("x/velocity.onnx: sha256 does not match"), RuntimeError("no memory"), policy]
+
+    def loader(*_: Any) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    start(loader=loader)
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears("configure failed: x/velocity.onnx: sha256 does not match")
+    assert peer.state() == "unconfigured"
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears("configure failed, RuntimeError: no memory")
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"bundle": ""}, "parameter bundle is empty"),
+        ({"critic": "middle"}, "bundle fake has near, far"),
+        ({"trigger": "sometimes"}, "trigger 'sometimes' was given; it must be timer or observation"),
+        ({"guidance_weight": -1}, "guidance_weight -1 was given"),
+    ],
+)
+def test_configure_fails_on_bad_parameters(
+    start: Callable[..., PolicyNode], peer: Peer, values: dict[str, Any], reason: str
+) -> None:
+    start(**values)
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears(reason)
+
+
+def test_a_flipped_byte_in_a_bundle_fails_configure(
+    start: Callable[..., PolicyNode], peer: Peer, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "tiny"
+    shutil.copytree(tiny_bundle, bundle)
+    network = bundle / "velocity.onnx"
+    content = bytearray(network.read_bytes())
+    content[len(content) // 2] ^= 1
+    network.write_bytes(content)
+    start(loader=load_policy, bundle=str(bundle))
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears("velocity.onnx: sha256 does not match the manifest")
+    shutil.copy(tiny_bundle / "velocity.onnx", network)
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+
+
+def readings_for(fields: Sequence[ObservationField]) -> dict[str, Reading]:
+    """Return readings of zeros that fit a contract of joints, poses and wrenches."""
+    made: dict[str, Reading] = {}
+    for field in fields:
+        if field.extraction.startswith("joint_"):
+            names = tuple(name for other in fields if other.topic == field.topic for name in other.joints)
+            made[field.topic] = JointReading(names, np.zeros(len(names)), np.zeros(len(names)), np.empty(0))
+        elif "Pose" in field.message_type:
+            made[field.topic] = PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+        else:
+            made[field.topic] = WrenchReading(np.zeros(3), np.zeros(3))
+    return made
+
+
+def process_environment(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "ROS_DOMAIN_ID": str(DOMAIN),
+        "ROS_LOG_DIR": str(folder),
+        "ROS_HOME": str(folder),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
+    peer: Peer, tiny_bundle: Path, tmp_path: Path, number: int
+) -> None:
+    fields = load_manifest(tiny_bundle).observation
+    values = {"bundle": tiny_bundle, "autostart": "true", "trigger": "observation", "use_sim_time": "true"}
+    arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+    log = tmp_path / "stderr"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qgf_ros.nodes.policy_node", "--ros-args", *arguments],
+            env=process_environment(tmp_path),
+            stderr=stderr,
+        )
+    try:
+        peer.connect(fields)
+        peer.answer(STEP, readings_for(fields))
+        start = time.monotonic()
+        process.send_signal(number)
+        assert process.wait(TIMEOUT) == 0
+        assert time.monotonic() - start < 2.0
+        hold = peer.wait(lambda: peer.commands_for(STEP)[1:])[-1]
+        assert list(hold.position) == [0.0] * 5
+        assert "Traceback" not in log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_process_refuses_a_negative_weight_in_one_sentence(tmp_path: Path) -> None:
+    arguments = ["--ros-args", "-p", "guidance_weight:=-1.0"]
+    process = subprocess.run(
+        [sys.executable, "-m", "qgf_ros.nodes.policy_node", *arguments],
+        env=process_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    assert process.returncode == 1
+    assert "guidance_weight" in process.stderr
+    assert "Traceback" not in process.stderr

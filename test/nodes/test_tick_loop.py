@@ -1,0 +1,133 @@
+"""The tick loop: a command or a hold for every request."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.observation import Observation
+from qgf_ros.errors import GuidanceError
+from qgf_ros.nodes.statistics import TickStatistics
+from qgf_ros.nodes.tick_loop import Fault, Tick, TickLoop
+
+STEP = 50_000_000
+
+
+@pytest.fixture
+def loop(policy: Any, recorder: Any) -> TickLoop:
+    return TickLoop(Controller(policy, Settings(0.5, "near", execution_horizon=2)), recorder, TickStatistics(0.05))
+
+
+def at(step: int) -> Tick:
+    return Tick(Observation(np.zeros(6, dtype=np.float32), step * STEP))
+
+
+def test_an_observation_becomes_a_command_and_telemetry(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(at(3))
+    assert [stamp for _, stamp in recorder.commands] == [3 * STEP]
+    assert recorder.telemetry[0]["tick"] == 1
+    assert recorder.telemetry[0]["inference_ms"] == 2.0
+    assert loop.commanding
+
+
+def test_the_same_stamp_again_repeats_the_command_and_nothing_else(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    loop.handle(at(3))
+    loop.handle(at(3))
+    assert recorder.commands[0] == recorder.commands[1]
+    assert (len(policy.calls), len(recorder.telemetry), loop.statistics.ticks) == (1, 1, 1)
+
+
+def test_a_fault_is_one_hold_with_the_stamp_of_the_last_command(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(at(3))
+    loop.handle(Fault("blind"))
+    loop.handle(Fault("blind"))
+    assert recorder.commands[1:] == [([0.0, 0.0], 3 * STEP)]
+    assert recorder.reports[-1] == (logging.ERROR, "holding: blind")
+    assert (loop.fault, loop.commanding, loop.statistics.summary()["holds"]) == ("blind", False, 1)
+
+
+def test_a_fault_before_the_first_command_sends_nothing(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(Fault("blind"))
+    assert recorder.commands == []
+    assert recorder.reports == [(logging.WARNING, "holding: blind")]
+
+
+def test_commanding_resumes_by_itself_with_a_new_inference(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    loop.handle(at(3))
+    loop.handle(Fault("blind"))
+    loop.handle(at(4))
+    assert len(policy.calls) == 2
+    assert loop.fault is None
+    assert recorder.texts[-1].startswith("commanding after a hold")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (GuidanceError("the velocity field is not finite"), "the velocity field is not finite"),
+        (MemoryError("no memory"), "inference failed, MemoryError: no memory"),
+    ],
+)
+def test_inference_that_raises_is_a_hold(
+    loop: TickLoop, policy: Any, recorder: Any, error: Exception, text: str
+) -> None:
+    loop.handle(at(0))
+    policy.failure = error
+    loop.handle(at(10))
+    assert text in str(loop.fault)
+    assert recorder.commands[-1] == ([0.0, 0.0], 0)
+    policy.failure = None
+    loop.handle(at(11))
+    assert loop.fault is None
+
+
+def test_staged_settings_wait_for_the_next_tick(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    loop.handle(at(0))
+    loop.stage(Settings(0.25, "far", num_samples=2), reseed=False)
+    assert loop.settings.critic == "far"
+    assert recorder.telemetry[-1]["critic"] == "near"
+    loop.handle(at(1))
+    assert policy.calls[-1] == ("far", 0.25, 2)
+    assert recorder.telemetry[-1]["guidance_weight"] == 0.25
+
+
+def test_a_staged_seed_survives_a_later_change(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(at(0))
+    loop.stage(Settings(0.5, "near", seed=0), reseed=True)
+    loop.stage(Settings(0.25, "near", seed=0), reseed=False)
+    loop.handle(at(1))
+    assert recorder.commands[1][0] == recorder.commands[0][0]  # the fake's action is its noise
+
+
+def test_a_restart_forgets_the_answered_stamp(loop: TickLoop, policy: Any) -> None:
+    loop.handle(at(3))
+    loop.restart()
+    loop.handle(at(3))
+    assert len(policy.calls) == 2
+
+
+def test_after_close_only_a_hold_passes(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(at(0))
+    loop.close()
+    loop.handle(at(1))
+    loop.handle(at(0))
+    loop.hold("deactivated", logging.INFO)
+    assert [values for values, _ in recorder.commands[1:]] == [[0.0, 0.0]]
+    loop.open()
+    loop.handle(at(2))
+    assert recorder.commands[-1][1] == 2 * STEP
+
+
+def test_a_critic_that_fails_is_reported_until_it_guides_again(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    policy.critic_failed = 1.0
+    loop.handle(at(0))
+    assert loop.critic_failed
+    assert recorder.reports[-1] == (logging.ERROR, "critic near failed; plain behaviour cloning acts instead")
+    policy.critic_failed = 0.0
+    loop.handle(at(10))
+    assert not loop.critic_failed
+    assert recorder.texts[-1] == "the critic guides again"

@@ -1,0 +1,255 @@
+"""The demo, whole: two processes over DDS, the same bits as in process, and nobody left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench", reason="needs the sim extra")
+pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
+
+from qgf_ros.errors import SimulationError
+from qgf_sim import processes
+from qgf_sim.demo import BRIDGE, NODE, DemoPlan, run_demo
+from qgf_sim.evaluation import Plan, evaluate
+from qgf_sim.processes import Child, private_graph, stop_all
+
+TASK = 2
+
+
+class Display:
+    """Remembers what it is shown; `on_note` may interfere."""
+
+    def __init__(self, on_note=lambda text: None):
+        self.warnings = []
+        self.episodes = []
+        self.note = on_note
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def add(self, episode):
+        self.episodes.append(episode)
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path_factory, monkeypatch):
+    """Where the demo puts its folder of logs."""
+    folder = tmp_path_factory.mktemp("temporary")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def children(monkeypatch):
+    """Every child started during the test; none may live after it."""
+    started = []
+    original = Child.__init__
+
+    def remember(self, *arguments, **options):
+        original(self, *arguments, **options)
+        started.append(self)
+
+    monkeypatch.setattr(Child, "__init__", remember)
+    yield started
+    assert started
+    assert not [child.name for child in started if group_lives(child.pid)]
+
+
+def group_lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(condition, timeout=30.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "the event did not come"
+        time.sleep(0.02)
+
+
+def same(ours, reference):
+    assert [(e.seed, e.success, e.length) for e in ours] == [(e.seed, e.success, e.length) for e in reference]
+    for a, b in zip(ours, reference, strict=True):
+        assert a.commands.shape == (a.length, 5)
+        assert np.array_equal(a.commands, b.commands), f"seed {a.seed} differs"
+
+
+@pytest.fixture(scope="module")
+def in_process(tiny_bundle):
+    """Episodes of both weights without ROS, one at a time."""
+    return evaluate(Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, batch_size=1, record=True))
+
+
+def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bundle, in_process, children, temporary):
+    display = Display()
+    results = run_demo(DemoPlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
+    for weight, episodes in results.items():
+        same(episodes, in_process[weight])
+        assert all(latency > 0.0 for episode in episodes for latency in episode.latencies)
+    assert not np.array_equal(results[0.0][0].commands, results[0.1][0].commands), "guidance changed nothing"
+    assert np.isnan(results[0.0][0].mean_value)
+    assert results[0.1][0].values == pytest.approx(in_process[0.1][0].values)
+    assert not display.warnings
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize("victim", [NODE, pytest.param(BRIDGE, marks=pytest.mark.slow)])
+def test_a_killed_process_is_started_again_and_the_episode_is_the_same(tiny_bundle, in_process, children, victim):
+    def kill_once(text):
+        if "step 60" in text and len(children) == 2:
+            (child,) = [child for child in children if child.name == victim]
+            os.kill(child.pid, signal.SIGKILL)
+            wait_until(lambda: child.exit_code is not None)
+
+    display = Display(kill_once)
+    results = run_demo(DemoPlan(tiny_bundle, TASK, (0.1,), episodes=1, seed=3, record=True), display)
+    assert len(children) == 4, "both were started a second time"
+    (warning,) = display.warnings
+    assert f"{victim} ended with exit code -9" in warning
+    same(results[0.1], in_process[0.1][:1])
+
+
+def test_a_process_that_dies_twice_ends_the_demo_with_one_sentence(tiny_bundle, children, monkeypatch):
+    monkeypatch.setitem(sys.modules["qgf_sim.demo"].MODULES, NODE, "qgf_ros.nodes.no_such_module")
+    with pytest.raises(
+        SimulationError, match=r"policy_node ended with exit code 1 .*no_such_module.*the logs are in"
+    ) as raised:
+        run_demo(DemoPlan(tiny_bundle, TASK, (0.0,), episodes=1), display := Display())
+    assert len(display.warnings) == 1
+    folder = Path(re.search(r"logs are in (\S+)", str(raised.value))[1])
+    assert "no_such_module" in (folder / f"{NODE}.log").read_text()
+
+
+def test_a_bundle_the_node_refuses_is_reported_with_the_node_s_reason(tiny_bundle, children, monkeypatch, tmp_path):
+    from qgf_sim import demo
+
+    original = demo._parameters
+
+    def broken(plan, manifest):
+        return {**original(plan, manifest), NODE: {**original(plan, manifest)[NODE], "bundle": str(tmp_path)}}
+
+    monkeypatch.setattr(demo, "_parameters", broken)
+    with pytest.raises(SimulationError, match="policy_node failed: .*manifest"):
+        run_demo(DemoPlan(tiny_bundle, TASK, (0.0,), episodes=1), Display())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, temporary, number):
+    report = tmp_path / "never.json"
+    command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", str(TASK)]
+    command += ["--episodes", "50", "--weights", "0", "--json", str(report)]
+    demo = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        line = next(line for line in demo.stdout if line.startswith("weight 0 seed 0"))
+        assert "steps" in line
+        found = children_of(demo.pid)
+        assert len(found) == 2
+        demo.send_signal(number)
+        code = demo.wait(timeout=15)
+        rest = demo.stdout.read()
+    finally:
+        demo.kill()
+        demo.stdout.close()
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    assert "Traceback" not in rest
+    wait_until(lambda: not [pid for pid in found if is_running(pid)], timeout=5)
+    assert not report.exists()
+    if number != signal.SIGKILL:
+        assert not list(temporary.iterdir())
+
+
+def children_of(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(word) for path in tasks for word in path.read_text().split()]
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bundle, tmp_path):
+    report = tmp_path / "deep" / "demo.json"
+    command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", "1"]
+    command += ["--episodes", "1", "--weights", "0,0.1", "--json", str(report), "--seed", "5"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    record = json.loads(report.read_text())
+    assert [run["guidance_weight"] for run in record["runs"]] == [0.0, 0.1]
+    for run in record["runs"]:
+        assert {"task", "episodes", "successes", "success_rate", "ci95", "mean_length", "latency_ms"} <= run.keys()
+        assert (run["task"], run["episodes"], run["first_seed"]) == (1, 1, 5)
+        assert run["latency_ms"]["p99"] >= run["latency_ms"]["p50"] > 0.0
+    assert record["seed"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"episodes": 0}, "at least 1"), ({"weights": ()}, "at least 1"), ({"task": 4}, "no critic for task 4")],
+)
+def test_impossible_plans_start_nothing(tiny_bundle, change, message, monkeypatch):
+    monkeypatch.setattr(Child, "__init__", lambda *a, **k: pytest.fail("a process was started"))
+    values = {"task": TASK, "weights": (0.0,), "episodes": 1, **change}
+    with pytest.raises(SimulationError, match=message):
+        run_demo(DemoPlan(tiny_bundle, **values), Display())
+
+
+def test_a_child_is_stopped_with_everything_it_started(tmp_path, monkeypatch):
+    (tmp_path / "stubborn.py").write_text(
+        "import signal, subprocess, sys, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('child', subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    monkeypatch.setattr(processes, "GRACE", 0.3)
+    child = Child("stubborn", "stubborn", [], tmp_path)
+    try:
+        wait_until(lambda: child.last_words().startswith("child"))
+        grandchild = int(child.last_words().split()[1])
+        assert child.exit_code is None
+    finally:
+        stop_all([child])
+    wait_until(lambda: not is_running(grandchild), timeout=5)
+    assert not is_running(child.pid)
+
+
+def test_a_child_finds_rclpy_although_the_mark_of_the_wheels_is_set(tmp_path, monkeypatch):
+    monkeypatch.setenv("_ROS_WHEELS_BOOTSTRAP_COMPLETE", "1")
+    if "AMENT_PREFIX_PATH" not in os.environ:
+        monkeypatch.delenv("LD_LIBRARY_PATH", raising=False)
+    (tmp_path / "probe.py").write_text("import rclpy; print('loaded')")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    child = Child("probe", "probe", [], tmp_path)
+    wait_until(lambda: child.exit_code is not None)
+    stop_all([child])
+    assert child.last_words() == "loaded"
+
+
+def test_a_domain_in_use_is_not_chosen(tmp_path):
+    import socket
+
+    first = int(private_graph(tmp_path)["ROS_DOMAIN_ID"])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 7400 + 250 * first + 10))
+        assert int(private_graph(tmp_path)["ROS_DOMAIN_ID"]) != first

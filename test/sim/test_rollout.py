@@ -1,0 +1,153 @@
+"""In-process episodes: the controller's own ticks, the same whatever runs beside them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench", reason="needs the sim extra")
+
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.errors import GuidanceError, SimulationError
+from qgf_sim.environment import TaskEnvironment
+from qgf_sim.evaluation import Plan, evaluate
+from qgf_sim.results import critic_for_task, default_weights, summarise
+from qgf_sim.rollout import run_batch
+
+TASK = 2
+
+
+@pytest.fixture(scope="module")
+def environments():
+    made = [TaskEnvironment("cube-single", TASK) for _ in range(3)]
+    yield made
+    for env in made:
+        env.close()
+
+
+def settings(weight=0.1, **changes):
+    return Settings(weight, "task2", **{"execution_horizon": 2, **changes})
+
+
+def ticked_by_hand(policy, env, seed, chosen):
+    """The loop of the node, written out."""
+    controller = Controller(policy, chosen)
+    controller.reset(seed)
+    assembler = ObservationAssembler(policy.manifest.observation)
+    readings, stamp, commands, done = env.reset(seed), 10**18, [], False
+    while not done:
+        for topic, reading in readings.items():
+            assembler.update(topic, stamp, reading)
+        commands.append(controller.tick(assembler.assemble(stamp)).values)
+        step = env.step(commands[-1])
+        readings, done = step.readings, step.done
+        stamp += 50_000_000
+    return np.array(commands), step.success
+
+
+def test_batch_of_one_is_the_controller_s_tick_to_the_bit(tiny_policy, environments):
+    (episode,) = run_batch(tiny_policy, environments[:1], settings(), [11], record=True)
+    commands, success = ticked_by_hand(tiny_policy, environments[1], 11, settings())
+    assert np.array_equal(episode.commands, commands)
+    assert (episode.success, episode.length) == (success, len(commands))
+    assert len(episode.latencies) == -(-episode.length // 2), "one inference per executed chunk of 2"
+
+
+def test_first_commands_of_a_batch_differ_by_rounding_alone(tiny_policy, environments):
+    together = {e.seed: e for e in run_batch(tiny_policy, environments, settings(), [1, 2, 3], record=True)}
+    assert sorted(together) == [1, 2, 3]
+    for seed, episode in together.items():
+        (alone,) = run_batch(tiny_policy, environments[:1], settings(), [seed], record=True)
+        np.testing.assert_allclose(episode.commands[:2], alone.commands[:2], atol=1e-5)
+    assert not np.allclose(together[1].commands[0], together[2].commands[0]), "each seed has its own noise"
+
+
+def test_every_weight_starts_from_the_same_scene_and_the_same_noise(tiny_policy, environments):
+    seen = {}
+
+    class Spy:
+        manifest = tiny_policy.manifest
+
+        def act(self, observations, noise, critic, weight):
+            seen.setdefault(weight, (observations.copy(), noise.copy()))
+            return tiny_policy.act(observations, noise, critic, weight)
+
+    for weight in (0.0, 0.3):
+        list(run_batch(Spy(), environments[:2], settings(weight), [5, 6]))
+    for plain, guided in zip(seen[0.0], seen[0.3], strict=True):
+        assert np.array_equal(plain, guided)
+
+
+def test_a_failing_critic_ends_the_evaluation(tiny_policy, environments):
+    class Failing:
+        manifest = tiny_policy.manifest
+
+        def act(self, *arguments):
+            chunks = tiny_policy.act(*arguments)
+            return [replace(chunk, telemetry={**chunk.telemetry, "critic_failed": 1.0}) for chunk in chunks]
+
+    with pytest.raises(GuidanceError, match="critic task2 failed"):
+        list(run_batch(Failing(), environments[:1], settings(), [0]))
+
+
+def test_too_few_environments_are_refused(tiny_policy, environments):
+    with pytest.raises(SimulationError, match="1 environments were given for 2 episodes"):
+        list(run_batch(tiny_policy, environments[:1], settings(), [0, 1]))
+
+
+@pytest.mark.slow
+def test_outcome_does_not_depend_on_the_number_of_workers(tiny_bundle):
+    plan = Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=3, seed=40, batch_size=2, record=True)
+    alone, spread = evaluate(plan), evaluate(replace(plan, workers=2))
+    for weight in plan.weights:
+        assert [e.seed for e in alone[weight]] == [40, 41, 42]
+        for a, b in zip(alone[weight], spread[weight], strict=True):
+            assert (a.seed, a.success, a.length) == (b.seed, b.success, b.length)
+            assert np.array_equal(a.commands, b.commands)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"task": 3}, "no critic for task 3; it has task1 .task 1., task2 .task 2."),
+        ({"critic": "nobody"}, "critic 'nobody' was given; bundle tiny has task1, task2"),
+        ({"weights": ()}, "no guidance weight"),
+        ({"weights": (0.1, 0.1)}, "each must be there once"),
+        ({"weights": (-1.0,)}, "guidance_weight -1.0"),
+        ({"episodes": 0}, "episodes 0 was given"),
+        ({"batch_size": 0}, "batch-size 0 was given"),
+        ({"workers": 0}, "workers 0 was given"),
+        ({"execution_horizon": 9}, "execution_horizon 9 was given; it must be 1 to 5"),
+    ],
+)
+def test_impossible_plans_are_refused_before_anything_runs(tiny_bundle, change, message):
+    plan = replace(Plan(tiny_bundle, TASK, (0.0,), episodes=1), **change)
+    with pytest.raises((SimulationError, GuidanceError), match=message):
+        evaluate(plan)
+
+
+def test_a_bundle_of_another_contract_is_refused(tiny_bundle):
+    manifest = load_manifest(tiny_bundle)
+    shuffled = manifest.model_copy(update={"observation": manifest.observation[::-1]})
+    with pytest.raises(SimulationError, match="does not have the observation contract of cube-single"):
+        Plan(tiny_bundle, TASK, (0.0,), episodes=1).check(shuffled)
+
+
+def test_weights_default_to_plain_and_recommended(tiny_bundle):
+    manifest = load_manifest(tiny_bundle)
+    assert critic_for_task(manifest, 2) == "task2"
+    assert default_weights(manifest, 2) == (0.0, 0.1)
+
+
+def test_summary_counts_and_bounds(tiny_policy, environments):
+    episodes = list(run_batch(tiny_policy, environments[:2], settings(0.0), [7, 8]))
+    record = summarise(0.0, TASK, episodes)
+    assert record["episodes"] == 2
+    assert record["ci95"][0] <= record["success_rate"] <= record["ci95"][1]
+    assert record["mean_length"] == np.mean([e.length for e in episodes])
+    assert 0.0 < record["latency_ms"]["p50"] <= record["latency_ms"]["p99"]
+    assert sorted(outcome["seed"] for outcome in record["outcomes"]) == [7, 8]

@@ -1,0 +1,306 @@
+"""The command line: quick help, one-line errors, exit codes, and each sub-command that needs no long run."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from qgf_ros import cli
+from qgf_ros.cli import COMMANDS, main
+from qgf_ros.errors import QgfError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def qgf(*arguments, **options):
+    command = [sys.executable, "-m", "qgf_ros.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, **options)
+
+
+@pytest.fixture
+def command(monkeypatch):
+    """Put a function in place of `qgf inspect`."""
+
+    def install(function):
+        def stand_in(bundle: Path, /) -> None:
+            function()
+
+        monkeypatch.setitem(COMMANDS, "inspect", stand_in)
+
+    return install
+
+
+def test_help_takes_less_than_half_a_second():
+    """Of processor time, so that a busy machine is not what is measured."""
+
+    def once():
+        before = os.times()
+        done = qgf("--help")
+        after = os.times()
+        assert done.returncode == 0
+        assert all(name in done.stdout for name in COMMANDS)
+        return after.children_user - before.children_user + after.children_system - before.children_system
+
+    once()  # compiles the sources
+    assert min(once() for _ in range(3)) < 0.5
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_sub_command_describes_itself_and_all_its_options(name, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    text = capsys.readouterr().out
+    for parameter in inspect.signature(COMMANDS[name]).parameters.values():
+        if parameter.kind is not parameter.POSITIONAL_ONLY:
+            assert f"--{parameter.name.replace('_', '-')}" in text
+    described = inspect.getdoc(COMMANDS[name])
+    for parameter in inspect.signature(COMMANDS[name]).parameters:
+        assert f"    {parameter}: " in described, f"{name} does not say what {parameter} is"
+
+
+def test_an_error_is_one_red_line_and_exit_code_2(command, capsys, monkeypatch):
+    sentence = "models/x is wrong in a way that takes more than one terminal line of eighty columns to tell; mend it"
+
+    def fail():
+        raise QgfError(sentence)
+
+    command(fail)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert main(["inspect", "x"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"\x1b[31mqgf: {sentence}\x1b[0m\n"
+
+
+def test_ctrl_c_gives_exit_code_130(command):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    command(interrupt)
+    assert main(["inspect", "x"]) == 130
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"), [("mujoco", "sim"), ("torch.nn", "train"), ("rclpy", "ros"), ("onnxruntime", "cpu")]
+)
+def test_a_missing_package_names_the_extra_that_brings_it(command, capsys, package, extra):
+    def fail():
+        raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    command(fail)
+    assert main(["inspect", "x"]) == 2
+    error = capsys.readouterr().err
+    assert f"pip install 'qgf_ros[{extra}]'" in error
+    assert error.count("\n") == 1
+
+
+def test_a_mistake_of_ours_keeps_its_traceback(command):
+    def fail():
+        raise ModuleNotFoundError("No module named 'qgf_ros.nonsense'", name="qgf_ros.nonsense")
+
+    command(fail)
+    with pytest.raises(ModuleNotFoundError):
+        main(["inspect", "x"])
+
+
+def test_sigterm_unwinds_like_an_exit(command):
+    cleaned = []
+
+    def wait():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            cleaned.append(True)
+
+    command(wait)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as exit_:
+            main(["inspect", "x"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert exit_.value.code == 143
+    assert cleaned
+
+
+@pytest.mark.parametrize("words", ["0,x", "", "0;1"])
+def test_weights_that_are_not_numbers_are_refused(words, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(["evaluate", "x", "--weights", words])
+    assert exit_.value.code == 2
+    # The message stands in a box, which breaks lines.
+    assert "separated by commas" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_inspect_prints_the_card_of_a_bundle(tiny_bundle, capsys):
+    assert main(["inspect", str(tiny_bundle)]) == 0
+    text = capsys.readouterr().out
+    for part in ("tiny", "joint_states", "shoulder_pan_joint", "dgripper", "task2", "never evaluated", "velocity.onnx"):
+        assert part in text
+
+
+def test_inspect_shows_the_evidence_of_an_evaluated_critic(tiny_bundle, capsys):
+    from rich.console import Console
+
+    from qgf_ros.bundle.manifest import Evaluation
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.card import card
+
+    manifest = load_manifest(tiny_bundle)
+    evidence = Evaluation(
+        guidance_weight=0.03,
+        episodes=50,
+        successes=47,
+        ci95=(0.84, 0.98),
+        mean_length=61.5,
+        first_seed=1000,
+        last_seed=1049,
+        purpose="reporting",
+    )
+    critic = manifest.critics["task1"].model_copy(update={"evaluations": (evidence,), "tested_range": (0.004, 0.3)})
+    changed = manifest.model_copy(update={"critics": {"task1": critic}, "training": {"config": {"horizon": 5}}})
+    Console(width=100).print(card(changed))
+    text = capsys.readouterr().out
+    for part in ("47/50", "84 - 98 %", "1000 .. 1049", "reporting", "0.004 .. 0.3", "horizon 5"):
+        assert part in text
+
+
+def test_inspect_of_a_damaged_bundle_names_the_file(tiny_bundle, tmp_path, capsys):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_bundle, copy)
+    path = copy / "critics/task1/q_grad.onnx"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    assert main(["inspect", str(copy)]) == 2
+    assert "q_grad.onnx: sha256 does not match" in capsys.readouterr().err
+
+
+def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
+    pytest.importorskip("ogbench")
+    report = tmp_path / "report.json"
+    done = qgf(
+        *("evaluate", tiny_bundle, "--task", 1, "--episodes", 2, "--seed", 9, "--weights", "0,0.1"),
+        *("--json", report, "--workers", 1, "--num-samples", 2, "--execution-horizon", 5),
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(report.read_text())
+    assert [run["guidance_weight"] for run in record["runs"]] == [0.0, 0.1]
+    for run in record["runs"]:
+        assert (run["task"], run["episodes"], run["first_seed"], run["last_seed"]) == (1, 2, 9, 10)
+        assert run["success_rate"] == run["successes"] / 2
+        assert len(run["ci95"]) == 2
+    assert "95 % interval" in done.stdout
+
+
+def test_train_options_default_to_the_trainer_s_own():
+    pytest.importorskip("torch")
+    from dataclasses import fields
+
+    from qgf_ros.learning.trainer import TrainingConfig
+
+    options = inspect.signature(COMMANDS["train"]).parameters
+    assert {field.name: options[field.name].default for field in fields(TrainingConfig)} == {
+        field.name: field.default for field in fields(TrainingConfig)
+    }
+
+
+def write_dataset(path, rows=80, **extras):
+    random = np.random.default_rng(1)
+    terminals = np.zeros(rows, bool)
+    terminals[[rows // 2 - 1, rows - 1]] = True
+    observations = random.standard_normal((rows, 3)).astype(np.float32)
+    np.savez(path, observations=observations, actions=np.tanh(observations[:, :2]), terminals=terminals, **extras)
+
+
+def test_a_dataset_of_any_origin_becomes_a_bundle(tmp_path):
+    pytest.importorskip("torch")
+    from qgf_ros.bundle.store import load_manifest
+
+    rewards = -np.ones(80, np.float32)
+    write_dataset(tmp_path / "robot.npz", rewards=rewards, masks=np.ones(80, np.float32))
+    write_dataset(tmp_path / "robot-val.npz", rewards=rewards, masks=np.ones(80, np.float32))
+    train = ("train", "--dataset", tmp_path / "robot.npz", "--out", tmp_path / "run", "--smoke", "--threads", 1)
+    done = qgf(*train, "--critic", "reach", "--control-rate", 10, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "validation" in done.stdout
+    done = qgf("export", tmp_path / "run", "--out", tmp_path / "robot")
+    assert done.returncode == 0, done.stderr
+    manifest = load_manifest(tmp_path / "robot")
+    assert (manifest.name, manifest.control_rate, list(manifest.critics)) == ("robot", 10.0, ["reach"])
+    assert manifest.training["dataset"]["transitions"] == 78
+
+
+def test_train_without_rewards_or_environment_says_what_to_give(tmp_path, capsys):
+    pytest.importorskip("torch")
+    write_dataset(tmp_path / "bare.npz")
+    assert main(["train", "--dataset", str(tmp_path / "bare.npz"), "--out", str(tmp_path / "run"), "--smoke"]) == 2
+    assert "give --env" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_generate_train_and_export_in_three_commands(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("ogbench")
+    from qgf_ros.bundle.store import load_manifest
+
+    data, run, bundle = tmp_path / "play.npz", tmp_path / "run", tmp_path / "cube"
+    for arguments in (
+        ("generate", "cube-single", "--episodes", 1, "--out", data),
+        ("train", "--dataset", data, "--env", "cube-single", "--tasks", "2,4", "--out", run, "--smoke", "--horizon", 5),
+        ("export", run, "--out", bundle, "--description", "a test"),
+        ("evaluate", bundle, "--task", 4, "--episodes", 1, "--weights", "0", "--workers", 1),
+    ):
+        done = qgf(*arguments)
+        assert done.returncode == 0, done.stderr
+    manifest = load_manifest(bundle)
+    assert manifest.environment == "cube-single"
+    assert {name: card.task_id for name, card in manifest.critics.items()} == {"task2": 2, "task4": 4}
+    assert manifest.horizon == 5
+    assert max(manifest.parity.values()) < 1e-4
+
+
+def test_ctrl_c_during_training_saves_a_checkpoint_first(tmp_path):
+    pytest.importorskip("torch")
+    ones = np.ones(80, np.float32)
+    write_dataset(tmp_path / "d.npz", rewards=-ones, masks=ones)
+    write_dataset(tmp_path / "d-val.npz", rewards=-ones, masks=ones)
+    command = [sys.executable, "-m", "qgf_ros.cli", "train", "--dataset", tmp_path / "d.npz", "--out", tmp_path / "run"]
+    command += ["--updates", "1000000", "--hidden", "8,8", "--batch-size", "8", "--threads", "1", "--save-every", "50"]
+    process = subprocess.Popen(
+        [*map(str, command)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list((tmp_path / "run").glob("checkpoint-*")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, error = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    saved = list((tmp_path / "run").glob("checkpoint-*.safetensors"))
+    assert saved
+    assert str(max(saved)) in out
+
+
+def test_console_script_and_module_are_the_same(monkeypatch):
+    assert cli.main is main
+    assert "qgf = qgf_ros.cli:main" in (ROOT / "setup.py").read_text()
