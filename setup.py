@@ -27,6 +27,7 @@ EXTRAS = {
         "mujoco==4.0.0; python_version >= '3.11'",
         "mujoco>=3.3,<4; python_version < '3.11'",
         "gymnasium>=1.1",
+        "pillow>=9.2",
     ],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
     "dev": [

@@ -51,8 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code: 0, 2 after an error of the user's making, 130 after Ctrl-C. A wrong option exits with 2 by itself.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
+    on_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _terminate) if on_main_thread else None
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="qgf", description=__doc__, args=argv)
     except KeyboardInterrupt:
@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         extra = EXTRAS[package]
         return _complain(f"{package} cannot be imported ({error}); install it with: pip install 'qgf_ros[{extra}]'")
+    finally:
+        if on_main_thread:
+            signal.signal(signal.SIGTERM, before)
     return 0
 
 

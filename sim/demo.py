@@ -96,6 +96,8 @@ class DemoPlan:
             raise SimulationError(
                 f"{self.episodes} episodes at {len(self.weights)} weights were given; expected at least 1 of both"
             )
+        if len(set(self.weights)) != len(self.weights):
+            raise SimulationError(f"weights {self.weights} were given; each must be there once")
         critic = critic_for_task(manifest, self.task)
         for weight in self.weights:
             Settings(weight, critic, 1, manifest.execution_horizon, self.seed).check(manifest)

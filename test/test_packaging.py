@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EXECUTABLES = {"policy_node", "sim_bridge", "qgf"}
 
 # Import names whose distribution is called something else.
-DISTRIBUTIONS = {"torch.utils.tensorboard": "tensorboard"}
+DISTRIBUTIONS = {"torch.utils.tensorboard": "tensorboard", "PIL": "pillow"}
 ROS_PACKAGES = {
     "builtin_interfaces",
     "diagnostic_msgs",

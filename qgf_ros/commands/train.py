@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qgf_ros.learning.trainer import TrainingConfig
 
 #: What --smoke puts in place of the given size of a run.
-SMOKE = {"updates": 20, "batch_size": 32, "hidden": (32, 32), "compile": False}
+SMOKE = {"updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
 
 
 def train(
@@ -35,6 +35,7 @@ def train(
     hidden: Integers = (256, 256, 256),
     learning_rate: float = 3e-4,
     final_learning_rate: float = 3e-4,
+    restart_at: int = 0,
     discount: float = 0.99,
     expectile: float = 0.9,
     target_rate: float = 0.005,
@@ -67,6 +68,7 @@ def train(
         hidden: Hidden layer sizes of every network.
         learning_rate: Adam's, at the start.
         final_learning_rate: Adam's at the last update, reached along a cosine.
+        restart_at: Update at which that cosine begins again; 0 for never.
         discount: Per control step.
         expectile: Of the value regression.
         target_rate: Share of the critic that enters the target critic at each update.

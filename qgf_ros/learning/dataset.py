@@ -149,4 +149,5 @@ def chunk_returns(
 def chunk_actions(starts: NDArray[np.int64], actions: Float, horizon: int) -> Float:
     """Return the flattened action chunks, float32 [B, H * A]."""
     rows = starts[:, None] + np.arange(horizon)
-    return actions[rows].reshape(len(starts), -1)
+    chunks: Float = actions[rows].reshape(len(starts), -1)
+    return chunks

@@ -76,7 +76,7 @@ def export_bundle(run: Path, out: Path, *, description: str = "", licence: str =
 
 
 def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
-    kept = {key: header[key] for key in ("dataset", "hardware", "versions") if key in header}
+    kept: dict[str, Any] = {key: header[key] for key in ("dataset", "hardware", "versions") if key in header}
     return {"updates": step, "config": header["config"], **kept}
 
 
@@ -149,7 +149,9 @@ def _parity(
 ) -> dict[str, float]:
     """Compare every output with torch on random inputs; the graphs were built from weights and have seen none."""
     random = np.random.default_rng(20260612)
-    s, a, u = (torch.from_numpy(random.standard_normal((_PARITY_ROWS, n), dtype=np.float32)) for n in (sizes[0], sizes[1], sizes[1]))
+    s, a, u = (
+        torch.from_numpy(random.standard_normal((_PARITY_ROWS, size), dtype=np.float32)) for size in (*sizes, sizes[1])
+    )
     t = torch.from_numpy(random.integers(0, 11, _PARITY_ROWS).astype(np.float32) / 10.0)
     inputs = {"s": s.numpy(), "a": a.numpy(), "t": t.numpy()}
 

@@ -23,7 +23,8 @@ def flow_loss(velocity: VelocityNetwork, s: Tensor, action: Tensor, noise: Tenso
     """
     column = t[:, None]
     point = torch.lerp(noise, action, column)
-    return (velocity(s, point, t) - (action - noise)).square().mean()
+    loss: Tensor = (velocity(s, point, t) - (action - noise)).square().mean()
+    return loss
 
 
 def critic_loss(critic: CriticNetwork, s: Tensor, action: Tensor, target: Tensor) -> Tensor:
@@ -35,7 +36,8 @@ def critic_loss(critic: CriticNetwork, s: Tensor, action: Tensor, target: Tensor
         action: [N, C].
         target: n-step return plus bootstrapped value [K, N].
     """
-    return (critic(s, action) - target[:, None]).square().mean(dim=(1, 2)).sum()
+    loss: Tensor = (critic(s, action) - target[:, None]).square().mean(dim=(1, 2)).sum()
+    return loss
 
 
 def value_loss(value: ValueNetwork, s: Tensor, q: Tensor, expectile: float) -> Tensor:
@@ -49,4 +51,5 @@ def value_loss(value: ValueNetwork, s: Tensor, q: Tensor, expectile: float) -> T
     """
     advantage = q - value(s)
     weight = torch.where(advantage >= 0.0, expectile, 1.0 - expectile)
-    return (weight * advantage.square()).mean(dim=1).sum()
+    loss: Tensor = (weight * advantage.square()).mean(dim=1).sum()
+    return loss

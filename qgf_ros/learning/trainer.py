@@ -27,6 +27,7 @@ class TrainingConfig:
         hidden: Hidden layer sizes of every network.
         learning_rate: Adam's, at the start.
         final_learning_rate: Adam's at the last update, reached along a cosine; equal to the first for none.
+        restart_at: Update at which the cosine begins again from the first learning rate; 0 for never.
         discount: Per control step.
         expectile: Of the value regression.
         target_rate: Share of the critic that enters the target critic at each update.
@@ -42,6 +43,7 @@ class TrainingConfig:
     hidden: tuple[int, ...] = (256, 256, 256)
     learning_rate: float = 3e-4
     final_learning_rate: float = 3e-4
+    restart_at: int = 0
     discount: float = 0.99
     expectile: float = 0.9
     target_rate: float = 0.005
@@ -57,10 +59,11 @@ class TrainingConfig:
         wrong += [f"discount {self.discount}"] if not 0.0 < self.discount <= 1.0 else []
         wrong += [f"expectile {self.expectile}"] if not 0.0 < self.expectile < 1.0 else []
         wrong += [f"target_rate {self.target_rate}"] if not 0.0 < self.target_rate <= 1.0 else []
+        wrong += [f"restart_at {self.restart_at}"] if not 0 <= self.restart_at < self.updates else []
         if wrong:
             raise TrainingError(
                 f"{', '.join(wrong)} was given; counts and rates must be positive, discount and target_rate at most 1, "
-                "expectile below 1"
+                "expectile below 1, restart_at below updates"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -219,7 +222,12 @@ class Trainer:
     def learning_rate(self) -> float:
         """Return the learning rate of the next update."""
         first, last = self.config.learning_rate, self.config.final_learning_rate
-        progress = min(1.0, self.step / self.config.updates)
+        begin, end = 0, self.config.updates
+        if self.step >= self.config.restart_at > 0:
+            begin = self.config.restart_at
+        elif self.config.restart_at:
+            end = self.config.restart_at
+        progress = min(1.0, (self.step - begin) / (end - begin))
         return last + (first - last) * 0.5 * (1.0 + float(np.cos(np.pi * progress)))
 
     def update(self) -> Callable[[], dict[str, float]]:

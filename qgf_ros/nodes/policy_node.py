@@ -288,10 +288,10 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM; return the exit code."""
     stop = threading.Event()
-    # rclpy's own handlers end the context at once, and the last hold could not be sent.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    # rclpy's own handlers end the context at once, and the last hold could not be sent.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     node: PolicyNode | None = None
     executor = SingleThreadedExecutor()
     try:

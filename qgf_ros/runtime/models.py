@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +24,8 @@ class OnnxVelocityField:
 
     def __init__(self, bundle: Path, providers: Sequence[str], threads: int) -> None:
         self._forward = open_session(bundle / "velocity.onnx", providers, threads)
-        self._open_vjp = lambda: open_session(bundle / "velocity_vjp.onnx", providers, threads)
-        self._vjp = None
+        self._open_vjp = partial(open_session, bundle / "velocity_vjp.onnx", providers, threads)
+        self._vjp: Any = None
 
     def __call__(self, s: Array, a: Array, t: Array) -> Array:
         """See `VelocityField`; float32."""

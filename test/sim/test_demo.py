@@ -105,7 +105,7 @@ def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bund
     assert np.isnan(results[0.0][0].mean_value)
     assert results[0.1][0].values == pytest.approx(in_process[0.1][0].values)
     assert not display.warnings
-    assert not list(temporary.iterdir())
+    assert not list(temporary.glob("qgf-demo-*"))
 
 
 @pytest.mark.parametrize("victim", [NODE, pytest.param(BRIDGE, marks=pytest.mark.slow)])
@@ -172,7 +172,7 @@ def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, 
     wait_until(lambda: not [pid for pid in found if is_running(pid)], timeout=5)
     assert not report.exists()
     if number != signal.SIGKILL:
-        assert not list(temporary.iterdir())
+        assert not list(temporary.glob("qgf-demo-*"))
 
 
 def children_of(pid):
@@ -205,7 +205,12 @@ def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bu
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"episodes": 0}, "at least 1"), ({"weights": ()}, "at least 1"), ({"task": 4}, "no critic for task 4")],
+    [
+        ({"episodes": 0}, "at least 1"),
+        ({"weights": ()}, "at least 1"),
+        ({"weights": (0.1, 0.1)}, "each must be there once"),
+        ({"task": 4}, "no critic for task 4"),
+    ],
 )
 def test_impossible_plans_start_nothing(tiny_bundle, change, message, monkeypatch):
     monkeypatch.setattr(Child, "__init__", lambda *a, **k: pytest.fail("a process was started"))

@@ -66,7 +66,7 @@ def test_a_reward_agrees_with_what_the_environment_itself_says() -> None:
     state = env.unwrapped.data
     outcomes, positions = [], []
     for offset in (0.0, 0.03, 0.05):
-        state.joint("object_joint_0").qpos[:3] = goal(4) + [offset, 0.0, 0.0]
+        state.joint("object_joint_0").qpos[:3] = np.add(goal(4), [offset, 0.0, 0.0])
         outcomes.append(env.unwrapped.compute_reward())
         positions.append(state.qpos[14:17].copy())
     env.close()

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -108,6 +113,34 @@ def test_outcome_does_not_depend_on_the_number_of_workers(tiny_bundle):
         for a, b in zip(alone[weight], spread[weight], strict=True):
             assert (a.seed, a.success, a.length) == (b.seed, b.success, b.length)
             assert np.array_equal(a.commands, b.commands)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_an_evaluation_with_its_workers(tiny_bundle):
+    command = [sys.executable, "-m", "qgf_ros.cli", "evaluate", str(tiny_bundle), "--workers", "2"]
+    command += ["--episodes", "1000", "--batch-size", "1", "--weights", "0"]
+    group = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert any(line.startswith("weight 0 seed") for line in group.stdout)
+        os.killpg(group.pid, signal.SIGINT)
+        _, error = group.communicate(timeout=60)
+        assert group.returncode == 130
+        assert "Traceback" not in error
+        deadline = time.monotonic() + 30
+        while lives(group.pid):
+            assert time.monotonic() < deadline, "a worker is left"
+            time.sleep(0.05)
+    finally:
+        if lives(group.pid):
+            os.killpg(group.pid, signal.SIGKILL)
+
+
+def lives(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
