@@ -55,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     before = signal.signal(signal.SIGTERM, _terminate) if on_main_thread else None
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="qgf", description=__doc__, args=argv)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interruption:
+        if str(interruption):
+            _complain(str(interruption))
         return 130
     except QgfError as error:
         return _complain(str(error))

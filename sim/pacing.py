@@ -127,10 +127,14 @@ class RealtimePace:
         self._current = stamp
 
     def offer(self, stamp: int, values: Values) -> Verdict:
-        """Take a command that answers the observation stamped `stamp` [ns]."""
+        """Take a command that answers the observation stamped `stamp` [ns].
+
+        The newest arrival of a stamp counts: a hold carries the stamp of the last command, and must replace it.
+        """
         if not self._first <= stamp <= self._current:
             return "foreign"
         if self._newest is not None and stamp == self._newest[0]:
+            self._newest = (stamp, values)
             return "duplicate"
         if self._newest is None or stamp > self._newest[0]:
             self._newest = (stamp, values)

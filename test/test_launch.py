@@ -64,7 +64,7 @@ def launch_environment(tmp_path: Path) -> dict[str, str]:
         packages.get_package_prefix("qgf_ros")
     except packages.PackageNotFoundError:
         pytest.skip("qgf_ros is not in the ament index; build the workspace and source it")
-    own = {"ROS_DOMAIN_ID": "61", "ROS_LOG_DIR": str(tmp_path), "ROS_HOME": str(tmp_path)}
+    own = {"ROS_DOMAIN_ID": str(61 + os.getpid() % 30), "ROS_LOG_DIR": str(tmp_path), "ROS_HOME": str(tmp_path)}
     return {**os.environ, **own, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 

@@ -110,11 +110,20 @@ def test_real_time_counts_a_late_command_and_still_uses_it_when_it_is_the_newest
     pace.observed(2 * STEP)
     assert pace.offer(STEP, DOWN) == "late"
     assert pace.offer(0, UP) == "late"
-    assert pace.offer(STEP, UP) == "duplicate"
     assert pace.late_commands == 2
     command = pace.due(100.0 + 3 * PERIOD + 1e-6)
     assert command is not None
     assert command[0] == -1.0
+
+
+def test_in_real_time_a_hold_of_the_same_stamp_replaces_the_command() -> None:
+    pace = RealtimePace(PERIOD, 0.25, 2)
+    pace.start(0)
+    pace.observed(0)
+    assert pace.due(100.0) is None
+    pace.offer(0, UP)
+    assert pace.offer(0, DOWN) == "duplicate"
+    assert pace.due(100.0 + PERIOD + 1e-6) is DOWN
 
 
 def test_simulated_time_steps_exactly_and_jumps_ahead_at_a_reset() -> None:
