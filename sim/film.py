@@ -107,6 +107,8 @@ def write_film(
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")
     duration = round(1000 * CONTROL_PERIOD * every)
-    reduced[0].save(temporary, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=True)
+    reduced[0].save(
+        temporary, "GIF", save_all=True, append_images=reduced[1:], duration=duration, loop=0, optimize=True
+    )
     os.replace(temporary, out)
     return {weight: success for weight, (_, success) in zip(weights, columns)}

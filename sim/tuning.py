@@ -68,9 +68,7 @@ def tune(
     weights = tuple(sorted({0.0, *protocol.weights}))
 
     def runs(stage: Purpose, weights: tuple[float, ...], episodes: int, seed: int) -> list[dict[str, Any]]:
-        plan = Plan(
-            bundle, task, weights, episodes, seed, batch_size=protocol.batch_size, workers=protocol.workers
-        )
+        plan = Plan(bundle, task, weights, episodes, seed, batch_size=protocol.batch_size, workers=protocol.workers)
         results = evaluate(plan, lambda episode: progress(stage, episode))
         return [summarise(weight, task, results[weight]) for weight in weights]
 

@@ -83,7 +83,9 @@ class ObservationField(_Record):
     @model_validator(mode="after")
     def _consistent(self) -> ObservationField:
         if self.message_type not in EXTRACTIONS:
-            raise ValueError(f"field {self.name}: message_type {self.message_type} is not one of {', '.join(EXTRACTIONS)}")
+            raise ValueError(
+                f"field {self.name}: message_type {self.message_type} is not one of {', '.join(EXTRACTIONS)}"
+            )
         if self.extraction not in EXTRACTIONS[self.message_type]:
             raise ValueError(
                 f"field {self.name}: extraction {self.extraction} does not fit {self.message_type}, "

@@ -33,7 +33,9 @@ def load_manifest(bundle: Path) -> Manifest:
     """
     path = bundle / MANIFEST_NAME
     if not path.is_file():
-        raise BundleError(f"{bundle} is not a bundle, it has no {MANIFEST_NAME}; give the folder that 'qgf export' wrote")
+        raise BundleError(
+            f"{bundle} is not a bundle, it has no {MANIFEST_NAME}; give the folder that 'qgf export' wrote"
+        )
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
@@ -53,7 +55,9 @@ def _check_file(path: Path, record: FileRecord) -> None:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BundleError(f"{path} cannot be read ({error.strerror}); export the bundle again or restore the file") from error
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}); export the bundle again or restore the file"
+        ) from error
     if hashlib.sha256(content).hexdigest() != record.sha256:
         raise BundleError(f"{path}: sha256 does not match the manifest; export the bundle again or restore the file")
 

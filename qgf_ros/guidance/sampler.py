@@ -63,7 +63,9 @@ def sample(
         raise GuidanceError(f"guidance_weight {guidance_weight} was given; it must be finite and at least 0")
     rows = np.flatnonzero(weight)
     if len(rows) and critic is None:
-        raise GuidanceError(f"guidance_weight {guidance_weight} was given without a critic; use weight 0 or load a critic")
+        raise GuidanceError(
+            f"guidance_weight {guidance_weight} was given without a critic; use weight 0 or load a critic"
+        )
     guided = slice(None) if len(rows) == len(weight) else rows
     s_guided, pull = s[guided], weight[guided, None]
     a = noise

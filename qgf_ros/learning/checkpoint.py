@@ -61,4 +61,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
             header = {key: json.loads(value) for key, value in (archive.metadata() or {}).items()}
             return {key: archive.get_tensor(key) for key in archive.keys()}, header
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
-        raise TrainingError(f"{path} is not a readable checkpoint ({error}); train again or restore the file") from error
+        raise TrainingError(
+            f"{path} is not a readable checkpoint ({error}); train again or restore the file"
+        ) from error

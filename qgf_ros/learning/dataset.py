@@ -80,7 +80,9 @@ def load_dataset(path: Path) -> Dataset:
         DatasetError: The file is missing or unreadable, lacks a key, or its arrays do not fit together.
     """
     if not path.is_file():
-        raise DatasetError(f"{path} does not exist; make it with 'qgf generate' or give the path of an OGBench .npz file")
+        raise DatasetError(
+            f"{path} does not exist; make it with 'qgf generate' or give the path of an OGBench .npz file"
+        )
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS) if key in archive.files}

@@ -62,7 +62,10 @@ class _Builder:
 
     def constant(self, value: NDArray[Any], name: str = "") -> str:
         array = np.ascontiguousarray(value)
-        name = name or f"constant_{hashlib.sha256(repr((array.dtype, array.shape)).encode() + array.tobytes()).hexdigest()[:16]}"
+        name = (
+            name
+            or f"constant_{hashlib.sha256(repr((array.dtype, array.shape)).encode() + array.tobytes()).hexdigest()[:16]}"
+        )
         self.constants.setdefault(name, numpy_helper.from_array(array, name))
         return name
 
@@ -132,7 +135,13 @@ def _gelu_slope(g: _Builder, tape: _Tape) -> str:
 
 
 def _backward(
-    g: _Builder, cotangent: str, layers: Sequence[Layer], tapes: Sequence[_Tape], wanted: slice, prefix: str, output: str = ""
+    g: _Builder,
+    cotangent: str,
+    layers: Sequence[Layer],
+    tapes: Sequence[_Tape],
+    wanted: slice,
+    prefix: str,
+    output: str = "",
 ) -> str:
     """Return the cotangent of the input columns `wanted`, given that of the last hidden layer's output."""
     dh = cotangent

@@ -152,7 +152,12 @@ class Networks:
 
     def items(self) -> Iterator[tuple[str, nn.Module]]:
         """Yield each network with its name."""
-        yield from (("velocity", self.velocity), ("critic", self.critic), ("target", self.target), ("value", self.value))
+        yield from (
+            ("velocity", self.velocity),
+            ("critic", self.critic),
+            ("target", self.target),
+            ("value", self.value),
+        )
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """Return the parameters the optimiser moves."""
@@ -184,9 +189,7 @@ class Trainer:
         self.networks = Networks.create(self.config, len(self.critics), observation_size, chunk_size)
         for _, network in self.networks.items():
             network.to(self.device)
-        self.optimiser = torch.optim.Adam(
-            self.networks.trained_parameters(), lr=self.config.learning_rate, fused=True
-        )
+        self.optimiser = torch.optim.Adam(self.networks.trained_parameters(), lr=self.config.learning_rate, fused=True)
         self.generator = torch.Generator().manual_seed(self.config.seed + 1)
         self._losses: Callable[[Batch], tuple[Tensor, ...]] = self._compute_losses
         if self.config.compile:
@@ -269,7 +272,9 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Return everything a bit-exact continuation needs, as named tensors."""
         tensors = {
-            f"{name}.{key}": value for name, network in self.networks.items() for key, value in network.state_dict().items()
+            f"{name}.{key}": value
+            for name, network in self.networks.items()
+            for key, value in network.state_dict().items()
         }
         for index, parameter in enumerate(self.networks.trained_parameters()):
             moments: Mapping[str, Any] = self.optimiser.state[parameter]
@@ -291,11 +296,15 @@ class Trainer:
             for index, parameter in enumerate(self.networks.trained_parameters()):
                 prefix = f"adam.{index}."
                 self.optimiser.state[parameter] = {
-                    k[len(prefix) :]: v.clone().to("cpu" if k.endswith(".step") and v.device.type == "cpu" else self.device)
+                    k[len(prefix) :]: v.clone().to(
+                        "cpu" if k.endswith(".step") and v.device.type == "cpu" else self.device
+                    )
                     for k, v in tensors.items()
                     if k.startswith(prefix)
                 }
             self.generator.set_state(tensors["generator"].cpu())
             self.step = int(tensors["step"])
         except (KeyError, RuntimeError) as error:
-            raise TrainingError(f"the checkpoint does not fit the configuration ({error}); use another --out folder") from error
+            raise TrainingError(
+                f"the checkpoint does not fit the configuration ({error}); use another --out folder"
+            ) from error

@@ -122,7 +122,9 @@ class Policy:
         manifest = self.manifest
         batch = len(observations)
         if observations.shape != (batch, manifest.observation_size):
-            raise GuidanceError(f"observations {observations.shape} were given, expected (B, {manifest.observation_size})")
+            raise GuidanceError(
+                f"observations {observations.shape} were given, expected (B, {manifest.observation_size})"
+            )
         if noise.ndim != 3 or noise.shape[0] != batch or noise.shape[1] < 1 or noise.shape[2] != manifest.chunk_size:
             raise GuidanceError(f"noise {noise.shape} was given, expected ({batch}, N, {manifest.chunk_size})")
         if critic not in self._critics:

@@ -26,7 +26,9 @@ def choose_providers(wanted: Sequence[str]) -> list[str]:
     available = onnxruntime.get_available_providers()
     for name in names:
         if name not in available:
-            _log.warning("provider %s is not in this ONNX Runtime, which has %s; falling back", name, ", ".join(available))
+            _log.warning(
+                "provider %s is not in this ONNX Runtime, which has %s; falling back", name, ", ".join(available)
+            )
     chosen = [name for name in names if name in available and name != CPU]
     return [*chosen, CPU]
 

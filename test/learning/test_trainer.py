@@ -158,7 +158,9 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("change", [{"horizon": 0}, {"discount": 1.5}, {"expectile": 1.0}, {"hidden": ()}, {"restart_at": 40}])
+@pytest.mark.parametrize(
+    "change", [{"horizon": 0}, {"discount": 1.5}, {"expectile": 1.0}, {"hidden": ()}, {"restart_at": 40}]
+)
 def test_a_configuration_outside_its_domain_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(TrainingError, match="was given"):
         replace(CONFIG, **change)
