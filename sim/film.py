@@ -101,8 +101,8 @@ def write_film(
         Image.fromarray(np.concatenate([pictures[min(i, len(pictures) - 1)] for pictures, _ in columns], axis=1))
         for i in range(longest)
     ]
-    # One palette for the whole film, from its first picture, keeps colours still and the file small.
-    palette = frames[0].quantize(96)
+    # One palette for the whole film keeps colours still and the file small; "coverage" keeps small things coloured.
+    palette = frames[0].quantize(160, method=Image.Quantize.MAXCOVERAGE)
     reduced = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{os.getpid()}-{out.name}")

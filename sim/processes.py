@@ -61,6 +61,8 @@ def private_graph(folder: Path) -> dict[str, str]:
         "ROS_HOME": str(folder),
         "ROS_LOG_DIR": str(folder / "log"),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        # Fast DDS: no shared memory, which a killed process would leave in a state that stops its successor.
+        "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
     }
     if os.environ.get("ROS_DISTRO") == "humble":  # which knows no discovery range yet
         variables["ROS_LOCALHOST_ONLY"] = "1"

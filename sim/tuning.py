@@ -14,7 +14,7 @@ from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.results import Episode, critic_for_task, summarise
 
 #: Guidance weights tried by default: the published sweep's range, about evenly in the logarithm.
-WEIGHTS = (0.0, 0.004, 0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 1.0)
+WEIGHTS = (0.0, 0.004, 0.01, 0.02, 0.03, 0.04, 0.06, 0.1, 0.2, 0.3, 1.0)
 
 Purpose = Literal["choosing", "reporting"]
 
@@ -32,7 +32,7 @@ class Protocol:
     """
 
     weights: tuple[float, ...] = WEIGHTS
-    choosing_episodes: int = 30
+    choosing_episodes: int = 40
     choosing_seed: int = 10_000
     reporting_episodes: int = 100
     reporting_seed: int = 20_000

@@ -195,6 +195,14 @@ def pip(checkout: Path, *arguments: str) -> Path:
     return prefix
 
 
+def pip_editable(checkout: Path) -> Path:
+    """Install a copy of the tree in place; needs the build hook that setuptools has since 64."""
+    setuptools_version = pytest.importorskip("setuptools").__version__
+    if int(setuptools_version.split(".")[0]) < 64:
+        pytest.skip(f"without build isolation, an editable install needs setuptools 64; this is {setuptools_version}")
+    return pip(checkout, "--editable", ".")
+
+
 def build(checkout: Path, *arguments: str) -> Path:
     """Build a copy of the tree in a colcon workspace."""
     workspace = checkout.parents[1]
@@ -204,8 +212,8 @@ def build(checkout: Path, *arguments: str) -> Path:
 
 INSTALLERS: dict[str, Callable[[Path], Path]] = {
     "pip": lambda checkout: pip(checkout, "."),
-    "pip-editable": lambda checkout: pip(checkout, "--editable", "."),
-    "colcon": lambda checkout: build(checkout),
+    "pip-editable": pip_editable,
+    "colcon": build,
     "colcon-symlink": lambda checkout: build(checkout, "--symlink-install"),
 }
 

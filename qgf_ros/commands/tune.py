@@ -11,8 +11,8 @@ def tune(
     bundle: Path,
     /,
     tasks: Integers | None = None,
-    weights: Weights = (0.0, 0.004, 0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 1.0),
-    choosing_episodes: int = 30,
+    weights: Weights | None = None,
+    choosing_episodes: int = 40,
     choosing_seed: int = 10_000,
     reporting_episodes: int = 100,
     reporting_seed: int = 20_000,
@@ -28,7 +28,7 @@ def tune(
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         tasks: Single-task numbers, separated by commas; all of the bundle by default.
-        weights: Guidance weights to try.
+        weights: Guidance weights to try; from 0 to 1, closest together around 0.03, by default.
         choosing_episodes: Episodes per weight to choose on.
         choosing_seed: First of their seeds.
         reporting_episodes: Episodes of plain BC and of the chosen weight to report.
@@ -45,7 +45,7 @@ def tune(
     from qgf_ros.errors import SimulationError
     from qgf_sim.evaluation import all_cores
     from qgf_sim.results import write_report
-    from qgf_sim.tuning import Protocol
+    from qgf_sim.tuning import WEIGHTS, Protocol
     from qgf_sim.tuning import tune as run
 
     bundle = locate_bundle(bundle)
@@ -55,6 +55,7 @@ def tune(
         raise SimulationError(
             f"no critic of {bundle} belongs to a simulated task; there is nothing to tune in simulation"
         )
+    weights = tuple(sorted({0.0, *(WEIGHTS if weights is None else weights)}))
     protocol = Protocol(
         weights,
         choosing_episodes,
@@ -68,7 +69,7 @@ def tune(
     table = []
     for task in chosen:
         with progress_bar(console, "episodes") as bar:
-            totals = {"choosing": choosing_episodes * len({0.0, *weights}), "reporting": 2 * reporting_episodes}
+            totals = {"choosing": choosing_episodes * len(weights), "reporting": 2 * reporting_episodes}
             rows = {
                 stage: bar.add_task(f"task {task}, {stage}", total=total, start=stage == "choosing")
                 for stage, total in totals.items()

@@ -208,7 +208,7 @@ def _write_scalars(writer: SummaryWriter, trainer: Trainer, progress: Progress) 
 
 def _hardware(device: torch.device, seconds: float) -> dict[str, Any]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "seconds": round(seconds, 1)}
+    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "seconds": round(seconds, 3)}
 
 
 def _versions() -> dict[str, str]:
