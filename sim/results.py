@@ -6,6 +6,7 @@ Imports neither MuJoCo nor ROS, so that a process which only counts episodes sta
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,11 @@ def summarise(weight: float, task: int, episodes: Sequence[Episode]) -> dict[str
         "latency_ms": {"p50": _number(p50), "p99": _number(p99)},
         "first_seed": min(episode.seed for episode in episodes),
         "last_seed": max(episode.seed for episode in episodes),
-        "outcomes": [{"seed": e.seed, "success": e.success, "length": e.length} for e in episodes],
+        "outcomes": {
+            "seed": [episode.seed for episode in episodes],
+            "success": [episode.success for episode in episodes],
+            "length": [episode.length for episode in episodes],
+        },
     }
 
 
@@ -108,6 +113,11 @@ def default_weights(manifest: Manifest, task: int, critic: str | None = None) ->
     return (0.0, card.recommended_weight) if card is not None and card.recommended_weight else (0.0,)
 
 
+def _readable(text: str) -> str:
+    """Return indented JSON with every list of plain values on one line."""
+    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match.group(1).split())}]", text)
+
+
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report as JSON, in one move.
 
@@ -117,7 +127,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(_readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise SimulationError(f"{path} cannot be written ({error.strerror}); choose another --json") from error

@@ -183,4 +183,4 @@ def test_summary_counts_and_bounds(tiny_policy, environments):
     assert record["ci95"][0] <= record["success_rate"] <= record["ci95"][1]
     assert record["mean_length"] == np.mean([e.length for e in episodes])
     assert 0.0 < record["latency_ms"]["p50"] <= record["latency_ms"]["p99"]
-    assert sorted(outcome["seed"] for outcome in record["outcomes"]) == [7, 8]
+    assert sorted(record["outcomes"]["seed"]) == [7, 8]
