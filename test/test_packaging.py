@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import itertools
 import os
 import re
@@ -197,7 +198,7 @@ def pip(checkout: Path, *arguments: str) -> Path:
 
 def pip_editable(checkout: Path) -> Path:
     """Install a copy of the tree in place; needs the build hook that setuptools has since 64."""
-    setuptools_version = pytest.importorskip("setuptools").__version__
+    setuptools_version = importlib.metadata.version("setuptools")  # importing it here would replace distutils
     if int(setuptools_version.split(".")[0]) < 64:
         pytest.skip(f"without build isolation, an editable install needs setuptools 64; this is {setuptools_version}")
     return pip(checkout, "--editable", ".")
