@@ -50,7 +50,7 @@ $(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
 
 $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what training and the tests need (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,dev]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,dev]'
 	@touch $(VENV)/.demo-$(RUNTIME) $@
 
 setup: $(VENV)/.test-$(RUNTIME)

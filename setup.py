@@ -30,6 +30,7 @@ EXTRAS = {
         "pillow>=9.2",
     ],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
+    "analysis": ["matplotlib>=3.8", "onnx>=1.16"],
     "dev": [
         "colcon-core>=0.15",
         "colcon-library-path>=0.2",

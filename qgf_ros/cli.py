@@ -11,10 +11,12 @@ from typing import Any, NoReturn
 
 import tyro
 
+from qgf_ros.commands.analyze import analyze
 from qgf_ros.commands.demo import demo
 from qgf_ros.commands.evaluate import evaluate
 from qgf_ros.commands.export import export
 from qgf_ros.commands.generate import generate
+from qgf_ros.commands.import_checkpoint import import_checkpoint
 from qgf_ros.commands.inspect import inspect
 from qgf_ros.commands.render import render
 from qgf_ros.commands.train import train
@@ -26,19 +28,22 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "generate": generate,
     "train": train,
     "export": export,
+    "import-checkpoint": import_checkpoint,
     "inspect": inspect,
     "evaluate": evaluate,
     "tune": tune,
     "render": render,
+    "analyze": analyze,
 }
 
 #: Which extra brings a package that the core installation lacks.
 EXTRAS = {
     **dict.fromkeys(("mujoco", "ogbench", "gymnasium", "dm_control"), "sim"),
-    **dict.fromkeys(("torch", "safetensors", "tensorboard"), "train"),
+    **dict.fromkeys(("torch", "safetensors", "tensorboard", "onnx"), "train"),
     **dict.fromkeys(("rclpy", "std_msgs", "std_srvs", "sensor_msgs", "geometry_msgs", "diagnostic_msgs"), "ros"),
     **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
     "onnxruntime": "cpu",
+    "matplotlib": "analysis",
 }
 
 

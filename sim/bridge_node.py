@@ -270,7 +270,7 @@ class SimBridge:
 
     def close(self) -> None:
         """Let the last outcome reach its subscribers, and free the simulation."""
-        if self._episode and hasattr(self._episode_publisher, "wait_for_all_acked"):
+        if self._episode:
             self._episode_publisher.wait_for_all_acked(Duration(seconds=1))
         self._world.close()
         self.node.destroy_node()

@@ -51,12 +51,21 @@ class Conductor:
         children: The processes, already started.
         context: ROS context to live in.
         record: Whether to keep the commands.
+        between: Called between messages; what it raises goes to the caller.
     """
 
     def __init__(
-        self, manifest: Manifest, task: int, children: Sequence[Child], context: Context, *, record: bool = False
+        self,
+        manifest: Manifest,
+        task: int,
+        children: Sequence[Child],
+        context: Context,
+        *,
+        record: bool = False,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._task = task
+        self._between = between
         self._record = record
         self._manifest = manifest
         self._children = children
@@ -163,6 +172,7 @@ class Conductor:
         self._heard = time.monotonic()
         while not done():
             self._executor.spin_once(timeout_sec=0.1)
+            self._between()
             if self._failure is not None:
                 raise SimulationError(f"{NODE} failed: {self._failure}")
             for child in self._children:

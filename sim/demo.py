@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,11 +26,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.controller import Settings
 from qgf_ros.errors import SimulationError
 from qgf_sim.conductor import BRIDGE, NODE, Conductor, Lost
+from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, environment, private_graph, stop_all
-from qgf_sim.results import Episode, critic_for_task
+from qgf_sim.results import Episode
 
 #: What each process runs.
 MODULES = {NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge_node"}
@@ -48,47 +49,15 @@ class Display(Protocol):
         """Show a finished episode."""
 
 
-@dataclass(frozen=True)
-class DemoPlan:
-    """What to run.
-
-    Attributes:
-        bundle: Folder of the bundle.
-        task: Single-task number.
-        weights: Guidance weights, one run each.
-        episodes: Episodes per run.
-        seed: Of the first episode.
-        record: Whether to keep the commands.
-    """
-
-    bundle: Path
-    task: int
-    weights: tuple[float, ...]
-    episodes: int
-    seed: int = 0
-    record: bool = False
-
-    def check(self, manifest: Manifest) -> None:
-        """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
-        if manifest.environment is None:
-            raise SimulationError(f"bundle {manifest.name} names no simulated environment; run it on its robot")
-        if self.episodes < 1 or not self.weights:
-            raise SimulationError(
-                f"{self.episodes} episodes at {len(self.weights)} weights were given; expected at least 1 of both"
-            )
-        if len(set(self.weights)) != len(self.weights):
-            raise SimulationError(f"weights {self.weights} were given; each must be there once")
-        critic = critic_for_task(manifest, self.task)
-        for weight in self.weights:
-            Settings(weight, critic, 1, manifest.execution_horizon, self.seed).check(manifest)
-
-
-def run_demo(plan: DemoPlan, display: Display) -> dict[float, list[Episode]]:
+def run_demo(
+    plan: EpisodePlan, display: Display, between: Callable[[], None] = lambda: None
+) -> dict[float, list[Episode]]:
     """Carry out a plan; no process is left behind, however it ends. Call it on the main thread.
 
     Args:
         plan: What to run.
         display: Where progress is shown.
+        between: Called between messages; what it raises ends the demo.
 
     Returns:
         Episodes of each weight, in the order of their seeds.
@@ -107,10 +76,10 @@ def run_demo(plan: DemoPlan, display: Display) -> dict[float, list[Episode]]:
     keep = False
     try:
         try:
-            _finish(plan, manifest, folder, results, display)
+            _finish(plan, manifest, folder, results, display, between)
         except Lost as lost:
             display.warn(f"{lost}; starting both processes again")
-            _finish(plan, manifest, folder, results, display)
+            _finish(plan, manifest, folder, results, display, between)
     except Lost as lost:
         keep = True
         raise SimulationError(f"{lost}; the logs are in {folder}") from lost
@@ -121,12 +90,17 @@ def run_demo(plan: DemoPlan, display: Display) -> dict[float, list[Episode]]:
 
 
 def _finish(
-    plan: DemoPlan, manifest: Manifest, folder: Path, results: dict[float, list[Episode]], display: Display
+    plan: EpisodePlan,
+    manifest: Manifest,
+    folder: Path,
+    results: dict[float, list[Episode]],
+    display: Display,
+    between: Callable[[], None],
 ) -> None:
     """Start the processes, run the episodes that are still missing from `results`, end the processes."""
     display.note("starting the simulation bridge and the policy node")
     # A new domain each time: a killed process may leave transports behind that hamper its successor.
-    with environment(private_graph(folder)), _running(plan, manifest, folder) as conductor:
+    with environment(private_graph(folder)), _running(plan, manifest, folder, between) as conductor:
         conductor.connect()
         for weight, episodes in results.items():
             while len(episodes) < plan.episodes:
@@ -139,7 +113,7 @@ def _finish(
 
 
 @contextmanager
-def _running(plan: DemoPlan, manifest: Manifest, folder: Path) -> Iterator[Conductor]:
+def _running(plan: EpisodePlan, manifest: Manifest, folder: Path, between: Callable[[], None]) -> Iterator[Conductor]:
     """Start both processes and a node to conduct them; end all three."""
     children: list[Child] = []
     context = Context()
@@ -147,11 +121,12 @@ def _running(plan: DemoPlan, manifest: Manifest, folder: Path) -> Iterator[Condu
         for name, parameters in _parameters(plan, manifest).items():
             arguments = ["--ros-args"]
             for key, value in parameters.items():
-                arguments += ["-p", f"{key}:={json.dumps(value)}"]
+                text = ".inf" if value == math.inf else json.dumps(value)
+                arguments += ["-p", f"{key}:={text}"]
             children.append(Child(name, MODULES[name], arguments, folder))
-        # The caller's own signal handling stays: Ctrl-C must reach the clean-up below.
+        # The caller's own signal handling stays.
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-        conductor = Conductor(manifest, plan.task, children, context, record=plan.record)
+        conductor = Conductor(manifest, plan.task, children, context, record=plan.record, between=between)
         try:
             yield conductor
         finally:
@@ -161,7 +136,7 @@ def _running(plan: DemoPlan, manifest: Manifest, folder: Path) -> Iterator[Condu
         context.try_shutdown()
 
 
-def _parameters(plan: DemoPlan, manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _parameters(plan: EpisodePlan, manifest: Manifest) -> dict[str, dict[str, Any]]:
     return {
         BRIDGE: {
             "environment": manifest.environment,
@@ -176,5 +151,7 @@ def _parameters(plan: DemoPlan, manifest: Manifest) -> dict[str, dict[str, Any]]
             "observation_reliability": "reliable",
             "use_sim_time": True,
             "autostart": True,
+            "num_samples": plan.num_samples,
+            **asdict(plan.options),
         },
     }

@@ -23,89 +23,15 @@ import numpy as np
 import ogbench  # noqa: F401  (registers the environments)
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import SimulationError
+from qgf_sim.families import ARM_JOINTS, GRIPPER_JOINT, action_fields, family_of
+from qgf_sim.families import observation_fields as observation_fields  # part of this interface
 
 #: Control period of every OGBench manipulation task [s].
 CONTROL_PERIOD = 0.05
 #: Steps of a data collection episode; the last one has no successor, so 1001 give 1000 transitions.
 COLLECTION_STEPS = 1001
-#: Environments this package has been tried on.
-ENVIRONMENTS = ("cube-single",)
-
-ARM_JOINTS = (
-    "shoulder_pan_joint",
-    "shoulder_lift_joint",
-    "elbow_joint",
-    "wrist_1_joint",
-    "wrist_2_joint",
-    "wrist_3_joint",
-)
-GRIPPER_JOINT = "right_driver_joint"
-
-# OGBench's observation scaling, see ManipSpaceEnv.compute_observation.
-_CENTRE = (0.425, 0.0, 0.0)
-_POSITION_SCALE = 10.0
-_GRIPPER_SCALE = 3.0
-_GRIPPER_CLOSED = 0.8  # [rad] of the driver joint
-_CONTACT_FULL = 50.0  # norm of the contact wrench on the pad that counts as full contact
-
-
-def observation_fields(name: str) -> tuple[ObservationField, ...]:
-    """Return the observation contract of an environment: OGBench's vector, block by block.
-
-    Args:
-        name: Environment, such as ``cube-single``.
-
-    Raises:
-        SimulationError: The environment is unknown.
-    """
-    check_name(name)
-    joint_states = {"topic": "joint_states", "message_type": "sensor_msgs/msg/JointState"}
-    arm = {"joints": ARM_JOINTS, "size": 6, **joint_states}
-    position = {"extraction": "position", "size": 3, "unit": "m", "offset": _CENTRE, "scale": _POSITION_SCALE}
-    effector = {"topic": "effector_pose", "message_type": "geometry_msgs/msg/PoseStamped"}
-    fields: list[dict[str, Any]] = [
-        {"name": "joint_position", "extraction": "joint_position", "unit": "rad", **arm},
-        {"name": "joint_velocity", "extraction": "joint_velocity", "unit": "rad/s", **arm},
-        {"name": "effector_position", **position, **effector},
-        {"name": "effector_yaw", "extraction": "yaw_cos_sin", "size": 2, "unit": "1", **effector},
-        {
-            "name": "gripper_opening",
-            "extraction": "joint_position",
-            "joints": (GRIPPER_JOINT,),
-            "size": 1,
-            "unit": "rad",
-            "scale": _GRIPPER_SCALE / _GRIPPER_CLOSED,
-            "clip": (0.0, _GRIPPER_SCALE),
-            **joint_states,
-        },
-        {
-            "name": "gripper_contact",
-            "topic": "gripper_wrench",
-            "message_type": "geometry_msgs/msg/WrenchStamped",
-            "extraction": "wrench_norm",
-            "size": 1,
-            "unit": "N",
-            "scale": 1.0 / _CONTACT_FULL,
-            "clip": (0.0, 1.0),
-        },
-    ]
-    for i in range(_cubes(name)):
-        pose = {"topic": f"object_{i}_pose", "message_type": "geometry_msgs/msg/PoseStamped"}
-        fields += [
-            {"name": f"object_{i}_position", **position, **pose},
-            {"name": f"object_{i}_orientation", "extraction": "quaternion_wxyz", "size": 4, "unit": "1", **pose},
-            {"name": f"object_{i}_yaw", "extraction": "yaw_cos_sin", "size": 2, "unit": "1", **pose},
-        ]
-    return tuple(ObservationField(**field) for field in fields)
-
-
-def action_fields() -> tuple[ActionField, ...]:
-    """Return OGBench's five relative end-effector actions, in physical units per control step."""
-    ranges = (("dx", "m", 0.05), ("dy", "m", 0.05), ("dz", "m", 0.05), ("dyaw", "rad", 0.3), ("dgripper", "1", 1.0))
-    return tuple(ActionField(name=n, unit=u, scale=s, lower=-s, upper=s) for n, u, s in ranges)
 
 
 @dataclass(frozen=True)
@@ -135,7 +61,7 @@ class TaskEnvironment:
     """
 
     def __init__(self, name: str, task: int) -> None:
-        check_name(name)
+        self.family = family_of(name)
         if task not in range(1, 6):
             raise SimulationError(f"task {task} was given; {name} has tasks 1 to 5")
         self.name = name
@@ -186,9 +112,16 @@ class TaskEnvironment:
             "effector_pose": PoseReading(data.site_xpos[env._pinch_site_id].copy(), quaternion[[1, 2, 3, 0]]),
             "gripper_wrench": WrenchReading(contact[3:].copy(), contact[:3].copy()),
         }
-        for i in range(_cubes(self.name)):
+        for i in range(self.family.cubes):
             qpos = data.joint(f"object_joint_{i}").qpos
             readings[f"object_{i}_pose"] = PoseReading(qpos[:3].copy(), qpos[[4, 5, 6, 3]].copy())
+        if self.family.object_joints:
+            objects = [data.joint(joint) for joint in self.family.object_joints]
+            position, velocity = (np.array([getattr(joint, key)[0] for joint in objects]) for key in ("qpos", "qvel"))
+            readings["object_joint_states"] = JointReading(self.family.object_joints, position, velocity, np.empty(0))
+        if self.family.buttons:
+            states = env._cur_button_states.astype(np.float64)
+            readings["button_states"] = JointReading(self.family.button_names, states, np.empty(0), np.empty(0))
         return readings
 
     def observation(self) -> NDArray[np.float64]:
@@ -196,7 +129,7 @@ class TaskEnvironment:
         vector: NDArray[np.float64] = self.unwrapped.compute_observation()
         return vector
 
-    def set_state(self, qpos: NDArray[Any], qvel: NDArray[Any]) -> None:
+    def set_state(self, qpos: NDArray[Any], qvel: NDArray[Any], button_states: NDArray[Any] | None = None) -> None:
         """Put the simulation into a recorded state; `reset` must have been called once.
 
         Positions, velocities and poses follow. Contact forces do not: they depend on the motor commands of the moment,
@@ -204,17 +137,22 @@ class TaskEnvironment:
 
         Args:
             qpos, qvel: MuJoCo's generalised positions and velocities, as in a data set.
+            button_states: The state of each button, 0 or 1; only for a family with buttons.
 
         Raises:
             SimulationError: They have another size than this environment's.
         """
         model = self.unwrapped.model
-        if qpos.shape != (model.nq,) or qvel.shape != (model.nv,):
+        buttons = np.zeros(0) if button_states is None else np.asarray(button_states)
+        given = (qpos.shape, qvel.shape, buttons.shape)
+        expected = ((model.nq,), (model.nv,), (self.family.buttons,))
+        if given != expected:
             raise SimulationError(
-                f"a state with {qpos.shape} positions and {qvel.shape} velocities was given; {self.name} has "
-                f"({model.nq},) and ({model.nv},), use a data set of this environment"
+                f"a state with {given[0]} positions, {given[1]} velocities and {given[2]} button states was given; "
+                f"{self.name} has {expected[0]}, {expected[1]} and {expected[2]}, use a data set of this environment"
             )
-        self.unwrapped.set_state(qpos, qvel)
+        state = (qpos, qvel, buttons.astype(np.int64)) if self.family.buttons else (qpos, qvel)
+        self.unwrapped.set_state(*state)
 
     def render(self, width: int = 320, height: int = 240) -> NDArray[np.uint8]:
         """Return a picture of the scene, uint8 [height, width, 3].
@@ -249,7 +187,7 @@ def collection_environment(name: str, steps: int = COLLECTION_STEPS) -> gymnasiu
     Raises:
         SimulationError: The environment is unknown.
     """
-    check_name(name)
+    family_of(name)
     env, _ = _make(f"{name}-v0", terminate_at_goal=False, mode="data_collection", max_episode_steps=steps)
     return env
 
@@ -259,16 +197,6 @@ def seed_everything(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[
     np.random.seed(seed % 2**32)
     env.unwrapped.action_space.seed(seed)
     return env.reset(seed=seed)
-
-
-def check_name(name: str) -> None:
-    """Raise SimulationError, listing the known environments, unless `name` is one."""
-    if name not in ENVIRONMENTS:
-        raise SimulationError(f"environment {name} is unknown; the known ones are {', '.join(ENVIRONMENTS)}")
-
-
-def _cubes(name: str) -> int:
-    return {"cube-single": 1}[name]
 
 
 def _make(gymnasium_id: str, **options: Any) -> tuple[gymnasium.Env[Any, Any], Any]:

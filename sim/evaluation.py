@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
@@ -17,6 +16,7 @@ from qgf_ros.control.controller import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.environment import TaskEnvironment, observation_fields
+from qgf_sim.plan import EpisodePlan, environment_of
 from qgf_sim.results import Episode, critic_for_task
 from qgf_sim.rollout import run_batch
 
@@ -27,44 +27,29 @@ def check_environment(manifest: Manifest) -> str:
     Raises:
         SimulationError: It names none, or its observation contract is not that environment's.
     """
-    if manifest.environment is None:
-        raise SimulationError(f"bundle {manifest.name} names no simulated environment; it can only be run on its robot")
-    if manifest.observation != observation_fields(manifest.environment):
+    name = environment_of(manifest)
+    if manifest.observation != observation_fields(name):
         raise SimulationError(
-            f"bundle {manifest.name} does not have the observation contract of {manifest.environment}; export it again"
+            f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )
-    return manifest.environment
+    return name
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to evaluate.
+class Plan(EpisodePlan):
+    """What to evaluate, and how, beside what `EpisodePlan` says.
 
     Attributes:
-        bundle: Folder of the bundle.
-        task: Single-task number.
-        weights: Guidance weights, one run each.
-        episodes: Episodes per run.
-        seed: Seed of the first episode.
         critic: Critic that guides; the task's own by default.
-        num_samples: Candidates N of which the best is kept.
         execution_horizon: Actions executed of each chunk; the bundle's by default.
         batch_size: Episodes that share an inference.
         workers: Processes.
-        record: Whether to keep the commands.
     """
 
-    bundle: Path
-    task: int
-    weights: tuple[float, ...]
-    episodes: int
-    seed: int = 0
     critic: str | None = None
-    num_samples: int = 1
     execution_horizon: int | None = None
     batch_size: int = 8
     workers: int = 1
-    record: bool = False
 
     def settings(self, manifest: Manifest, weight: float) -> Settings:
         """Return the controller settings of the run at one weight, checked against the bundle.
@@ -75,23 +60,18 @@ class Plan:
         """
         critic = self.critic or critic_for_task(manifest, self.task)
         horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
-        settings = Settings(weight, critic, self.num_samples, horizon, self.seed)
+        settings = Settings(weight, critic, self.num_samples, horizon, self.seed, self.options.resolve(manifest))
         settings.check(manifest)
         return settings
 
     def check(self, manifest: Manifest) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
+        super().check(manifest)
         check_environment(manifest)
-        for name in ("episodes", "batch_size", "workers"):
+        for name in ("batch_size", "workers"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise SimulationError(f"{option} {getattr(self, name)} was given; it must be at least 1")
-        if not self.weights:
-            raise SimulationError("no guidance weight was given; give at least one, such as 0,0.1")
-        if len(set(self.weights)) != len(self.weights):
-            raise SimulationError(f"weights {self.weights} were given; each must be there once")
-        for weight in self.weights:
-            self.settings(manifest, weight)
 
 
 Job = tuple[float, tuple[int, ...]]

@@ -10,19 +10,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from qgf_ros.control.controller import Controller, Settings
-from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.controller import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.runtime.policy import Policy
-from qgf_sim.environment import CONTROL_PERIOD, TaskEnvironment
+from qgf_sim.environment import CONTROL_PERIOD, Step, TaskEnvironment
 from qgf_sim.evaluation import check_environment
 from qgf_sim.results import critic_for_task
+from qgf_sim.rollout import run_batch
 
-_PERIOD_NS = round(CONTROL_PERIOD * 1e9)
 _CAPTION = 26  # [px]
 _ENDING = 20  # frames that hold the last picture
 
 Picture = NDArray[np.uint8]
+
+
+class _FilmedEnvironment(TaskEnvironment):  # type: ignore[misc]
+    """Takes a captioned picture before every n-th step, and when asked."""
+
+    def __init__(self, name: str, task: int, label: str, size: tuple[int, int], every: int) -> None:
+        super().__init__(name, task)
+        self.pictures: list[Picture] = []
+        self._label, self._size, self._every = label, size, every
+        self._length = 0
+
+    def step(self, command: NDArray[np.float64]) -> Step:
+        if self._length % self._every == 0:
+            self.take_picture(f"step {self._length}")
+        self._length += 1
+        return super().step(command)
+
+    def take_picture(self, text: str) -> None:
+        self.pictures.append(_caption(self.render(*self._size), f"{self._label}   {text}"))
 
 
 def film_episode(
@@ -30,27 +48,13 @@ def film_episode(
 ) -> tuple[list[Picture], bool]:
     """Run one episode and return its captioned pictures, uint8 [height, width, 3], and whether it succeeded."""
     manifest = policy.manifest
-    env = TaskEnvironment(check_environment(manifest), task)
-    controller = Controller(
-        policy, Settings(weight, critic_for_task(manifest, task), 1, manifest.execution_horizon, seed)
-    )
-    assembler = ObservationAssembler(manifest.observation)
     label = f"BC + Q guidance, weight {weight:g}" if weight else "behaviour cloning"
-    pictures: list[Picture] = []
-    readings, stamp, done, success, length = env.reset(seed), 0, False, False, 0
-    while not done:
-        for topic, reading in readings.items():
-            assembler.update(topic, stamp, reading)
-        command = controller.tick(assembler.assemble(stamp))
-        if length % every == 0:
-            pictures.append(_caption(env.render(*size), f"{label}   step {length}"))
-        step = env.step(command.values)
-        readings, done, success = step.readings, step.done, step.success
-        stamp += _PERIOD_NS
-        length += 1
-    pictures.append(_caption(env.render(*size), f"{label}   {'solved' if success else 'not solved'} after {length}"))
+    env = _FilmedEnvironment(check_environment(manifest), task, label, size, every)
+    settings = Settings(weight, critic_for_task(manifest, task), 1, manifest.execution_horizon, seed)
+    (episode,) = run_batch(policy, [env], settings, [seed])
+    env.take_picture(f"{'solved' if episode.success else 'not solved'} after {episode.length}")
     env.close()
-    return pictures, success
+    return env.pictures, episode.success
 
 
 def _caption(picture: Picture, text: str) -> Picture:

@@ -7,6 +7,7 @@ whatever the number of workers and however often generation was interrupted. Fin
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -18,11 +19,18 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
 from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
+from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
+from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
 from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
+from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from qgf_ros.errors import DatasetError
-from qgf_sim.environment import COLLECTION_STEPS, check_name, collection_environment, seed_everything
+from qgf_sim.environment import COLLECTION_STEPS, collection_environment, seed_everything
+from qgf_sim.families import Family, family_of
 
 DataType = Literal["play", "noisy"]
 
@@ -33,12 +41,21 @@ MIN_NORM = 0.4
 # Markov oracles get noise of this many times the episode's level, per action component.
 MARKOV_NOISE = (1.0, 1.0, 1.0, 3.0, 10.0)
 
-_KEYS = {
+# Plan and Markov oracle of each kind of sub-goal; OGBench draws the sub-goals.
+ORACLES = {
+    "cube": (CubePlanOracle, CubeMarkovOracle),
+    "button": (ButtonPlanOracle, ButtonMarkovOracle),
+    "drawer": (DrawerPlanOracle, DrawerMarkovOracle),
+    "window": (WindowPlanOracle, WindowMarkovOracle),
+}
+
+_TYPES = {
     "observations": np.float32,
     "actions": np.float32,
     "terminals": np.bool_,
     "qpos": np.float32,
     "qvel": np.float32,
+    "button_states": np.int64,
 }
 
 Episode = dict[str, NDArray[Any]]
@@ -50,40 +67,83 @@ def episode_seed(seed: int, split: int, index: int) -> int:
 
 
 def run_episode(env: Any, data_type: DataType, seed: int) -> Episode:
-    """Let OGBench's oracle act for one episode.
+    """Let OGBench's oracles act for one episode, one sub-goal after the other.
 
     Args:
         env: From `collection_environment`.
-        data_type: "play" for plan oracles, "noisy" for Markov oracles with Gaussian action noise.
+        data_type: "play" for plan oracles, "noisy" for Markov oracles with Gaussian action noise and, now and then, a
+            random action.
         seed: From `episode_seed`.
 
     Returns:
-        Arrays of one row per step: observations, actions, terminals (True on the last row), qpos, qvel; the state
-        of a row is the one its action was taken in.
+        Arrays of one row per step: observations, actions, terminals (True on the last row), qpos, qvel and, where
+        there are buttons, button_states; the state of a row is the one its action was taken in.
     """
+    family = family_of(env.spec.id.removesuffix("-v0"))
+    for attempt in itertools.count():
+        # The rare episode that loses its cube is run again, from another seed.
+        again = np.random.SeedSequence(entropy=seed, spawn_key=(attempt,)).generate_state(1)[0]
+        episode = _run_oracles(env, family, data_type, int(again) if attempt else seed)
+        if not (family.cubes and family.slides) or cube_in_sight(episode["qpos"][:, 14:17]):
+            break
+    return episode
+
+
+def cube_in_sight(positions: NDArray[np.floating[Any]]) -> bool:
+    """Whether a cube is never beyond the right edge of the table, and beyond the left one only inside the drawer.
+
+    OGBench's data script discards the other episodes of ``scene``.
+
+    Args:
+        positions: Of the cube [m], [R, 3].
+    """
+    _, y, z = positions.T
+    return not np.any(y >= 0.29) and not np.any((y <= -0.3) & ((z < 0.06) | (z > 0.08)))
+
+
+def _make_oracles(env: Any, family: Family, data_type: DataType) -> dict[str, Any]:
+    # A gripper that has nothing to grasp stays closed.
+    options = {"button": {"gripper_always_closed": not family.cubes}}
+    play: dict[str, Any] = {"noise": NOISE, "noise_smoothing": NOISE_SMOOTHING}
+    noisy: dict[str, Any] = {"min_norm": MIN_NORM}
+    return {
+        kind: plan(env=env, **play, **options.get(kind, {}))
+        if data_type == "play"
+        else markov(env=env, **noisy, **options.get(kind, {}))
+        for kind, (plan, markov) in ORACLES.items()
+    }
+
+
+def _run_oracles(env: Any, family: Family, data_type: DataType, seed: int) -> Episode:
     ob, info = seed_everything(env, seed)
-    if data_type == "play":
-        oracle = CubePlanOracle(env=env, noise=NOISE, noise_smoothing=NOISE_SMOOTHING)
-        noise = 0.0
-    else:
-        oracle = CubeMarkovOracle(env=env, min_norm=MIN_NORM)
-        noise = np.random.uniform(0.0, NOISE)
+    oracles = _make_oracles(env, family, data_type)
+    low, high = family.stacking
+    stacking = np.random.uniform(low, high) if low < high else low
+    noise = np.random.uniform(0.0, NOISE) if data_type == "noisy" else 0.0
+    random_actions = family.random_actions if data_type == "noisy" else 0.0
+    oracle = oracles[info["privileged/target_task"]]
     oracle.reset(ob, info)
-    rows: dict[str, list[Any]] = {key: [] for key in _KEYS}
+    rows: dict[str, list[Any]] = {key: [] for key in ("observations", "actions", "terminals", *family.state_keys)}
     done = False
     while not done:
-        action = np.array(oracle.select_action(ob, info))
-        if data_type == "noisy":
-            action = action + np.random.normal(0.0, noise * np.asarray(MARKOV_NOISE))
+        if random_actions and np.random.rand() < random_actions:
+            action = env.unwrapped.action_space.sample()
+        else:
+            action = np.array(oracle.select_action(ob, info))
+            if data_type == "noisy":
+                action = action + np.random.normal(0.0, noise * np.asarray(MARKOV_NOISE))
         action = np.clip(action, -1.0, 1.0)
         next_ob, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         if oracle.done:
-            oracle.reset(*env.unwrapped.set_new_target(p_stack=0.0))
-        for key, value in zip(_KEYS, (ob, action, done, info["prev_qpos"], info["prev_qvel"]), strict=True):
-            rows[key].append(value)
+            target_ob, target_info = env.unwrapped.set_new_target(p_stack=stacking)
+            oracle = oracles[target_info["privileged/target_task"]]
+            oracle.reset(target_ob, target_info)
+        state = [info[f"prev_{key}"] for key in family.state_keys]
+        for column, value in zip(rows.values(), (ob, action, done, *state), strict=True):
+            column.append(value)
         ob = next_ob
-    return {key: np.array(values, dtype=_KEYS[key]) for key, values in rows.items()}
+    return {key: np.array(values, dtype=_TYPES[key]) for key, values in rows.items()}
 
 
 def generate(
@@ -126,7 +186,7 @@ def generate(
             f"{episodes} episodes of {steps} steps with seed {seed} were asked for; "
             "at least 1 episode of 2 steps and a seed of at least 0 are needed"
         )
-    check_name(name)
+    family_of(name)
     shards = out.with_name(out.name + ".partial")
     _open_shards(shards, {"environment": name, "type": data_type, "seed": seed, "steps": steps})
     splits = (episodes, max(1, episodes // 10))
@@ -215,6 +275,6 @@ def _merge(shards: list[Path], path: Path) -> None:
     episodes = []
     for shard in shards:
         with np.load(shard) as arrays:
-            episodes.append({key: arrays[key] for key in _KEYS})
-    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in _KEYS}
+            episodes.append({key: arrays[key] for key in arrays.files})
+    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
     _write(path, lambda temporary: np.savez_compressed(temporary, **merged))  # type: ignore[arg-type]

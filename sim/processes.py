@@ -7,6 +7,7 @@ started ends with it. Where the kernel can (Linux), a child is also killed when 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import runpy
 import signal
@@ -30,16 +31,18 @@ _PR_SET_PDEATHSIG = 1
 # mark but not the path cannot import rclpy.
 _BOOTSTRAP_MARK = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 
+# Another domain for every call, and for processes that start at the same time.
+_candidates = itertools.count(os.getpid())
+
 
 def free_domain() -> int:
-    """Return a ROS domain id that no other participant on this machine seems to use.
+    """Return a ROS domain id that no other participant on this machine seems to use, each time another one.
 
     Raises:
         SimulationError: All are taken.
     """
-    start = os.getpid()
-    for offset in range(len(DOMAINS)):
-        domain = DOMAINS[(start + offset) % len(DOMAINS)]
+    for _ in DOMAINS:
+        domain = DOMAINS[next(_candidates) % len(DOMAINS)]
         # Port of the first participant's discovery traffic (DDSI-RTPS 2.5, section 9.6.2).
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
@@ -61,10 +64,12 @@ def private_graph(folder: Path) -> dict[str, str]:
         "ROS_HOME": str(folder),
         "ROS_LOG_DIR": str(folder / "log"),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        # Fast DDS: no shared memory, which a killed process would leave in a state that stops its successor.
+        # Fast DDS: no shared memory, which a killed process may leave in a state that stops its successor.
         "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
     }
-    if os.environ.get("ROS_DISTRO") == "humble":  # which knows no discovery range yet
+    # Humble knows no discovery range; later distributions warn of this variable, so it is set for Humble alone. It
+    # brings shared memory back: what keeps a successor apart from what was left behind there is its other domain.
+    if os.environ.get("ROS_DISTRO") == "humble":
         variables["ROS_LOCALHOST_ONLY"] = "1"
     return variables
 

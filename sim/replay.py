@@ -2,7 +2,8 @@
 
 Readings are computed back from the recorded observation vectors, not simulated from qpos and qvel: a data set does not
 hold the motor commands that contact forces depend on, and OGBench's poses are those of one physics step before its
-joint positions. So the vector that the policy assembles is the recorded one, up to the rounding of the scaling.
+joint positions. So the vector that the policy assembles is the recorded one, up to the rounding of the scaling; only
+the yaw of an object lying on its side, where it is all but undefined, may come out another.
 What a vector does not hold cannot come back: an orientation given by its yaw alone is a rotation about z, and a
 wrench given by its norm is a force along x.
 """
@@ -99,7 +100,7 @@ class RecordedWorld:
         scene: An environment to make pictures in, or None when there are to be none.
 
     Raises:
-        SimulationError: The data set does not fit the contract, or pictures are wanted and it has no qpos and qvel.
+        SimulationError: The data set does not fit the contract, or pictures are wanted and it has no states.
     """
 
     def __init__(
@@ -116,8 +117,9 @@ class RecordedWorld:
                 f"the recording has observations and actions of sizes {given}, the environment has {expected}; "
                 "check environment and replay_file"
             )
-        if scene is not None and not {"qpos", "qvel"} <= set(dataset.extras):
-            raise SimulationError("the recording has no qpos and qvel to make pictures from; turn the camera off")
+        if scene is not None and not set(scene.family.state_keys) <= set(dataset.extras):
+            keys = " and ".join(scene.family.state_keys)
+            raise SimulationError(f"the recording has no {keys} to make pictures from; turn the camera off")
         self._dataset = dataset
         self._fields = tuple(observation)
         self._names = [field.name for field in action]
@@ -177,8 +179,8 @@ class RecordedWorld:
         """
         if self._scene is None:
             raise SimulationError("the recording was opened without pictures; set the parameter camera")
-        qpos, qvel = (np.asarray(self._dataset.extras[key][self._row], dtype=np.float64) for key in ("qpos", "qvel"))
-        self._scene.set_state(qpos, qvel)
+        state = [self._dataset.extras[key][self._row] for key in self._scene.family.state_keys]
+        self._scene.set_state(*state)
         return self._scene.render(width, height)
 
     def close(self) -> None:

@@ -6,7 +6,6 @@ Imports neither MuJoCo nor ROS, so that a process which only counts episodes sta
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.analysis.records import readable
 from qgf_ros.analysis.statistics import percentiles, wilson_interval
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.errors import SimulationError
@@ -113,11 +113,6 @@ def default_weights(manifest: Manifest, task: int, critic: str | None = None) ->
     return (0.0, card.recommended_weight) if card is not None and card.recommended_weight else (0.0,)
 
 
-def _readable(text: str) -> str:
-    """Return indented JSON with every list of plain values on one line."""
-    return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda match: f"[{' '.join(match.group(1).split())}]", text)
-
-
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write a report as JSON, in one move.
 
@@ -127,7 +122,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(_readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", encoding="utf-8")
+        temporary.write_text(readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise SimulationError(f"{path} cannot be written ({error.strerror}); choose another --json") from error

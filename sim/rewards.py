@@ -11,6 +11,7 @@ from ogbench.relabel_utils import relabel_dataset
 from qgf_ros.errors import DatasetError
 from qgf_ros.learning.dataset import Dataset
 from qgf_sim.environment import TaskEnvironment
+from qgf_sim.families import family_of, observation_fields
 
 Float = NDArray[np.float32]
 
@@ -21,29 +22,34 @@ def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str,
     Args:
         name: Environment, such as ``cube-single``.
         tasks: Single-task numbers.
-        dataset: Must carry qpos and qvel.
+        dataset: Must carry qpos and, for an environment with buttons, button_states.
 
     Returns:
-        By critic name (``task1``, ...): float32 rewards [R], 0 where the task is solved and -1 elsewhere (for one
-        object), and masks [R], 0 where it is solved.
+        By critic name (``task1``, ...): float32 rewards [R], minus the number of objects that are not where the task
+        wants them, and masks [R], 0 where all of them are and 1 elsewhere.
 
     Raises:
-        DatasetError: The data set has no qpos, or another environment's observations.
+        DatasetError: The data set has no such states, or another environment's observations.
         SimulationError: The environment or a task does not exist.
     """
-    if "qpos" not in dataset.extras:
-        raise DatasetError("the data set has no qpos, from which rewards are computed; use one made with qpos and qvel")
+    expected = sum(field.size for field in observation_fields(name))
+    if dataset.observations.shape[1] != expected:
+        raise DatasetError(
+            f"observations of size {dataset.observations.shape[1]} were given, {name} has {expected}; "
+            "check --env and --dataset"
+        )
+    needed = [key for key in family_of(name).state_keys if key != "qvel"]
+    missing = [key for key in needed if key not in dataset.extras]
+    if missing:
+        raise DatasetError(
+            f"the data set has no {' and no '.join(missing)}, from which rewards are computed; use one made with "
+            f"{' and '.join(needed)}"
+        )
     relabelled = {}
     for task in tasks:
         env = TaskEnvironment(name, task)
+        arrays = dict(dataset.extras)
         try:
-            expected = len(env.unwrapped.observation_space.low)
-            if dataset.observations.shape[1] != expected:
-                raise DatasetError(
-                    f"observations of size {dataset.observations.shape[1]} were given, {name} has {expected}; "
-                    "check --env and --dataset"
-                )
-            arrays = dict(dataset.extras)
             relabel_dataset(name, env.gymnasium_env, arrays)
         finally:
             env.close()

@@ -114,7 +114,7 @@ def _infer(policy: ChunkPolicy, slots: list[_Slot], settings: Settings) -> list[
     if due:
         observations = np.stack([slot.observation.vector for slot in due])
         noise = np.stack([slot.controller.draw_noise() for slot in due])
-        chunks = policy.act(observations, noise, settings.critic, settings.guidance_weight)
+        chunks = policy.act(observations, noise, settings.critic, settings.guidance_weight, settings.guidance)
         for slot, chunk in zip(due, chunks, strict=True):
             slot.controller.begin(slot.observation.stamp, chunk)
     return due

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# The types of message fields are checked, as ROS 2 Humble always does and later distributions do when asked to.
+os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
+
+# A shell starts its background jobs deaf to Ctrl-C, and their children inherit it: those of the tests must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,9 @@ def test_every_sub_command_describes_itself_and_all_its_options(name, capsys):
     assert exit_.value.code == 0
     text = capsys.readouterr().out
     for parameter in inspect.signature(COMMANDS[name]).parameters.values():
-        if parameter.kind is not parameter.POSITIONAL_ONLY:
+        if is_dataclass(parameter.default):  # its fields are options of their own
+            assert all(f"--{field.name.replace('_', '-')}" in text for field in fields(parameter.default))
+        elif parameter.kind is not parameter.POSITIONAL_ONLY and parameter.name != "analysis":  # which has sub-commands
             assert f"--{parameter.name.replace('_', '-')}" in text
     described = inspect.getdoc(COMMANDS[name])
     for parameter in inspect.signature(COMMANDS[name]).parameters:
@@ -206,7 +209,6 @@ def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
 
 def test_train_options_default_to_the_trainer_s_own():
     pytest.importorskip("torch")
-    from dataclasses import fields
 
     from qgf_ros.learning.trainer import TrainingConfig
 

@@ -33,7 +33,8 @@ ALLOWED: dict[str, set[str]] = {
 LIBRARIES: dict[str, set[str]] = {
     "torch": {"learning"},
     "safetensors": {"learning"},
-    "onnx": {"learning", "runtime"},
+    "onnx": {"learning", "runtime", "analysis"},
+    "matplotlib": {"analysis"},
     "onnxruntime": {"runtime", "learning"},
     "rclpy": {"nodes", "qgf_sim"},
     "mujoco": {"qgf_sim"},
@@ -101,9 +102,9 @@ def test_heavy_libraries_stay_in_their_wing(path: Path, part: str) -> None:
     assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}; {part} may not"
 
 
-def test_only_the_parity_check_of_export_runs_models_in_the_learning_wing() -> None:
+def test_only_the_parity_checks_run_models_in_the_learning_wing() -> None:
     users = {path.name for path, part in FILES if part == "learning" and "onnxruntime" in set(imports(parse(path)))}
-    assert users <= {"export.py"}
+    assert users <= {"export.py", "conversion.py"}
 
 
 def test_imports_are_absolute() -> None:

@@ -205,7 +205,7 @@ class Manifest(_Record):
         denoising_steps: Euler steps T.
         critics: Critics by name; the first is the default.
         training: How it was trained (free form).
-        parity: Largest difference between torch and ONNX Runtime, by primitive.
+        parity: Largest difference of ONNX Runtime from torch (or, for an imported checkpoint, from float64), by primitive.
         files: Every other file of the bundle, by POSIX path relative to it.
     """
 

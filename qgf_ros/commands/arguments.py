@@ -7,6 +7,8 @@ from typing import Annotated, TypeVar
 
 import tyro
 
+from qgf_ros.control.options import GuidanceOptions
+
 Number = TypeVar("Number", int, float)
 
 
@@ -31,4 +33,5 @@ def _comma_separated(
 
 
 Weights = Annotated[tuple[float, ...], _comma_separated(float, "0,0.1")]
+Options = Annotated[GuidanceOptions, tyro.conf.arg(name="")]
 Integers = Annotated[tuple[int, ...], _comma_separated(int, "1,2,3")]

@@ -27,7 +27,7 @@ def card(manifest: Manifest) -> RenderableType:
 
 def parity_table(manifest: Manifest) -> RenderableType:
     """Return the largest difference between torch and ONNX Runtime of every output."""
-    table = _table("parity with torch", "output", "largest difference")
+    table = _table("parity", "output", "largest difference")
     for name, error in manifest.parity.items():
         table.add_row(name, f"{error:.1e}")
     return table

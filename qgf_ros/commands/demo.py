@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qgf_ros.commands.arguments import Weights
+from qgf_ros.commands.arguments import Options, Weights
+from qgf_ros.control.options import DEFAULT_OPTIONS
 
 
 def demo(
@@ -13,7 +14,9 @@ def demo(
     episodes: int = 10,
     seed: int = 0,
     weights: Weights | None = None,
+    num_samples: int = 1,
     json: Path | None = None,
+    options: Options = DEFAULT_OPTIONS,
 ) -> None:
     """Let a ROS 2 policy node solve a task in the MuJoCo bridge, over DDS.
 
@@ -26,24 +29,29 @@ def demo(
         episodes: Episodes per guidance weight.
         seed: Seed of the first episode.
         weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        num_samples: Candidates of which the best is kept.
         json: Report to write.
+        options: How the critic guides.
     """
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
+    from qgf_ros.commands.interruptions import interruptions
     from qgf_sim.results import default_weights, make_report, write_report
 
     _check_rclpy()
-    from qgf_sim.demo import DemoPlan, run_demo
+    from qgf_sim.demo import run_demo
+    from qgf_sim.plan import EpisodePlan
 
     bundle = locate_bundle(bundle)
     chosen = weights if weights is not None else default_weights(load_manifest(bundle), task)
-    plan = DemoPlan(bundle, task, chosen, episodes, seed)
-    with RunDisplay(Console(), f"{bundle.name}, task {task}, over ROS 2", chosen, episodes) as display:
-        results = run_demo(plan, display)
-    report = make_report(task, results, seed=seed)
+    plan = EpisodePlan(bundle, task, chosen, episodes, seed, num_samples=num_samples, options=options)
+    title = f"{bundle.name}, task {task}, over ROS 2"
+    with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
+        results = run_demo(plan, display, interrupted.grant)
+    report = make_report(task, results, seed=seed, num_samples=num_samples, **options.record())
     display.conclude(report["runs"])
     if json is not None:
         write_report(json, report)

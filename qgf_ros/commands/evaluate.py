@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qgf_ros.commands.arguments import Weights
+from qgf_ros.commands.arguments import Options, Weights
+from qgf_ros.control.options import DEFAULT_OPTIONS
 
 
 def evaluate(
@@ -20,6 +21,7 @@ def evaluate(
     batch_size: int = 8,
     workers: int | None = None,
     json: Path | None = None,
+    options: Options = DEFAULT_OPTIONS,
 ) -> None:
     """Measure the success of a bundle in simulation, without ROS.
 
@@ -38,6 +40,7 @@ def evaluate(
         batch_size: Episodes that share an inference.
         workers: Processes; every core by default.
         json: Report to write.
+        options: How the critic guides.
     """
     from rich.console import Console
 
@@ -61,11 +64,12 @@ def evaluate(
         execution_horizon=execution_horizon,
         batch_size=batch_size,
         workers=all_cores() if workers is None else workers,
+        options=options,
     )
     console = Console()
     with RunDisplay(console, f"{bundle.name}, task {task}", chosen, episodes) as display:
         results = run(plan, display.add)
-    report = make_report(task, results, seed=seed, batch_size=batch_size, num_samples=num_samples)
+    report = make_report(task, results, seed=seed, batch_size=batch_size, num_samples=num_samples, **options.record())
     display.conclude(report["runs"])
     if json is not None:
         write_report(json, report)

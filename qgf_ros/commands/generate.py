@@ -20,7 +20,8 @@ def generate(
     The same seed gives the same bytes for any number of workers. After Ctrl-C the same command goes on.
 
     Args:
-        environment: Environment, such as cube-single.
+        environment: cube-single, cube-double, cube-triple, cube-quadruple, cube-octuple, scene, puzzle-3x3, puzzle-4x4,
+            puzzle-4x5 or puzzle-4x6.
         out: Data set to write, FILE.npz; a validation set a tenth its size goes to FILE-val.npz.
         type: play (plan oracles) or noisy (Markov oracles with action noise).
         episodes: Training episodes of 1000 transitions.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from qgf_ros.commands.arguments import Integers
+from qgf_ros.commands.interruptions import interruptions
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,7 +106,7 @@ def train(
     validation = _rewarded(env, tasks, critic, held_out) if held_out is not None else None
     _introduce(console, config, rewarded, validation, where.type)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
-    with _interruptions() as interrupted, _display(console, config) as report:
+    with interruptions() as interrupted, _display(console, config) as report:
         path = run(
             config,
             rewarded,
@@ -119,8 +119,7 @@ def train(
             interrupted=interrupted,
         )
     console.print(f"saved {path}", highlight=False, soft_wrap=True)
-    if interrupted():
-        raise KeyboardInterrupt
+    interrupted.grant()
 
 
 def _origin(
@@ -159,25 +158,6 @@ def _introduce(
     )
     if validation is None:
         console.print("there is no validation file, so no validation loss", highlight=False)
-
-
-@contextmanager
-def _interruptions() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request, because one inside an update would leave it half done."""
-    asked = False
-
-    def ask(signum: int, frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qgf_ros.commands.arguments import Integers, Weights
+from qgf_ros.commands.origin import origin
 
 
 def tune(
@@ -85,23 +86,4 @@ def tune(
         console.print(results_table(outcome["reporting"], f"task {task}, held-out seeds"))
         console.print(f"recommended weight of task {task}: {outcome['recommended_weight']:g}", highlight=False)
         if json is not None:
-            write_report(json, {**_origin(bundle), "tasks": table})
-
-
-def _origin(bundle: Path) -> dict[str, object]:
-    """Return what ties a table to the bundle, the command and the machine it came from."""
-    import platform
-    import shlex
-    import sys
-
-    from qgf_ros import __version__
-    from qgf_ros.bundle.store import load_manifest
-    from qgf_sim.evaluation import all_cores
-
-    return {
-        "command": shlex.join(["qgf", *sys.argv[1:]]),
-        "bundle": bundle.name,
-        "files": {name: record.sha256 for name, record in load_manifest(bundle).files.items()},
-        "machine": f"{platform.system()} {platform.machine()}, {all_cores()} cores",
-        "version": __version__,
-    }
+            write_report(json, {**origin(bundle), "tasks": table})

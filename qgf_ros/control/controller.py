@@ -18,6 +18,7 @@ from qgf_ros.control.chunking import ChunkSchedule
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.shaping import QGF, Guidance
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Settings:
         num_samples: Candidates N of which the best is kept.
         execution_horizon: Actions executed of each chunk.
         seed: Seed of the noise.
+        guidance: Gradient estimator and its options.
     """
 
     guidance_weight: float
@@ -37,6 +39,7 @@ class Settings:
     num_samples: int = 1
     execution_horizon: int = 1
     seed: int = 0
+    guidance: Guidance = QGF
 
     def check(self, manifest: Manifest) -> None:
         """Raise GuidanceError, saying what is allowed, unless a bundle can run these settings."""
@@ -54,6 +57,18 @@ class Settings:
             )
         if self.seed < 0:
             raise GuidanceError(f"seed {self.seed} was given; it must be at least 0")
+        self.guidance.check(manifest.denoising_steps, manifest.action_size)
+
+    def figures(self) -> dict[str, str | int | float]:
+        """Return what telemetry and diagnostics say of the settings."""
+        return {
+            "guidance_weight": self.guidance_weight,
+            "critic": self.critic,
+            "num_samples": self.num_samples,
+            "execution_horizon": self.execution_horizon,
+            "seed": self.seed,
+            "estimator": self.guidance.estimator,
+        }
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,12 @@ class ChunkPolicy(Protocol):
     manifest: Manifest
 
     def act(
-        self, observations: NDArray[np.float32], noise: NDArray[np.float32], critic: str, guidance_weight: float
+        self,
+        observations: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        critic: str,
+        guidance_weight: float,
+        guidance: Guidance,
     ) -> list[Chunk]:
         """Return a chunk for each of B observations [B, S] and their noise [B, N, C]."""
         ...
@@ -191,7 +211,11 @@ class Controller:
         if inferred:
             settings = self.settings
             (chunk,) = self.policy.act(
-                observation.vector[None], self.draw_noise()[None], settings.critic, settings.guidance_weight
+                observation.vector[None],
+                self.draw_noise()[None],
+                settings.critic,
+                settings.guidance_weight,
+                settings.guidance,
             )
             self.begin(observation.stamp, chunk)
         return self.command(observation.stamp, inferred)

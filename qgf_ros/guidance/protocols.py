@@ -31,7 +31,7 @@ class Critic(Protocol):
         ...
 
     def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        """Return the aggregated value [N] and its gradient by the action [N, C]."""
+        """Return the values of every member [E, N] and the gradient of their aggregate by the action [N, C]."""
         ...
 
     def aggregate(self, q: Array) -> Array:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.estimators import Estimator, qgf
+from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.shaping import GRAD_STEP, QGF, Guidance
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Sample:
 
     Attributes:
         action: [N, C], in [-1, 1].
-        gradient_norm: Euclidean norm of the guidance gradient, averaged over the denoising steps [N]; 0 where the
-            weight is 0.
+        gradient_norm: Euclidean norm of the guidance gradient, before any option, averaged over the denoising
+            (or ascent) steps [N]; 0 where the weight is 0.
         clip_fraction: Share of the finished action's components that the last clip moved [N].
     """
 
@@ -35,7 +36,7 @@ def sample(
     guidance_weight: float | Array = 0.0,
     *,
     steps: int = 10,
-    estimator: Estimator = qgf,
+    guidance: Guidance = QGF,
 ) -> Sample:
     """Integrate the guided flow.
 
@@ -47,9 +48,9 @@ def sample(
         critic: The guiding critic; may be None when every weight is 0.
         s: Observations [N, S].
         noise: Starting points [N, C], standard normal; left unchanged.
-        guidance_weight: 1/beta, one for all or one per row [N].
+        guidance_weight: 1/beta, one for all or one per row [N]; for ``grad_step`` the step size alpha.
         steps: Euler steps T.
-        estimator: How the gradient is estimated.
+        guidance: The estimator and its options.
 
     Returns:
         Actions and telemetry of the N rows.
@@ -67,25 +68,52 @@ def sample(
             f"guidance_weight {guidance_weight} was given without a critic; use weight 0 or load a critic"
         )
     guided = slice(None) if len(rows) == len(weight) else rows
-    s_guided, pull = s[guided], weight[guided, None]
+    s_guided, weight_guided = s[guided], weight[guided, None]
+    estimator = ESTIMATORS.get(guidance.estimator) if len(rows) else None
     a = noise
     norm = np.zeros_like(weight)
     for k in range(steps):
         t = np.full(len(noise), k / steps, dtype=noise.dtype)
         v = velocity(s, a, t)
-        if len(rows):
+        if estimator is not None:
             assert critic is not None
-            gradient = estimator(velocity, critic, s_guided, a[guided], t[guided], v[guided])
-            if not np.isfinite(gradient).all():
-                raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
-            norm[guided] += np.sqrt(np.square(gradient).sum(axis=1)) / steps
+            estimate = _finite(estimator(velocity, critic, s_guided, a[guided], t[guided], v[guided], steps))
+            norm[guided] += _norm(estimate) / steps
             v = v.copy()
-            v[guided] += pull * gradient
+            v[guided] += guidance.pull(estimate, weight_guided, guidance.factor(k, steps))
         a = a + v / steps
     if not np.isfinite(a).all():
         raise GuidanceError("the velocity field gave a value that is not finite; check the observation and the bundle")
     action = np.clip(a, -1.0, 1.0)
-    return Sample(action, norm, (action != a).mean(axis=1, dtype=noise.dtype))
+    clip_fraction = (action != a).mean(axis=1, dtype=noise.dtype)
+    if guidance.estimator == GRAD_STEP and len(rows):
+        assert critic is not None
+        action[guided], norm[guided] = _ascend(critic, s_guided, action[guided], weight_guided, guidance)
+    return Sample(action, norm, clip_fraction)
+
+
+def _ascend(critic: Critic, s: Array, action: Array, alpha: Array, guidance: Guidance) -> tuple[Array, Array]:
+    """Return actions [N, C] after L steps a <- clip(a + alpha dQ/da, -1, 1), and the mean norm of the gradients [N]."""
+    norm = np.zeros(len(action), dtype=action.dtype)
+    for _ in range(guidance.ascent_steps):
+        q, gradient = critic.value_and_grad(s, action)
+        estimate = _finite(Estimate(gradient, q))
+        norm += _norm(estimate) / guidance.ascent_steps
+        if guidance.ascent_sign:
+            estimate = Estimate(np.sign(gradient), q)
+        action = np.clip(action + guidance.pull(estimate, alpha), -1.0, 1.0)
+    return action, norm
+
+
+def _finite(estimate: Estimate) -> Estimate:
+    if not np.isfinite(estimate.gradient).all():
+        raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
+    return estimate
+
+
+def _norm(estimate: Estimate) -> Array:
+    norm: Array = np.sqrt(np.square(estimate.gradient).sum(axis=1))
+    return norm
 
 
 def best_candidate(q: Array) -> Array:

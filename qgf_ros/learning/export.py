@@ -120,7 +120,8 @@ def export_networks(
         members = [mlp_layers(critic.mlp, task * critic.ensemble + e) for e in range(critic.ensemble)]
         files[critic_file(name)] = critic_graph(members, *sizes, "min")
     parity = _parity(files, velocity, critic, names, sizes)
-    worst = max(parity, key=lambda key: parity[key])
+    # A difference that is no number is the worst there is.
+    worst = max(parity, key=lambda key: np.nan_to_num(parity[key], nan=np.inf))
     if not parity[worst] <= TOLERANCE:
         raise TrainingError(
             f"{worst} differs from torch by {parity[worst]:.2e}, at most {TOLERANCE:g} is allowed; nothing was written"

@@ -160,14 +160,22 @@ def _backward(
     return dh
 
 
-def _embedded(g: _Builder, frequencies: Weights, period: float) -> str:
+def _embedded(g: _Builder, frequencies: Weights | None, period: float) -> str:
     column = g.add("Unsqueeze", "t", g.constant(np.array([1], dtype=np.int64)))
+    if frequencies is None:
+        return column
     angles = g.add("Mul", g.add("Mul", column, g.scalar(period)), g.constant(frequencies, "frequencies"))
     return g.add("Concat", g.add("Cos", angles), g.add("Sin", angles), axis=1)
 
 
 def velocity_graph(
-    layers: Sequence[Layer], observation_size: int, chunk_size: int, frequencies: Weights, period: float, *, vjp: bool
+    layers: Sequence[Layer],
+    observation_size: int,
+    chunk_size: int,
+    frequencies: Weights | None,
+    period: float,
+    *,
+    vjp: bool,
 ) -> bytes:
     """Build ``velocity.onnx`` (s, a, t -> v) or ``velocity_vjp.onnx`` (s, a, t, u -> v, u_dv_da).
 
@@ -175,7 +183,7 @@ def velocity_graph(
         layers: Dense layers of the MLP over [s, a, embedding(t)].
         observation_size: S.
         chunk_size: C.
-        frequencies: Of the time embedding [F].
+        frequencies: Of the time embedding [F]; None where t itself is the embedding.
         period: Factor on t before the frequencies.
         vjp: Whether to add the vector-Jacobian product by a.
 

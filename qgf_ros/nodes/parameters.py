@@ -7,7 +7,7 @@ for the critic in use (and so another one after a live change of critic), or the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,23 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Settings
+from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.shaping import METHODS, MOST_ASCENT_STEPS, SCHEDULES
 
 RECOMMENDED = "recommended"
 TRIGGERS = ("timer", "observation")
 RELIABILITIES = ("best_effort", "reliable")
 
 #: Parameters that change live; the change takes effect at the next tick.
-LIVE = ("guidance_weight", "critic", "num_samples", "execution_horizon", "seed")
+LIVE = (
+    "guidance_weight",
+    "critic",
+    "num_samples",
+    "execution_horizon",
+    "seed",
+    *(option.name for option in fields(GuidanceOptions)),
+)
 #: Parameters read by `configure`; a change is refused from there to `cleanup`.
 FIXED = ("bundle", "trigger", "observation_reliability", "providers", "threads")
 
@@ -107,6 +116,7 @@ def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
                 integer_range=_integer(0, _LARGEST_SEED),
             ),
         ),
+        **_guidance_declarations(),
         "trigger": (
             "timer",
             ParameterDescriptor(
@@ -144,6 +154,32 @@ def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
     }
 
 
+def _guidance_declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
+    above_zero = f"A number above 0; .inf switches it off. {_LIVE}"
+    per_step = f"{', '.join(SCHEDULES)}, or one number per denoising step, separated by commas. {_LIVE}"
+    texts = {
+        "estimator": ("How the guidance gradient is estimated.", f"One of {', '.join(METHODS)}. {_LIVE}"),
+        "ascent_steps": ("Steps [1] of grad_step, whose step size is guidance_weight.", _LIVE),
+        "ascent_sign": ("Whether grad_step follows the sign of each gradient component.", _LIVE),
+        "max_gradient_norm": ("Longer gradients are shortened to this norm [Q per normalised action].", above_zero),
+        "disagreement_scale": (
+            "The weight is multiplied by d / (d + spread of the ensemble's Q), d being this scale [Q].",
+            above_zero,
+        ),
+        "weight_schedule": ("Factor [1] on guidance_weight over the denoising steps.", per_step),
+        "unguided_actions": ("Action components that are never guided.", f"Names, separated by commas. {_LIVE}"),
+    }
+    ranges = {"ascent_steps": {"integer_range": _integer(1, MOST_ASCENT_STEPS)}}
+    defaults = GuidanceOptions()
+    return {
+        name: (
+            getattr(defaults, name),
+            ParameterDescriptor(description=description, additional_constraints=allowed, **ranges.get(name, {})),
+        )
+        for name, (description, allowed) in texts.items()
+    }
+
+
 def declare(node: Any) -> None:
     """Declare every parameter on a node; overrides from files and launch apply here."""
     for name, (default, descriptor) in _declarations().items():
@@ -174,9 +210,14 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
     horizon = values["execution_horizon"]
     if horizon == RECOMMENDED:
         horizon = manifest.execution_horizon
-    settings = Settings(float(weight), critic, values["num_samples"], horizon, values["seed"])
+    guidance = _options(values).resolve(manifest)
+    settings = Settings(float(weight), critic, values["num_samples"], horizon, values["seed"], guidance)
     settings.check(manifest)
     return settings
+
+
+def _options(values: Mapping[str, Any]) -> GuidanceOptions:
+    return GuidanceOptions(**{option.name: values[option.name] for option in fields(GuidanceOptions)})
 
 
 def check_types(values: Mapping[str, Any]) -> None:
@@ -192,6 +233,8 @@ def check_types(values: Mapping[str, Any]) -> None:
         raise GuidanceError(
             f"guidance_weight {weight!r} was given; it must be a number of at least 0, or {RECOMMENDED!r}"
         )
+    if weight != RECOMMENDED and weight > _LARGEST_WEIGHT:  # the declared range binds floats only
+        raise GuidanceError(f"guidance_weight {weight!r} was given; it must be finite and at most {_LARGEST_WEIGHT:g}")
     horizon = values.get("execution_horizon", RECOMMENDED)
     if horizon != RECOMMENDED and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
         raise GuidanceError(
@@ -249,6 +292,7 @@ def review(changes: list[Parameter], current: Mapping[str, Any], manifest: Manif
         raise GuidanceError(f"parameter {', '.join(deleted)} cannot be deleted; set it to another value")
     if manifest is None:
         check_types(changed)
+        _options({**current, **changed}).check()
         return None
     fixed = [name for name in FIXED if name in changed and changed[name] != current[name]]
     if fixed:

@@ -199,7 +199,7 @@ class Pipeline:
         """Return settings and statistics by name."""
         loop = self.loop
         return {
-            **vars(loop.settings),
+            **loop.settings.figures(),
             "holding": int(not loop.commanding),
             "critic_failed": int(loop.critic_failed),
             **loop.statistics.summary(),

@@ -189,11 +189,7 @@ class TickLoop:
         summary = self.statistics.summary()
         return {
             "tick": int(summary.pop("ticks")),
-            "guidance_weight": settings.guidance_weight,
-            "critic": settings.critic,
-            "num_samples": settings.num_samples,
-            "execution_horizon": settings.execution_horizon,
-            "seed": settings.seed,
+            **settings.figures(),
             "inferred": int(command.inferred),
             **chunk,
             "latency_ms": latency * 1e3,

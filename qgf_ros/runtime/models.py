@@ -33,7 +33,7 @@ class OnnxVelocityField:
         return np.asarray(v)
 
     def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        """See `VelocityField`; float32. The graph is loaded at the first call, since `qgf` never needs it."""
+        """See `VelocityField`; float32. The graph is loaded at the first call, that of the warm-up."""
         if self._vjp is None:
             self._vjp = self._open_vjp()
         v, product = self._vjp.run(("v", "u_dv_da"), {"s": s, "a": a, "t": t, "u": u})
@@ -62,7 +62,7 @@ class OnnxCritic:
     def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
         """See `Critic`; float32."""
         q, gradient = self._session.run(("q", "dq_da"), {"s": s, "a": a})
-        return self.aggregate(q), gradient
+        return q, gradient
 
     def aggregate(self, q: Array) -> Array:
         """See `Critic`."""

@@ -16,6 +16,7 @@ from qgf_ros.control.controller import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import Sample, best_candidate, sample
+from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU, choose_providers
 
@@ -57,11 +58,13 @@ class Policy:
         return cls(manifest, OnnxVelocityField(bundle, chosen, threads), critics)
 
     def warm_up(self, num_samples: int = 1) -> None:
-        """Run every critic once, so that the first tick is as fast as the others."""
+        """Run every graph once, so that the first tick is as fast as the others, whatever its estimator."""
         observation = np.zeros((1, self.manifest.observation_size), dtype=np.float32)
         noise = np.zeros((1, num_samples, self.manifest.chunk_size), dtype=np.float32)
         for name in self._critics:
             self.act(observation, noise, name, 1.0)
+        start = noise[0, :1]
+        self._velocity.vjp(observation, start, np.zeros(1, dtype=np.float32), start)
 
     def act(
         self,
@@ -69,6 +72,7 @@ class Policy:
         noise: NDArray[np.float32],
         critic: str,
         guidance_weight: float | NDArray[np.float32],
+        guidance: Guidance = QGF,
     ) -> list[Chunk]:
         """Infer one action chunk for each observation.
 
@@ -80,6 +84,7 @@ class Policy:
             noise: float32 [B, N, C], standard normal; of the N candidates the one with the highest Q is kept.
             critic: Name of the critic.
             guidance_weight: 1/beta, one for all or one per observation [B]; at 0 with N = 1 no critic runs.
+            guidance: Gradient estimator and its options.
 
         Returns:
             B chunks. Telemetry: ``q`` of the action (NaN if no critic ran), ``gradient_norm``, ``clip_fraction``,
@@ -93,7 +98,7 @@ class Policy:
         weight = self._check(observations, noise, critic, guidance_weight)
         failed = False
         try:
-            result, q, distance = self._guided(observations, noise, self._critics[critic], weight)
+            result, q, distance = self._guided(observations, noise, self._critics[critic], weight, guidance)
         except Exception as error:  # whatever a critic does, the policy goes on without it
             if not weight.any() and noise.shape[1] == 1:
                 raise
@@ -135,7 +140,7 @@ class Policy:
         return weights
 
     def _guided(
-        self, observations: Array, noise: Array, critic: Critic, weight: Array
+        self, observations: Array, noise: Array, critic: Critic, weight: Array, guidance: Guidance
     ) -> tuple[Sample, NDArray[np.float32], Array]:
         """Return the kept candidates [B, C], their Q [B] and their distance from the unguided action [B]."""
         batch, candidates, size = noise.shape
@@ -150,6 +155,7 @@ class Policy:
             np.concatenate([start, start[rows]]),
             np.concatenate([weights, np.zeros_like(weights[rows])]),
             steps=self.manifest.denoising_steps,
+            guidance=guidance,
         )
         count = len(start)
         distance = np.zeros(count, dtype=np.float32)

@@ -11,6 +11,7 @@ from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, Observati
 from qgf_ros.control.controller import Chunk, Controller, Settings
 from qgf_ros.control.observation import Observation
 from qgf_ros.errors import GuidanceError, SafetyError
+from qgf_ros.guidance.shaping import QGF
 
 STEP = 50_000_000
 
@@ -44,7 +45,9 @@ class NoisePolicy:
         self.calls: list[tuple[Any, Any, str, float]] = []
         self.spoil = 1.0
 
-    def act(self, observations: Any, noise: Any, critic: str, guidance_weight: float) -> list[Chunk]:
+    def act(
+        self, observations: Any, noise: Any, critic: str, guidance_weight: float, guidance: Any = QGF
+    ) -> list[Chunk]:
         self.calls.append((observations, noise, critic, guidance_weight))
         return [
             Chunk(np.tanh(n[0].reshape(4, 2)) * np.float32(self.spoil), {"q": float(len(self.calls))}) for n in noise

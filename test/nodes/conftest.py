@@ -11,6 +11,7 @@ import pytest
 
 from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
 from qgf_ros.control.controller import Chunk
+from qgf_ros.guidance.shaping import QGF
 
 ARM = ("shoulder", "elbow")
 
@@ -78,7 +79,9 @@ class FakePolicy:
     def warm_up(self, num_samples: int = 1) -> None:
         self.warm_ups.append(num_samples)
 
-    def act(self, observations: Any, noise: Any, critic: str, guidance_weight: float) -> list[Chunk]:
+    def act(
+        self, observations: Any, noise: Any, critic: str, guidance_weight: float, guidance: Any = QGF
+    ) -> list[Chunk]:
         self.entered.set()
         assert self.gate.wait(10.0)
         if self.failure is not None:

@@ -14,7 +14,9 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.manifest import Manifest, ObservationField
 from qgf_ros.control.controller import Settings
+from qgf_ros.control.options import DEFAULT_OPTIONS
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.nodes import parameters
 
 DEFAULTS: dict[str, Any] = {
@@ -24,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "num_samples": 1,
     "execution_horizon": "recommended",
     "seed": 0,
+    **vars(DEFAULT_OPTIONS),
     "trigger": "timer",
     "observation_reliability": "best_effort",
     "providers": ["CPUExecutionProvider"],
@@ -136,3 +139,30 @@ def test_ticking_by_observation_needs_stamps(manifest_factory: Callable[..., Man
     parameters.check_trigger("timer", unstamped)
     with pytest.raises(GuidanceError, match="vector has no header; set trigger to timer"):
         parameters.check_trigger("observation", unstamped)
+
+
+def test_guidance_options_become_the_settings_guidance(manifest: Manifest) -> None:
+    first = manifest.action[0].name
+    values = {
+        **DEFAULTS,
+        "estimator": "noisy",
+        "max_gradient_norm": 2.0,
+        "weight_schedule": ",".join(["0.5"] * manifest.denoising_steps),
+        "unguided_actions": f" {first} ",
+    }
+    mask = (0.0, *(1.0 for _ in manifest.action[1:]))
+    expected = Guidance("noisy", max_gradient_norm=2.0, schedule=(0.5,) * manifest.denoising_steps, mask=mask)
+    assert parameters.settings_from(values, manifest).guidance == expected
+
+
+@pytest.mark.parametrize("configured", [True, False])
+def test_an_unknown_estimator_is_refused_with_those_there_are(manifest: Manifest, configured: bool) -> None:
+    with pytest.raises(
+        GuidanceError, match="'best' was given; expected one of qgf, qgf_jacobian, qgf_chain, noisy, bptt"
+    ):
+        parameters.review(changes(estimator="best"), DEFAULTS, manifest if configured else None)
+
+
+def test_an_unguided_action_that_the_bundle_lacks_is_refused(manifest: Manifest) -> None:
+    with pytest.raises(GuidanceError, match="'elbow' was given; the bundle has"):
+        parameters.review(changes(unguided_actions="elbow"), DEFAULTS, manifest)

@@ -30,7 +30,7 @@ class NanCritic(FailingCritic):
         return np.full((2, len(a)), np.nan, dtype=np.float32)
 
     def value_and_grad(self, s: Any, a: Any) -> Any:
-        return np.zeros(len(a), dtype=np.float32), np.full_like(a, np.nan)
+        return np.zeros((2, len(a)), dtype=np.float32), np.full_like(a, np.nan)
 
     def aggregate(self, q: Any) -> Any:
         return q.min(axis=0)

@@ -30,11 +30,10 @@ from std_srvs.srv import SetBool, Trigger
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
 from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields
+from qgf_sim.families import ENVIRONMENTS
 
 DOMAIN = str(31 + os.getpid() % 30)  # another run of these tests beside this one has another
 FIELDS = action_fields()
-OBSERVATION = observation_fields("cube-single")
-TOPICS = {field.topic: MESSAGE_CLASSES[field.message_type] for field in OBSERVATION}
 PERIOD = 50_000_000  # [ns]
 PATIENCE = 90.0  # [s], for a machine that is busy with something else
 OWN = "/own"  # beside the shared bridge
@@ -82,15 +81,16 @@ class Bridge:
 class Commander:
     """A node that sees every observation set once and answers as it is told."""
 
-    def __init__(self, namespace: str = "/") -> None:
+    def __init__(self, namespace: str = "/", environment: str = "cube-single") -> None:
         self.node = rclpy.create_node("commander", namespace=namespace)
-        self.assembler = ObservationAssembler(OBSERVATION)
+        fields = observation_fields(environment)
+        self.assembler = ObservationAssembler(fields)
         self.stamps: list[int] = []
         self.vectors: list[Vector] = []
         self.clock: list[int] = []
         self.outcomes: list[dict[str, Any]] = []
         self.publisher = self.node.create_publisher(JointState, "command", 10)
-        for topic, kind in TOPICS.items():
+        for topic, kind in {field.topic: MESSAGE_CLASSES[field.message_type] for field in fields}.items():
             self.node.create_subscription(kind, topic, lambda message, topic=topic: self._observe(topic, message), 10)
         self.node.create_subscription(Clock, "/clock", lambda m: self.clock.append(from_time(m.clock)), 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -154,13 +154,19 @@ def feedback(vector: Vector) -> Vector:
     return np.tanh(weights @ vector.astype(np.float64)) * np.array([field.scale for field in FIELDS])
 
 
-def in_process(task: int, seed: int, steps: int, policy: Callable[[Vector], Vector] = feedback) -> list[Vector]:
+def in_process(
+    task: int,
+    seed: int,
+    steps: int,
+    policy: Callable[[Vector], Vector] = feedback,
+    environment: str = "cube-single",
+) -> list[Vector]:
     """The observation vectors of the same loop without ROS."""
-    env = TaskEnvironment("cube-single", task)
+    env = TaskEnvironment(environment, task)
     readings = env.reset(seed)
     vectors = []
     for i in range(steps + 1):
-        assembler = ObservationAssembler(OBSERVATION)
+        assembler = ObservationAssembler(observation_fields(environment))
         for topic, reading in readings.items():
             assembler.update(topic, 1, reading)
         vectors.append(assembler.assemble(1).vector)
@@ -352,6 +358,21 @@ def test_auto_reset_counts_seeds_up_and_the_process_ends_after_the_last_episode(
     lines = [json.loads(line) for line in out.read_text().splitlines()[1:]]
     assert [(line["episode"], line["seed"], line["length"]) for line in lines] == [(1, 40, 200), (2, 41, 200)]
     assert commander.outcomes == lines
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ENVIRONMENTS if name not in ("cube-single", "scene")]
+
+
+@pytest.mark.parametrize("environment", ["scene", *SLOW])
+def test_every_family_in_lockstep_equals_the_loop_without_ros(start: Callable[..., Bridge], environment: str) -> None:
+    running = start(environment=environment, task=3, seed=7)
+    commander = Commander(OWN, environment)
+    commander.until(lambda: commander.stamps)
+    for _ in range(8):
+        commander.step(feedback(commander.vectors[-1]))
+    commander.close()
+    assert same_bits(commander.vectors, in_process(3, 7, 8, environment=environment))
+    assert running.stop() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

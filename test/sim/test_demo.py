@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,10 +20,12 @@ import pytest
 pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
 
+from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import SimulationError
 from qgf_sim import processes
-from qgf_sim.demo import BRIDGE, NODE, DemoPlan, run_demo
+from qgf_sim.demo import BRIDGE, NODE, run_demo
 from qgf_sim.evaluation import Plan, evaluate
+from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, private_graph, stop_all
 
 TASK = 2
@@ -97,7 +101,7 @@ def in_process(tiny_bundle):
 
 def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bundle, in_process, children, temporary):
     display = Display()
-    results = run_demo(DemoPlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
+    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
     for weight, episodes in results.items():
         same(episodes, in_process[weight])
         assert all(latency > 0.0 for episode in episodes for latency in episode.latencies)
@@ -106,6 +110,33 @@ def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bund
     assert results[0.1][0].values == pytest.approx(in_process[0.1][0].values)
     assert not display.warnings
     assert not list(temporary.glob("qgf-demo-*"))
+
+
+OPTIONS = GuidanceOptions(
+    estimator="qgf_jacobian",
+    max_gradient_norm=0.5,
+    disagreement_scale=3.0,
+    weight_schedule="linear",
+    unguided_actions="dgripper",
+)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(OPTIONS, id="every option"),
+        pytest.param(GuidanceOptions(estimator="grad_step", ascent_steps=3, ascent_sign=True), id="grad_step"),
+        *(
+            pytest.param(GuidanceOptions(estimator=name), id=name, marks=pytest.mark.slow)
+            for name in ("qgf_jacobian", "qgf_chain", "noisy", "bptt")
+        ),
+    ],
+)
+def test_every_estimator_gives_the_same_bits_through_the_node(tiny_bundle, in_process, children, options):
+    run = {"task": TASK, "weights": (0.1,), "episodes": 1, "seed": 3, "num_samples": 2, "record": True}
+    ours = run_demo(EpisodePlan(tiny_bundle, **run, options=options), Display())
+    same(ours[0.1], evaluate(Plan(tiny_bundle, **run, options=options, batch_size=1))[0.1])
+    assert not np.array_equal(ours[0.1][0].commands[0], in_process[0.1][0].commands[0])
 
 
 @pytest.mark.parametrize("victim", [NODE, pytest.param(BRIDGE, marks=pytest.mark.slow)])
@@ -117,7 +148,7 @@ def test_a_killed_process_is_started_again_and_the_episode_is_the_same(tiny_bund
             wait_until(lambda: child.exit_code is not None)
 
     display = Display(kill_once)
-    results = run_demo(DemoPlan(tiny_bundle, TASK, (0.1,), episodes=1, seed=3, record=True), display)
+    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.1,), episodes=1, seed=3, record=True), display)
     assert len(children) == 4, "both were started a second time"
     (warning,) = display.warnings
     assert f"{victim} ended with exit code -9" in warning
@@ -129,7 +160,7 @@ def test_a_process_that_dies_twice_ends_the_demo_with_one_sentence(tiny_bundle, 
     with pytest.raises(
         SimulationError, match=r"policy_node ended with exit code 1 .*no_such_module.*the logs are in"
     ) as raised:
-        run_demo(DemoPlan(tiny_bundle, TASK, (0.0,), episodes=1), display := Display())
+        run_demo(EpisodePlan(tiny_bundle, TASK, (0.0,), episodes=1), display := Display())
     assert len(display.warnings) == 1
     folder = Path(re.search(r"logs are in (\S+)", str(raised.value))[1])
     assert "no_such_module" in (folder / f"{NODE}.log").read_text()
@@ -145,7 +176,7 @@ def test_a_bundle_the_node_refuses_is_reported_with_the_node_s_reason(tiny_bundl
 
     monkeypatch.setattr(demo, "_parameters", broken)
     with pytest.raises(SimulationError, match="policy_node failed: .*manifest"):
-        run_demo(DemoPlan(tiny_bundle, TASK, (0.0,), episodes=1), Display())
+        run_demo(EpisodePlan(tiny_bundle, TASK, (0.0,), episodes=1), Display())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -207,7 +238,7 @@ def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bu
     ("change", "message"),
     [
         ({"episodes": 0}, "at least 1"),
-        ({"weights": ()}, "at least 1"),
+        ({"weights": ()}, "at least one"),
         ({"weights": (0.1, 0.1)}, "each must be there once"),
         ({"task": 4}, "no critic for task 4"),
     ],
@@ -216,7 +247,7 @@ def test_impossible_plans_start_nothing(tiny_bundle, change, message, monkeypatc
     monkeypatch.setattr(Child, "__init__", lambda *a, **k: pytest.fail("a process was started"))
     values = {"task": TASK, "weights": (0.0,), "episodes": 1, **change}
     with pytest.raises(SimulationError, match=message):
-        run_demo(DemoPlan(tiny_bundle, **values), Display())
+        run_demo(EpisodePlan(tiny_bundle, **values), Display())
 
 
 def test_a_child_is_stopped_with_everything_it_started(tmp_path, monkeypatch):
@@ -251,10 +282,23 @@ def test_a_child_finds_rclpy_although_the_mark_of_the_wheels_is_set(tmp_path, mo
     assert child.last_words() == "loaded"
 
 
-def test_a_domain_in_use_is_not_chosen(tmp_path):
-    import socket
-
-    first = int(private_graph(tmp_path)["ROS_DOMAIN_ID"])
+def test_every_graph_has_a_domain_of_its_own_and_none_in_use(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "DOMAINS", range(229, 232))
+    monkeypatch.setattr(processes, "_candidates", itertools.count())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
-        taken.bind(("", 7400 + 250 * first + 10))
-        assert int(private_graph(tmp_path)["ROS_DOMAIN_ID"]) != first
+        taken.bind(("", 7400 + 250 * 230 + 10))
+        assert [private_graph(tmp_path)["ROS_DOMAIN_ID"] for _ in range(3)] == ["229", "231", "229"]
+
+
+def test_a_graph_with_every_domain_in_use_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "DOMAINS", range(230, 231))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 7400 + 250 * 230 + 10))
+        with pytest.raises(SimulationError, match="in use; end some ROS processes"):
+            private_graph(tmp_path)
+
+
+@pytest.mark.parametrize(("distribution", "expected"), [("humble", "1"), ("jazzy", None)])
+def test_a_graph_stays_on_this_machine_on_humble_too(tmp_path, monkeypatch, distribution, expected):
+    monkeypatch.setenv("ROS_DISTRO", distribution)
+    assert private_graph(tmp_path).get("ROS_LOCALHOST_ONLY") == expected

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +19,10 @@ from ogbench.utils import load_dataset as ogbench_load_dataset
 
 from qgf_ros.errors import DatasetError, SimulationError
 from qgf_ros.learning.dataset import load_dataset, validation_path
+from qgf_sim import oracle_data
 from qgf_sim.environment import collection_environment
-from qgf_sim.oracle_data import episode_seed, generate, run_episode
+from qgf_sim.families import ENVIRONMENTS, family_of, observation_fields
+from qgf_sim.oracle_data import DataType, cube_in_sight, episode_seed, generate, run_episode
 
 NAME = "cube-single"
 STEPS = 12
@@ -153,6 +157,97 @@ def test_play_follows_a_plan_and_noisy_adds_noise() -> None:
     assert play["observations"][0].tobytes() == noisy["observations"][0].tobytes()
     roughness = [np.abs(np.diff(episode["actions"][:, 4])).mean() for episode in (play, noisy)]
     assert roughness[1] > roughness[0]
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ENVIRONMENTS if name not in (NAME, "scene")]
+
+
+@pytest.fixture(scope="module", params=["scene", *SLOW])
+def collection(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The data collection environment of every family but cube-single."""
+    env = collection_environment(request.param, 60)
+    yield env
+    env.close()
+
+
+@pytest.mark.parametrize("data_type", ["play", "noisy"])
+def test_an_episode_of_every_family_has_its_states_and_the_same_bytes_again(
+    collection: Any, data_type: DataType
+) -> None:
+    name = collection.spec.id.removesuffix("-v0")
+    family = family_of(name)
+    first = run_episode(collection, data_type, 3)
+    between = run_episode(collection, "noisy", 8)
+    again = run_episode(collection, data_type, 3)
+    assert {key: value.tobytes() for key, value in again.items()} == {k: v.tobytes() for k, v in first.items()}
+    assert first["actions"].tobytes() != between["actions"].tobytes()
+    model = collection.unwrapped.model
+    widths = {"qpos": model.nq, "qvel": model.nv, "button_states": family.buttons}
+    assert {key: first[key].shape for key in family.state_keys} == {k: (60, widths[k]) for k in family.state_keys}
+    assert first["observations"].shape == (60, sum(field.size for field in observation_fields(name)))
+    assert list(first) == ["observations", "actions", "terminals", *family.state_keys]
+
+
+def test_every_kind_of_sub_goal_has_its_oracle_and_noise_brings_random_actions(
+    collection: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family = family_of(collection.spec.id.removesuffix("-v0"))
+    kinds: set[str] = set()
+    sampled: list[int] = []
+    make = oracle_data._make_oracles
+
+    class Recorded(dict[str, Any]):
+        def __getitem__(self, kind: str) -> Any:
+            kinds.add(kind)
+            return super().__getitem__(kind)
+
+    def sample() -> np.ndarray:
+        sampled.append(1)
+        return np.zeros(5)
+
+    monkeypatch.setattr(oracle_data, "_make_oracles", lambda *arguments: Recorded(make(*arguments)))
+    monkeypatch.setattr(collection.unwrapped.action_space, "sample", sample)
+    for seed in range(4):
+        run_episode(collection, "play", seed)
+    possible = {slide.name for slide in family.slides} | set(["cube"][: family.cubes] + ["button"][: family.buttons])
+    assert kinds <= possible
+    assert len(kinds) >= min(2, len(possible))
+    assert not sampled
+    run_episode(collection, "noisy", 1)
+    assert 0 < len(sampled) < 30
+
+
+@pytest.mark.parametrize(
+    ("position", "seen"),
+    [
+        ((0.4, 0.1, 0.02), True),
+        ((0.4, 0.30, 0.02), False),  # beyond the right edge
+        ((0.33, -0.35, 0.066), True),  # in the drawer
+        ((0.33, -0.35, 0.02), False),  # beyond the left edge, on the floor
+        ((0.33, -0.35, 0.12), False),
+    ],
+)
+def test_a_cube_out_of_sight_is_noticed_on_any_row(position: tuple[float, float, float], seen: bool) -> None:
+    rows = np.tile([0.4, 0.0, 0.02], (5, 1))
+    assert cube_in_sight(rows)
+    rows[3] = position
+    assert cube_in_sight(rows) == seen
+
+
+def test_an_episode_that_loses_its_cube_is_run_again_from_another_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = collection_environment("scene", 5)
+
+    def kept(*verdicts: bool) -> bytes:
+        left = list(verdicts)
+        monkeypatch.setattr(oracle_data, "cube_in_sight", lambda positions: left.pop(0))
+        episode = run_episode(env, "play", 3)
+        assert not left
+        return episode["observations"].tobytes()
+
+    third = kept(False, False, True)
+    assert len({kept(True), kept(False, True), third}) == 3
+    assert kept(False, False, True) == third
+    env.close()
 
 
 @pytest.mark.parametrize(

@@ -119,3 +119,34 @@ def test_pictures_need_recorded_states(recording: Dataset) -> None:
     with pytest.raises(SimulationError, match="qpos"):
         RecordedWorld(bare, FIELDS, ACTION, scene)
     scene.close()
+
+
+def test_a_scene_with_buttons_is_replayed_with_their_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = TaskEnvironment("scene", 1)
+    fields = observation_fields("scene")
+    env.reset(0)
+    inner = env.unwrapped
+    rows: dict[str, list[np.ndarray]] = {"observations": [], "qpos": [], "qvel": [], "button_states": []}
+    for buttons in ([1, 0], [0, 1], [1, 1]):
+        env.step(np.array([0.02, -0.02, -0.05, 0.1, 1.0]))
+        env.set_state(inner.data.qpos.copy(), inner.data.qvel.copy(), np.array(buttons))
+        values = (env.observation(), inner.data.qpos.copy(), inner.data.qvel.copy(), np.array(buttons))
+        for key, value in zip(rows, values, strict=True):
+            rows[key].append(value)
+    vectors = np.array(rows.pop("observations"), dtype=np.float32)
+    extras = {key: np.array(value) for key, value in rows.items()}
+    recording = Dataset(vectors, np.zeros((3, 5), dtype=np.float32), np.arange(3) == 2, extras)
+    bare = Dataset(vectors, recording.actions, recording.terminals, {key: extras[key] for key in ("qpos", "qvel")})
+    with pytest.raises(SimulationError, match="no qpos and qvel and button_states"):
+        RecordedWorld(bare, fields, ACTION, env)
+    world = RecordedWorld(recording, fields, ACTION, env)
+    monkeypatch.setattr(env, "render", lambda width, height: np.zeros((height, width, 3), dtype=np.uint8))
+    readings = world.start(1, 0)
+    for vector in vectors:
+        np.testing.assert_allclose(assemble(fields, readings), vector, atol=1e-6, rtol=0)
+        world.picture(4, 3)
+        np.testing.assert_allclose(
+            np.delete(env.observation(), 18), np.delete(vector, 18), atol=1e-5
+        )  # all but contact
+        readings = world.step(np.zeros(5)).readings
+    world.close()

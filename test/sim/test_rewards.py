@@ -10,6 +10,7 @@ pytest.importorskip("ogbench", reason="rewards need the sim extra")
 from qgf_ros.errors import DatasetError, SimulationError
 from qgf_ros.learning.dataset import Dataset
 from qgf_sim.environment import TaskEnvironment
+from qgf_sim.families import ENVIRONMENTS
 from qgf_sim.rewards import task_rewards
 
 #: Where each task wants the cube [m], read from OGBench's task table; solved within 4 cm.
@@ -72,6 +73,49 @@ def test_a_reward_agrees_with_what_the_environment_itself_says() -> None:
     env.close()
     rewards, _ = task_rewards("cube-single", [4], dataset_with_cube_at(np.array(positions)))["task4"]
     assert rewards.tolist() == outcomes == [0.0, 0.0, -1.0]
+
+
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ENVIRONMENTS if name not in ("cube-single", "scene")]
+
+
+@pytest.mark.parametrize("name", ["scene", *SLOW])
+def test_every_family_s_rewards_agree_with_what_the_environment_itself_says(name: str) -> None:
+    """With each object at random in its place or out of it."""
+    env = TaskEnvironment(name, 4)
+    env.reset(0)
+    inner, random, joints = env.unwrapped, np.random.default_rng(0), env.unwrapped.data.joint
+    states: dict[str, list[np.ndarray]] = {key: [] for key in env.family.state_keys}
+    outcomes, observations = [], []
+    for i in range(40):
+        wrong = random.random(env.family.cubes + env.family.buttons + 2) < i / 40
+        for cube in range(env.family.cubes):
+            goal = inner.data.mocap_pos[inner._cube_target_mocap_ids[cube]]
+            joints(f"object_joint_{cube}").qpos[:3] = goal + 0.1 * wrong[cube]
+        for button in range(env.family.buttons):
+            inner._cur_button_states[button] = inner._target_button_states[button] ^ wrong[env.family.cubes + button]
+        for slide, off in zip(env.family.slides, wrong[-2:]):
+            joints(slide.joint).qpos[0] = getattr(inner, f"_target_{slide.name}_pos") + 0.06 * off
+        outcomes.append(inner.compute_reward())
+        observations.append(env.observation())
+        for key, value in zip(states, (inner.data.qpos, inner.data.qvel, getattr(inner, "_cur_button_states", None))):
+            states[key].append(value.copy())
+    env.close()
+    extras = {key: np.array(rows, dtype=rows[0].dtype) for key, rows in states.items()}
+    dataset = Dataset(np.array(observations, dtype=np.float32), np.zeros((40, 5)), np.arange(40) == 39, extras)
+    rewards, masks = task_rewards(name, [4], dataset)["task4"]
+    assert rewards.tolist() == outcomes
+    assert masks.tolist() == [float(outcome < 0) for outcome in outcomes]
+    assert len(set(outcomes)) > 2
+    assert 0.0 in outcomes
+
+
+def test_a_data_set_without_the_states_of_the_buttons_is_refused() -> None:
+    rows = np.zeros((3, 40), dtype=np.float32)
+    dataset = Dataset(rows, np.zeros((3, 5), dtype=np.float32), np.arange(3) == 2, {"qpos": rows[:, :25]})
+    with pytest.raises(
+        DatasetError, match="has no button_states, from which .* use one made with qpos and button_states"
+    ):
+        task_rewards("scene", [1], dataset)
 
 
 def test_the_data_set_is_left_as_it_was() -> None:

@@ -77,9 +77,9 @@ def test_every_weight_starts_from_the_same_scene_and_the_same_noise(tiny_policy,
     class Spy:
         manifest = tiny_policy.manifest
 
-        def act(self, observations, noise, critic, weight):
+        def act(self, observations, noise, critic, weight, guidance):
             seen.setdefault(weight, (observations.copy(), noise.copy()))
-            return tiny_policy.act(observations, noise, critic, weight)
+            return tiny_policy.act(observations, noise, critic, weight, guidance)
 
     for weight in (0.0, 0.3):
         list(run_batch(Spy(), environments[:2], settings(weight), [5, 6]))

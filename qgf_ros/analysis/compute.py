@@ -1,0 +1,228 @@
+"""What an action costs: operations counted from the graphs and the calls, and latency measured.
+
+The calls are counted, not derived: counting wrappers stand in for the velocity field and the critic while one action is
+inferred. Twice, because two things are worth knowing:
+
+- *algorithm*: the sampler, and for N > 1 the values that choose among the candidates. This is what the paper compares.
+- *node*: what `Policy.act` runs. Beside every guided candidate it runs its unguided twin, to report how far guidance
+  moved the action, and it asks for the value of the action.
+
+A call is counted in rows, since N candidates share a call.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qgf_ros.analysis.flops import Flops, count_flops
+from qgf_ros.analysis.primitives import Primitives
+from qgf_ros.analysis.statistics import percentiles
+from qgf_ros.bundle.store import critic_file
+from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.sampler import sample
+from qgf_ros.guidance.shaping import METHODS, QGF, Guidance
+from qgf_ros.runtime.policy import Policy
+
+#: Candidates N.
+CANDIDATES = (1, 4, 16)
+
+
+@dataclass(frozen=True)
+class Calls:
+    """Rows that each primitive was asked for, per action."""
+
+    velocity: int = 0
+    vjp: int = 0
+    critic_value: int = 0
+    critic_gradient: int = 0
+
+
+class Counter:
+    """Wraps a velocity field and a critic and counts the rows they are asked for."""
+
+    def __init__(self, velocity: VelocityField, critic: Critic) -> None:
+        self.calls = Calls()
+        self.velocity: VelocityField = _CountedField(velocity, self)
+        self.critic: Critic = _CountedCritic(critic, self)
+
+    def add(self, **rows: int) -> None:
+        """Add rows of one primitive."""
+        for name, count in rows.items():
+            self.calls = replace(self.calls, **{name: getattr(self.calls, name) + count})
+
+
+class _CountedField:
+    def __init__(self, velocity: VelocityField, counter: Counter) -> None:
+        self._velocity, self._counter = velocity, counter
+
+    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+        self._counter.add(velocity=len(a))
+        return self._velocity(s, a, t)
+
+    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        self._counter.add(vjp=len(a))
+        return self._velocity.vjp(s, a, t, u)
+
+
+class _CountedCritic:
+    def __init__(self, critic: Critic, counter: Counter) -> None:
+        self._critic, self._counter = critic, counter
+
+    def __call__(self, s: Array, a: Array) -> Array:
+        self._counter.add(critic_value=len(a))
+        return self._critic(s, a)
+
+    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
+        self._counter.add(critic_gradient=len(a))
+        return self._critic.value_and_grad(s, a)
+
+    def aggregate(self, q: Array) -> Array:
+        return self._critic.aggregate(q)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to infer an action.
+
+    Attributes:
+        method: "bc" or one of `METHODS`.
+        candidates: N.
+    """
+
+    method: str
+    candidates: int
+
+    @property
+    def guidance(self) -> Guidance:
+        """How it guides."""
+        return QGF if self.method == "bc" else Guidance(estimator=self.method)
+
+    @property
+    def weight(self) -> float:
+        """Any weight above 0: what an action costs does not depend on it."""
+        return 0.0 if self.method == "bc" else 0.03
+
+
+def cases(candidates: Sequence[int] = CANDIDATES) -> list[Case]:
+    """Return every method with every N; "bc" with N > 1 is best-of-N."""
+    return [Case(method, n) for method in ("bc", *METHODS) for n in candidates]
+
+
+def count_algorithm(case: Case, primitives: Primitives, noise: Array) -> Calls:
+    """Return the calls of the sampler and of choosing among noises [N, C]."""
+    manifest = primitives.manifest
+    counter = Counter(primitives.velocity, next(iter(primitives.critics.values())))
+    s = np.zeros((len(noise), manifest.observation_size), dtype=np.float32)
+    steps = manifest.denoising_steps
+    action = sample(counter.velocity, counter.critic, s, noise, case.weight, steps=steps, guidance=case.guidance).action
+    if len(noise) > 1:
+        counter.critic(s, action)
+    return counter.calls
+
+
+def count_node(case: Case, primitives: Primitives, noise: Array) -> Calls:
+    """Return the calls of `Policy.act` for noises [N, C]."""
+    name, critic = next(iter(primitives.critics.items()))
+    counter = Counter(primitives.velocity, critic)
+    policy = Policy(primitives.manifest, counter.velocity, {name: counter.critic})
+    _act(policy, name, case, noise)
+    return counter.calls
+
+
+def _act(policy: Policy, critic: str, case: Case, noise: Array) -> None:
+    observation = np.zeros((1, policy.manifest.observation_size), dtype=np.float32)
+    policy.act(observation, noise[None], critic, case.weight, case.guidance)
+
+
+def primitive_flops(bundle: Path, critic: str) -> dict[str, Flops]:
+    """Return the operations of one row of each primitive, by the names of `Calls`."""
+    gradient = bundle / critic_file(critic)
+    return {
+        "velocity": count_flops(bundle / "velocity.onnx"),
+        "vjp": count_flops(bundle / "velocity_vjp.onnx"),
+        "critic_value": count_flops(gradient, outputs=("q",)),
+        "critic_gradient": count_flops(gradient),
+    }
+
+
+def total_flops(calls: Calls, flops: dict[str, Flops]) -> int:
+    """Return the operations of some calls."""
+    return sum(rows * flops[name].total for name, rows in asdict(calls).items())
+
+
+def measure_compute(
+    bundle: Path,
+    primitives: Primitives,
+    *,
+    candidates: tuple[int, ...] = CANDIDATES,
+    rounds: int = 200,
+    warm_up: int = 10,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Count and time every method.
+
+    Every round infers one action with every case, so that whatever else the machine does falls on all of them alike.
+
+    Args:
+        bundle: Folder of the bundle.
+        primitives: Its models, on one thread; the first critic guides.
+        candidates: Values of N.
+        rounds: Timed actions of each case.
+        warm_up: Rounds before them that are not timed.
+        seed: Of the noises.
+        progress: Called after each round.
+
+    Returns:
+        ``primitives`` (operations of one row), and ``cases`` with calls, GFLOPs and latency in ms.
+
+    Raises:
+        GuidanceError: There is no round, or an N below 1.
+    """
+    if rounds < 1 or warm_up < 0 or min(candidates) < 1:
+        raise GuidanceError(
+            f"rounds {rounds}, warm-up {warm_up} and N {candidates} were given; expected at least 1, 0, 1"
+        )
+    manifest = primitives.manifest
+    name, critic = next(iter(primitives.critics.items()))
+    flops = primitive_flops(bundle, name)
+    policy = Policy(manifest, primitives.velocity, {name: critic})
+    chosen = cases(candidates)
+    random = np.random.default_rng(seed)
+    latencies: dict[Case, list[float]] = {case: [] for case in chosen}
+    for round_number in range(-warm_up, rounds):
+        noise = random.standard_normal((max(candidates), manifest.chunk_size), dtype=np.float32)
+        for case in chosen:
+            start = time.perf_counter()
+            _act(policy, name, case, noise[: case.candidates])
+            elapsed = (time.perf_counter() - start) * 1e3
+            if round_number >= 0:
+                latencies[case].append(elapsed)
+        progress()
+    records = []
+    for case in chosen:
+        algorithm, node = (
+            count_algorithm(case, primitives, noise[: case.candidates]),
+            count_node(case, primitives, noise[: case.candidates]),
+        )
+        median, p99 = percentiles(latencies[case])
+        records.append(
+            {
+                **asdict(case),
+                "algorithm": {"calls": asdict(algorithm), "gflops": total_flops(algorithm, flops) / 1e9},
+                "node": {"calls": asdict(node), "gflops": total_flops(node, flops) / 1e9},
+                "latency_ms": {"p50": median, "p99": p99},
+            }
+        )
+    return {
+        "primitives": {key: {"products": value.products, "others": value.others} for key, value in flops.items()},
+        "rounds": rounds,
+        "cases": records,
+    }

@@ -1,0 +1,311 @@
+"""The figures of the analyses, drawn from their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+from qgf_ros.analysis.figures import LOOKS, label_ends, new_figure, style
+from qgf_ros.analysis.toy import ESTIMATORS_SHOWN, ToyRun
+from qgf_ros.guidance.protocols import Array
+from qgf_ros.guidance.shaping import METHODS
+
+_HIT, _MISS = "#0072B2", "#D55E00"
+#: The last column of the toy's figure.
+_SUMMARIES = ("bc", "sweep", "size")
+
+
+def draw_toy(numbers: Mapping[str, Any], runs: Mapping[tuple[str, float], ToyRun], paths: int = 90) -> Figure:
+    """Draw noised actions over time, the share that reaches a* over the weight, and the size of the gradients.
+
+    Args:
+        numbers, runs: From `run_toy`.
+        paths: Samples drawn in each panel.
+    """
+    setting = numbers["setting"]
+    weights = setting["weights"]
+    with style():
+        figure = new_figure(11.0, 2.55 * max(len(weights), 3))
+        rows = max(len(weights), 3)
+        names = [
+            [*(f"{method} {row}" for method in ESTIMATORS_SHOWN), *_SUMMARIES[row : row + 1]] for row in range(rows)
+        ]
+        known = {f"{method} {row}" for method in ESTIMATORS_SHOWN for row in range(len(weights))} | {*_SUMMARIES}
+        width = len(ESTIMATORS_SHOWN) + 1
+        axes = figure.subplot_mosaic(
+            [[name if name in known else "." for name in (*row, ".")[:width]] for row in names]
+        )
+        for method in ESTIMATORS_SHOWN:
+            for row, weight in enumerate(weights):
+                title = f"{LOOKS[method].label}, weight {weight:g}"
+                _draw_paths(axes[f"{method} {row}"], runs[method, weight], setting, paths, title)
+            axes[f"{method} {len(weights) - 1}"].set_xlabel("flow time t")
+        _draw_paths(axes["bc"], runs["bc", 0.0], setting, paths, "BC, no guidance")
+        _draw_shares(axes["sweep"], numbers)
+        _draw_sizes(axes["size"], numbers)
+        figure.suptitle(
+            f"Three modes, Q = −|a − a*| with a* = {setting['optimum']:g}: blue ends at a*, orange at another mode",
+            x=0.01,
+            ha="left",
+        )
+    return figure
+
+
+def _draw_paths(axes: Axes, run: ToyRun, setting: Mapping[str, Any], paths: int, title: str) -> None:
+    times = np.linspace(0.0, 1.0, len(run.path))
+    modes = np.asarray(setting["modes"])
+    drawn = run.path[:, :paths]
+    hit = modes[np.abs(drawn[-1][:, None] - modes).argmin(axis=1)] == setting["optimum"]
+    for chosen, colour in ((~hit, _MISS), (hit, _HIT)):
+        axes.plot(times, drawn[:, chosen], color=colour, alpha=0.35, linewidth=0.7)
+    axes.axhline(setting["optimum"], color="black", linewidth=0.9, linestyle=(0, (4, 2)))
+    axes.set_title(title)
+    axes.set_ylim(-0.45, 1.05)
+    axes.set_xlim(0.0, 1.0)
+    axes.text(0.03, 0.95, f"{100 * run.numbers['share_at_optimum']:.0f} % at a*", transform=axes.transAxes, va="top")
+    axes.set_ylabel("noised action $a_t$")
+
+
+def _draw_shares(axes: Axes, numbers: Mapping[str, Any]) -> None:
+    ends = []
+    for method in ESTIMATORS_SHOWN:
+        runs = [run for run in numbers["sweep"] if run["method"] == method]
+        if runs:
+            weights, shares = [run["weight"] for run in runs], [100 * run["share_at_optimum"] for run in runs]
+            look = LOOKS[method]
+            axes.plot(weights, shares, color=look.colour, marker=look.marker)
+            ends.append((weights[-1], shares[-1], look.label, look.colour))
+    unguided, look = 100 * numbers["bc"]["share_at_optimum"], LOOKS["bc"]
+    axes.axhline(unguided, color=look.colour, linestyle=":")
+    ends.append((1.0, unguided, look.label, look.colour))
+    axes.set_xscale("log")
+    axes.set_ylim(-4, 104)
+    axes.set_xlabel("guidance weight")
+    axes.set_ylabel("samples at a* [%]")
+    axes.set_title("Where samples end")
+    label_ends(axes, ends, spacing=0.11)
+
+
+def _draw_sizes(axes: Axes, numbers: Mapping[str, Any]) -> None:
+    sizes, look = numbers["gradient_along_bc"]["bptt"], LOOKS["bptt"]
+    times = np.arange(len(sizes["median"])) / len(sizes["median"])
+    axes.axhline(1.0, color=LOOKS["noisy"].colour)
+    axes.plot(times, sizes["median"], color=look.colour)
+    axes.fill_between(times, sizes["p1"], sizes["p99"], color=look.colour, alpha=0.25, linewidth=0)
+    axes.plot(times, sizes["max"], color=look.colour, linewidth=0.9, linestyle=":")
+    axes.set_yscale("log")
+    axes.set_xlim(0.0, 1.0)
+    axes.set_xlabel("flow time t")
+    axes.set_ylabel("size of the gradient")
+    axes.set_title("BPTT: median, 1–99 %, largest")
+    label_ends(axes, [(1.0, 1.0, "noisy, QGF", LOOKS["noisy"].colour)])
+
+
+def draw_sensitivity(numbers: Mapping[str, Any]) -> Figure:
+    """Draw the cosine over the size of the shift, and over flow time at each size.
+
+    Args:
+        numbers: ``deviations``, ``steps`` and ``mean``, from `sensitivity.combine`.
+    """
+    deviations, steps, mean = numbers["deviations"], numbers["steps"], numbers["mean"]
+    with style():
+        figure = new_figure(10.5, 3.6)
+        left, *right = figure.subplots(1, 3, width_ratios=(1.25, 1, 1))
+        ends = []
+        for name in sorted(mean, key=lambda name: mean[name]["by_deviation"]["mean"][-1]):
+            look = LOOKS[name]
+            middle = np.asarray(mean[name]["by_deviation"]["mean"])
+            error = np.asarray(mean[name]["by_deviation"]["error"])
+            left.plot(deviations, middle, color=look.colour, marker=look.marker)
+            left.fill_between(deviations, middle - error, middle + error, color=look.colour, alpha=0.2, linewidth=0)
+            ends.append((deviations[-1], float(middle[-1]), look.label, look.colour))
+        left.set_xscale("log")
+        left.set_xlabel("deviation of the shift")
+        left.set_ylabel("cosine similarity")
+        left.set_title("Mean over time, 95 % interval")
+        chosen = sorted({len(deviations) // 2, len(deviations) - 1})
+        for axes, column in zip(right, chosen):
+            for name, values in mean.items():
+                look = LOOKS[name]
+                cosines = np.asarray(values["cosine"], dtype=np.float64)[:, column]
+                axes.plot(np.arange(steps) / steps, cosines, color=look.colour, marker=look.marker)
+            axes.set_xlabel("flow time t")
+            axes.set_title(f"Shift of {deviations[column]:g}")
+        for axes in right[len(chosen) :]:
+            axes.set_visible(False)
+        lowest = min(axes.get_ylim()[0] for axes in (left, *right[: len(chosen)]))
+        for axes in (left, *right):
+            axes.set_ylim(lowest, 1.03)
+        label_ends(left, ends)
+    return figure
+
+
+def draw_q_optimization(numbers: Mapping[str, Any]) -> Figure:
+    """Draw the gain in Q over the weight, and over the distance to the data that it costs.
+
+    Args:
+        numbers: ``mean``, from `q_optimization.relative`.
+    """
+    mean = numbers["mean"]
+    with style():
+        figure = new_figure(10.5, 4.0)
+        left, right = figure.subplots(1, 2)
+        oracle = mean["bfn"]
+        black = LOOKS["bfn"]
+        ends = []
+        for method in METHODS:
+            look, entries = LOOKS[method], mean[method]
+            weights = [entry["weight"] for entry in entries]
+            gains, errors = _means(entries, "gain")
+            left.plot(weights, gains, color=look.colour, marker=look.marker)
+            left.fill_between(weights, gains - errors, gains + errors, color=look.colour, alpha=0.2, linewidth=0)
+            ends.append((weights[-1], float(gains[-1]), look.label, look.colour))
+            distances, widths = _means(entries, "distance")
+            right.errorbar(
+                *(distances, gains),
+                xerr=widths,
+                yerr=errors,
+                color=look.colour,
+                marker=look.marker,
+                elinewidth=0.5,
+            )
+        for entry in oracle:
+            if entry["candidates"] in (4, oracle[-1]["candidates"]):
+                left.axhline(entry["gain"]["mean"], color=black.colour, linewidth=0.9, linestyle=":")
+                left.text(
+                    *(0.01, entry["gain"]["mean"], f"best of {entry['candidates']}"),
+                    transform=left.get_yaxis_transform(),
+                    va="bottom",
+                    fontsize=8,
+                )
+        gains, errors = _means(oracle, "gain")
+        distances, widths = _means(oracle, "distance")
+        right.errorbar(
+            *(distances, gains),
+            xerr=widths,
+            yerr=errors,
+            color=black.colour,
+            marker=black.marker,
+            elinewidth=0.5,
+            label=f"best of 1 to {oracle[-1]['candidates']}",
+        )
+        (data,) = mean["data"]
+        right.errorbar(
+            *(data["distance"]["mean"], data["gain"]["mean"]),
+            xerr=data["distance"]["error"],
+            yerr=data["gain"]["error"],
+            color="black",
+            marker="*",
+            markersize=10,
+            linestyle="none",
+            label="the data's own action",
+        )
+        left.set_xscale("log")
+        right.set_xscale("log")
+        right.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        right.xaxis.set_major_formatter(ScalarFormatter())
+        right.xaxis.set_minor_formatter(NullFormatter())
+        for axes in (left, right):
+            axes.set_ylabel(f"gain in Q (0: BC, 1: best of {oracle[-1]['candidates']})")
+        left.set_xlabel("guidance weight, step size of gradient steps")
+        left.set_title("Q that the critic promises")
+        right.set_xlabel("distance to the nearest action of the data [RMS, normalised]")
+        right.set_title("… and where the action lies")
+        label_ends(left, ends)
+        figure.legend(loc="outside lower right", ncols=2)
+    return figure
+
+
+def _means(entries: Sequence[Mapping[str, Any]], key: str) -> tuple[Array, Array]:
+    return (
+        np.asarray([entry[key]["mean"] for entry in entries], dtype=np.float64),
+        np.asarray([entry[key]["error"] for entry in entries], dtype=np.float64),
+    )
+
+
+def draw_compute(numbers: Mapping[str, Any]) -> Figure:
+    """Draw operations and latency of every method and N.
+
+    Args:
+        numbers: From `measure_compute`.
+    """
+    records = numbers["cases"]
+    methods = list(dict.fromkeys(record["method"] for record in records))
+    counts = sorted({record["candidates"] for record in records})
+    shades = ["#0072B2", "#E69F00", "#000000", "#009E73", "#CC79A7"]
+    with style():
+        figure = new_figure(10.0, 0.45 * len(methods) + 1.6)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for row, count in enumerate(counts):
+            mine = {record["method"]: record for record in records if record["candidates"] == count}
+            heights = np.arange(len(methods)) + 0.22 * (row - (len(counts) - 1) / 2)
+            look = {"color": shades[row % len(shades)], "marker": "osD^v"[row % 5], "linestyle": "none"}
+            left.plot(
+                [mine[method]["algorithm"]["gflops"] for method in methods], heights, **look, label=f"N = {count}"
+            )
+            p50 = np.asarray([mine[method]["latency_ms"]["p50"] for method in methods])
+            p99 = np.asarray([mine[method]["latency_ms"]["p99"] for method in methods])
+            right.errorbar(p50, heights, xerr=[np.zeros_like(p50), p99 - p50], **look, elinewidth=1.2)
+        labels = {"bc": "BC, best of N"}
+        left.set_yticks(range(len(methods)), [labels.get(method, LOOKS[method].label) for method in methods])
+        left.invert_yaxis()
+        for axes in (left, right):
+            axes.set_xscale("log")
+            axes.grid(axis="y", visible=False)
+        left.set_xlabel("GFLOPs per action")
+        left.set_title("Operations of the algorithm")
+        right.set_xlabel("latency [ms]")
+        right.set_title("Latency: median, line to the 99th percentile")
+        figure.legend(loc="outside lower center", ncols=len(counts))
+    return figure
+
+
+#: Labels of the closed-loop comparison.
+_COMPARED = {"bfn4": "best of 4", "bfn16": "best of 16", "qgf_bfn4": "QGF, best of 4"}
+
+
+def method_label(name: str) -> str:
+    """Return what a method is called in figures and tables."""
+    return _COMPARED.get(name) or LOOKS[name].label
+
+
+def draw_success(numbers: Mapping[str, Any]) -> Figure:
+    """Draw the success of every method over all tasks, with 95 % intervals, and of each task.
+
+    Args:
+        numbers: ``methods``, from `qgf_sim.methods.pool`.
+    """
+    rows = numbers["methods"]
+    with style():
+        figure = new_figure(8.0, 0.42 * len(rows) + 1.3)
+        axes = figure.subplots()
+        for height, row in enumerate(rows):
+            name = row["method"]
+            look = LOOKS.get(name) or LOOKS["qgf" if name.startswith("qgf") else "bfn"]
+            rate, (low, high) = 100 * row["success_rate"], (100 * bound for bound in row["ci95"])
+            axes.barh(height, rate, color=look.colour, alpha=0.45, height=0.66)
+            axes.errorbar(rate, height, xerr=[[rate - low], [high - rate]], color="black", capsize=3, elinewidth=1.2)
+            axes.plot(
+                [100 * one for one in row["rates"]], [height] * len(row["rates"]), ".", color="black", markersize=6
+            )
+            weights = ", ".join(f"{weight:g}" for weight in dict.fromkeys(row["weights"]))
+            note = f"{rate:.0f} % [{low:.0f}, {high:.0f}]" + (f"   weight {weights}" if any(row["weights"]) else "")
+            axes.annotate(
+                note,
+                (1.0, height),
+                xycoords=("axes fraction", "data"),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+            )
+        axes.set_yticks(range(len(rows)), [method_label(row["method"]) for row in rows])
+        axes.invert_yaxis()
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("success [%], 95 % Wilson interval; a dot for each task")
+    return figure
