@@ -77,10 +77,12 @@ class Chunk:
 
     Attributes:
         actions: float32 [H, A], in [-1, 1].
+        unguided: What the same noise becomes without guidance, float32 [H, A], in [-1, 1].
         telemetry: Numbers about the inference, by name (see `runtime.policy`).
     """
 
     actions: NDArray[np.float32]
+    unguided: NDArray[np.float32]
     telemetry: Mapping[str, float]
 
 

@@ -98,19 +98,21 @@ class Policy:
         weight = self._check(observations, noise, critic, guidance_weight)
         failed = False
         try:
-            result, q, distance = self._guided(observations, noise, self._critics[critic], weight, guidance)
+            result, unguided, q = self._guided(observations, noise, self._critics[critic], weight, guidance)
         except Exception as error:  # whatever a critic does, the policy goes on without it
             if not weight.any() and noise.shape[1] == 1:
                 raise
             _log.error("critic %s failed (%s); plain BC goes on", critic, error)
             failed = True
-            plain = sample(self._velocity, None, observations, noise[:, 0], steps=self.manifest.denoising_steps)
-            result, q, distance = plain, np.full(len(noise), np.nan), np.zeros(len(noise))
+            result = sample(self._velocity, None, observations, noise[:, 0], steps=self.manifest.denoising_steps)
+            unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
         shape = (self.manifest.horizon, self.manifest.action_size)
+        distance = np.abs(result.action - unguided).max(axis=1)
         return [
             Chunk(
                 result.action[i].reshape(shape),
+                unguided[i].reshape(shape),
                 {
                     "q": float(q[i]),
                     "gradient_norm": float(result.gradient_norm[i]),
@@ -141,8 +143,8 @@ class Policy:
 
     def _guided(
         self, observations: Array, noise: Array, critic: Critic, weight: Array, guidance: Guidance
-    ) -> tuple[Sample, NDArray[np.float32], Array]:
-        """Return the kept candidates [B, C], their Q [B] and their distance from the unguided action [B]."""
+    ) -> tuple[Sample, Array, Array]:
+        """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
         s = np.repeat(observations, candidates, axis=0)
         start = noise.reshape(-1, size)
@@ -158,8 +160,8 @@ class Policy:
             guidance=guidance,
         )
         count = len(start)
-        distance = np.zeros(count, dtype=np.float32)
-        distance[rows] = np.abs(result.action[rows] - result.action[count:]).max(axis=1, initial=0.0)
+        unguided = result.action[:count].copy()
+        unguided[rows] = result.action[count:]
         q = np.full(count, np.nan, dtype=np.float32)
         judged = np.arange(count) if candidates > 1 else rows
         if len(judged):
@@ -170,6 +172,6 @@ class Policy:
         kept = np.arange(batch) * candidates + best
         return (
             Sample(result.action[kept], result.gradient_norm[kept], result.clip_fraction[kept]),
+            unguided[kept],
             q[kept],
-            distance[kept],
         )

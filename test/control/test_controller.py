@@ -49,9 +49,8 @@ class NoisePolicy:
         self, observations: Any, noise: Any, critic: str, guidance_weight: float, guidance: Any = QGF
     ) -> list[Chunk]:
         self.calls.append((observations, noise, critic, guidance_weight))
-        return [
-            Chunk(np.tanh(n[0].reshape(4, 2)) * np.float32(self.spoil), {"q": float(len(self.calls))}) for n in noise
-        ]
+        chunks = [np.tanh(n[0].reshape(4, 2)) * np.float32(self.spoil) for n in noise]
+        return [Chunk(actions, actions, {"q": float(len(self.calls))}) for actions in chunks]
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ class FakePolicy:
         actions = np.tanh(noise[0, 0].reshape(self.manifest.horizon, -1))
         if self.action_value is not None:
             actions = np.full_like(actions, self.action_value)
-        return [Chunk(actions, {"q": 1.5, "critic_failed": self.critic_failed, "latency_ms": 2.0})]
+        return [Chunk(actions, actions, {"q": 1.5, "critic_failed": self.critic_failed, "latency_ms": 2.0})]
 
 
 class Recorder:

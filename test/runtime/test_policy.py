@@ -72,6 +72,9 @@ def test_guided_action_is_the_sampler_s(tiny_policy: Policy, tiny_bundle: Path, 
 def test_guidance_distance_is_the_largest_difference_from_the_unguided_twin(tiny_policy: Policy, batch: Any) -> None:
     s, noise = batch
     guided, plain = tiny_policy.act(s, noise, "task1", 0.5), tiny_policy.act(s, noise, "task1", 0.0)
+    for chunk, twin in zip(guided, plain, strict=True):
+        np.testing.assert_allclose(chunk.unguided, twin.actions, atol=1e-5)
+        np.testing.assert_array_equal(twin.unguided, twin.actions)
     expected = np.abs(actions(guided) - actions(plain)).max(axis=(1, 2))
     np.testing.assert_allclose([c.telemetry["guidance_distance"] for c in guided], expected, atol=1e-5)
     assert expected.min() > 1e-3
