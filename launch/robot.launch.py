@@ -15,6 +15,12 @@ from launch_ros.substitutions import FindPackageShare
 # Name, default, description and allowed values of every argument.
 ARGUMENTS = (
     ("bundle", "", "Path of a bundle, or the name of an installed one; empty: as in params_file.", None),
+    (
+        "contract",
+        "",
+        "Path of a robot contract: where this robot serves the observations; empty: as in params_file.",
+        None,
+    ),
     ("critic", "", "Critic that guides; empty: as in params_file.", None),
     (
         "guidance_weight",
@@ -37,7 +43,7 @@ ARGUMENTS = (
 )
 
 # Arguments that become parameters of the same name when they are given, with their type.
-OVERRIDES = {"bundle": str, "critic": str, "guidance_weight": None, "num_samples": int, "seed": int}
+OVERRIDES = {"bundle": str, "contract": str, "critic": str, "guidance_weight": None, "num_samples": int, "seed": int}
 
 
 def policy_node(context: LaunchContext) -> list[Node]:

@@ -13,6 +13,10 @@ class BundleError(QgfError):
     """A bundle is missing, damaged or of another schema version."""
 
 
+class ContractError(QgfError):
+    """A robot contract cannot be read or does not fit the bundle."""
+
+
 class ObservationError(QgfError):
     """An observation cannot be assembled: a field is missing, stale, misshapen or not finite."""
 
@@ -35,3 +39,7 @@ class SimulationError(QgfError):
 
 class SafetyError(QgfError):
     """A command would leave the safety envelope in a way that clipping cannot mend."""
+
+
+class RecordingError(QgfError):
+    """A recording cannot be written, read, replayed or turned into a data set."""

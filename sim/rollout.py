@@ -27,7 +27,7 @@ class _Slot:
 
     def __init__(self, policy: ChunkPolicy, env: TaskEnvironment, settings: Settings, record: bool) -> None:
         self._env = env
-        self._assembler = ObservationAssembler(policy.manifest.observation)
+        self._assembler = ObservationAssembler(policy.manifest.observation, 1.0 / policy.manifest.control_rate)
         self.controller = Controller(policy, settings)
         self._record = record
         self._stamp = 0

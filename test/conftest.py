@@ -7,6 +7,13 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No property depends on the speed of the machine, and a run repeats the last one; `--hypothesis-profile explore` draws
+# other examples every time.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("project", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("project")
 
 # The types of message fields are checked, as ROS 2 Humble always does and later distributions do when asked to.
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")

@@ -63,7 +63,10 @@ def test_every_sub_command_describes_itself_and_all_its_options(name, capsys):
     for parameter in inspect.signature(COMMANDS[name]).parameters.values():
         if is_dataclass(parameter.default):  # its fields are options of their own
             assert all(f"--{field.name.replace('_', '-')}" in text for field in fields(parameter.default))
-        elif parameter.kind is not parameter.POSITIONAL_ONLY and parameter.name != "analysis":  # which has sub-commands
+        elif parameter.kind is not parameter.POSITIONAL_ONLY and parameter.name not in (
+            "analysis",
+            "action",
+        ):  # with sub-commands
             assert f"--{parameter.name.replace('_', '-')}" in text
     described = inspect.getdoc(COMMANDS[name])
     for parameter in inspect.signature(COMMANDS[name]).parameters:

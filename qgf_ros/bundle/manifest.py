@@ -7,20 +7,22 @@ learning wing, which writes bundles, and the robot wing, which runs them.
 from __future__ import annotations
 
 import math
-from pathlib import PurePosixPath
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 
-#: Components that each extraction yields; None means "as many as the field says".
+#: Values that each extraction yields; None means "as many as there are in the message", joints aside.
 EXTRACTION_SIZES: dict[str, int | None] = {
     "joint_position": None,
+    "joint_position_cos_sin": None,
     "joint_velocity": None,
     "joint_effort": None,
     "position": 3,
     "quaternion_wxyz": 4,
+    "quaternion_xyzw": 4,
     "yaw": 1,
     "yaw_cos_sin": 2,
     "linear": 3,
@@ -33,20 +35,46 @@ EXTRACTION_SIZES: dict[str, int | None] = {
 
 #: Extractions that make sense for each message type.
 EXTRACTIONS: dict[str, tuple[str, ...]] = {
-    "sensor_msgs/msg/JointState": ("joint_position", "joint_velocity", "joint_effort"),
-    "geometry_msgs/msg/PoseStamped": ("position", "quaternion_wxyz", "yaw", "yaw_cos_sin"),
+    "sensor_msgs/msg/JointState": ("joint_position", "joint_position_cos_sin", "joint_velocity", "joint_effort"),
+    "geometry_msgs/msg/PoseStamped": ("position", "quaternion_wxyz", "quaternion_xyzw", "yaw", "yaw_cos_sin"),
     "geometry_msgs/msg/TwistStamped": ("linear", "angular"),
     "geometry_msgs/msg/WrenchStamped": ("force", "torque", "wrench_norm"),
+    "std_msgs/msg/Float32MultiArray": ("data",),
     "std_msgs/msg/Float64MultiArray": ("data",),
 }
 
+#: Message types without a header: a reading is as old as its arrival.
+UNSTAMPED = ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray")
+
+#: Most bytes of all files of a bundle together; at the paper's size, with five critics, there are 0.16e9.
+MOST_BYTES = 2**30
+
+_PATH = re.compile(r"[A-Za-z0-9_\-.]{1,100}(/[A-Za-z0-9_\-.]{1,100})*")
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$", max_length=64)]
-Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+#: A topic, absolute, relative or private, without substitutions; see the ROS 2 design article on names.
+Topic = Annotated[str, Field(pattern=r"^(~?/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$", max_length=255)]
+#: Within bounds that keep every product of two of them an ordinary number.
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quality(_Record):
+    """Quality of service asked of a topic.
+
+    Attributes:
+        reliability: None for what the node asks of every topic.
+        durability: transient_local also hears what was said before, from a publisher that keeps it.
+        depth: Messages kept for the node.
+    """
+
+    reliability: Literal["best_effort", "reliable"] | None = None
+    durability: Literal["volatile", "transient_local"] = "volatile"
+    depth: Annotated[int, Field(ge=1, le=1000)] = 5
 
 
 class ObservationField(_Record):
@@ -60,25 +88,33 @@ class ObservationField(_Record):
         message_type: Full name of a standard message, such as ``sensor_msgs/msg/JointState``.
         extraction: What is taken out of the message; see `EXTRACTIONS`.
         joints: For joint extractions, the joint names in order.
-        size: Number of components.
+        components: Which of the extracted values are used, in order; empty for all.
+        history: How many instants are stacked, a control period apart, oldest first.
+        size: Number of components, of all instants together.
         unit: Unit of the extracted value before scaling.
         offset: One value per component, or one for all, in `unit`.
         scale: Factor applied after the offset.
         clip: Lower and upper bound applied last, or None.
-        max_age: Oldest acceptable message [s].
+        max_age: Oldest acceptable message [s]; None for what holds until it is replaced, such as a goal.
+        constant: Used instead of a topic, in `unit`.
+        quality: Quality of service of the subscription.
     """
 
     name: Name
-    topic: Annotated[str, Field(min_length=1)]
+    topic: Topic
     message_type: str
     extraction: str
     joints: tuple[str, ...] = ()
-    size: Annotated[int, Field(ge=1)]
+    components: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    history: Annotated[int, Field(ge=1, le=100)] = 1
+    size: Annotated[int, Field(ge=1, le=10_000)]
     unit: str
     offset: tuple[Finite, ...] = (0.0,)
     scale: Finite = 1.0
     clip: tuple[Finite, Finite] | None = None
-    max_age: Positive = 0.2
+    max_age: Positive | None = 0.2
+    constant: tuple[Finite, ...] | None = None
+    quality: Quality = Quality()
 
     @model_validator(mode="after")
     def _consistent(self) -> ObservationField:
@@ -91,16 +127,68 @@ class ObservationField(_Record):
                 f"field {self.name}: extraction {self.extraction} does not fit {self.message_type}, "
                 f"which has {', '.join(EXTRACTIONS[self.message_type])}"
             )
-        expected = EXTRACTION_SIZES[self.extraction]
-        if self.extraction.startswith("joint_"):
-            expected = len(self.joints)
-        if expected is not None and self.size != expected:
-            raise ValueError(f"field {self.name}: size {self.size} was given, {self.extraction} yields {expected}")
-        if len(self.offset) not in (1, self.size):
-            raise ValueError(f"field {self.name}: offset has {len(self.offset)} values, expected 1 or {self.size}")
+        yields = self._extracted_size()
+        out_of_range = [i for i in self.components if yields is not None and i >= yields]
+        if out_of_range:
+            raise ValueError(
+                f"field {self.name}: component {out_of_range[0]} was given, {self.extraction} yields {yields}, counted from 0"
+            )
+        instant = len(self.components) or yields
+        if instant is not None and self.size != instant * self.history:
+            raise ValueError(
+                f"field {self.name}: size {self.size} was given, {self.extraction} yields {instant * self.history}"
+            )
+        if self.size % self.history:
+            raise ValueError(f"field {self.name}: size {self.size} is not a multiple of history {self.history}")
+        for name, values in (("offset", self.offset), ("constant", self.constant)):
+            if values is not None and len(values) not in (1, self.instant_size):
+                raise ValueError(
+                    f"field {self.name}: {name} has {len(values)} values, expected 1 or {self.instant_size}"
+                )
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"field {self.name}: clip {self.clip} must be (lower, upper)")
         return self
+
+    def _extracted_size(self) -> int | None:
+        """Return how many values the extraction yields, or None if only a message can tell."""
+        if self.extraction.startswith("joint_"):
+            return len(self.joints) * (2 if self.extraction.endswith("_cos_sin") else 1)
+        return EXTRACTION_SIZES[self.extraction]
+
+    @property
+    def instant_size(self) -> int:
+        """Number of components of one instant."""
+        return self.size // self.history
+
+    @property
+    def live(self) -> bool:
+        """Whether the field follows a topic that must not fall silent."""
+        return self.constant is None and self.max_age is not None
+
+
+def check_topics(fields: Sequence[ObservationField]) -> None:
+    """Raise ValueError where fields that share a topic differ in its message type or quality of service."""
+    first: dict[str, ObservationField] = {}
+    for field in fields:
+        if field.constant is not None:
+            continue
+        other = first.setdefault(field.topic, field)
+        if (field.message_type, field.quality) != (other.message_type, other.quality):
+            raise ValueError(
+                f"fields {other.name} and {field.name} share topic {field.topic}, so message_type and quality must be equal"
+            )
+
+
+class Measurement(_Record):
+    """One component of an observation field, of its newest instant.
+
+    Attributes:
+        field: Name of the observation field, whose value depends on the measured one by scale and offset only.
+        component: Index of the component, from 0.
+    """
+
+    field: Name
+    component: Annotated[int, Field(ge=0)] = 0
 
 
 class ActionField(_Record):
@@ -112,8 +200,14 @@ class ActionField(_Record):
         scale: Physical value of a normalised action of 1.0 [unit]; the policy's own range is [-1, 1].
         lower, upper: Limits of the command [unit].
         max_rate: Largest change of the command [unit/s], or None for no limit.
+        max_acceleration: Largest change of that rate [unit/s^2], or None for no limit.
+        max_jerk: Largest change of that acceleration [unit/s^3], or None for no limit.
         hold: Command that keeps the robot still [unit]: 0 for a relative action, such as a displacement; None to
             repeat the last command, for an absolute one, such as a joint position.
+        measured: Where the quantity is observed that an absolute action sets and a relative one moves.
+        workspace: Limits of that quantity [unit]: where a relative action may move it, what an absolute one may set.
+        max_start_jump: For an absolute action, largest distance of the first command, and of the first after a hold,
+            from the measured value [unit], or None for no limit.
     """
 
     name: Name
@@ -122,7 +216,32 @@ class ActionField(_Record):
     lower: Finite
     upper: Finite
     max_rate: Positive | None = None
+    max_acceleration: Positive | None = None
+    max_jerk: Positive | None = None
     hold: Finite | None = 0.0
+    measured: Measurement | None = None
+    workspace: tuple[Finite, Finite] | None = None
+    max_start_jump: Positive | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ActionField:
+        if self.workspace is not None:
+            low, high = self.workspace
+            if low >= high:
+                raise ValueError(f"action {self.name}: workspace {self.workspace} must be (lower, upper)")
+            if self.hold is None and max(low, self.lower) >= min(high, self.upper):
+                raise ValueError(f"action {self.name}: workspace {self.workspace} and limits have nothing in common")
+            if self.hold is not None and (self.measured is None or self.hold != 0.0):
+                raise ValueError(
+                    f"action {self.name}: the workspace of a relative action needs hold 0 and a measured position; "
+                    "name the observation field that measures it"
+                )
+        if self.max_start_jump is not None and (self.hold is not None or self.measured is None):
+            raise ValueError(
+                f"action {self.name}: max_start_jump is for an absolute action (hold null) that is measured; "
+                "leave it out, or name the observation field that measures it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _ordered(self) -> ActionField:
@@ -152,8 +271,8 @@ class Evaluation(_Record):
     guidance_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
     episodes: Annotated[int, Field(ge=1)]
     successes: Annotated[int, Field(ge=0)]
-    ci95: tuple[float, float]
-    mean_length: float
+    ci95: tuple[Finite, Finite]
+    mean_length: Finite
     first_seed: int
     last_seed: int
     purpose: Literal["choosing", "reporting"]
@@ -179,7 +298,7 @@ class CriticCard(_Record):
     ensemble_size: Annotated[int, Field(ge=1)]
     aggregation: Literal["min", "mean"] = "min"
     recommended_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
-    tested_range: tuple[float, float] = (0.0, 0.0)
+    tested_range: tuple[Finite, Finite] = (0.0, 0.0)
     evaluations: tuple[Evaluation, ...] = ()
 
 
@@ -214,24 +333,31 @@ class Manifest(_Record):
     description: str = ""
     licence: str = "Apache-2.0"
     environment: str | None = None
-    observation: Annotated[tuple[ObservationField, ...], Field(min_length=1)]
-    action: Annotated[tuple[ActionField, ...], Field(min_length=1)]
-    horizon: Annotated[int, Field(ge=1)]
+    observation: Annotated[tuple[ObservationField, ...], Field(min_length=1, max_length=1000)]
+    action: Annotated[tuple[ActionField, ...], Field(min_length=1, max_length=1000)]
+    horizon: Annotated[int, Field(ge=1, le=1000)]
     execution_horizon: Annotated[int, Field(ge=1)]
-    control_rate: Positive
+    control_rate: Annotated[float, Field(ge=1e-3, le=1e4)]
     denoising_steps: Annotated[int, Field(ge=1, le=1000)] = 10
     critics: dict[Name, CriticCard]
     training: dict[str, Any] = {}
     parity: dict[str, float] = {}
-    files: dict[str, FileRecord] = {}
+    files: Annotated[dict[str, FileRecord], Field(max_length=1000)] = {}
 
     @field_validator("files")
     @classmethod
     def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
         for path in files:
-            parts = PurePosixPath(path).parts
-            if PurePosixPath(path).is_absolute() or ".." in parts or "\\" in path:
-                raise ValueError(f"file {path} points outside the bundle")
+            if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
+                raise ValueError(
+                    f"file {path!r} points outside the bundle or is not of letters, digits, '-', '_', '.' and '/'"
+                )
+        # Some file systems do not tell cases apart.
+        if len({path.lower() for path in files}) < len(files):
+            raise ValueError("two files have one name, but for the case of its letters")
+        total = sum(record.size for record in files.values())
+        if total > MOST_BYTES:
+            raise ValueError(f"the files have {total} bytes together, at most {MOST_BYTES} are allowed")
         return files
 
     @model_validator(mode="after")
@@ -243,12 +369,33 @@ class Manifest(_Record):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{kind} {', '.join(twice)} is named twice")
+        check_topics(self.observation)
+        for action in self.action:
+            if action.measured is not None:
+                self._check_measured(action.name, action.unit, action.measured)
         if self.execution_horizon > self.horizon:
             raise ValueError(f"execution_horizon {self.execution_horizon} exceeds horizon {self.horizon}")
         for name, error in self.parity.items():
             if not math.isfinite(error):
                 raise ValueError(f"parity error of {name} is not finite")
         return self
+
+    def _check_measured(self, action: str, unit: str, measured: Measurement) -> None:
+        field = next((f for f in self.observation if f.name == measured.field), None)
+        if field is None:
+            raise ValueError(
+                f"action {action}: measured by {measured.field}, which is not among the observation fields "
+                f"{', '.join(f.name for f in self.observation)}"
+            )
+        size = field.size // field.history
+        if measured.component >= size:
+            raise ValueError(
+                f"action {action}: component {measured.component} of {field.name} was given, it has {size}, counted from 0"
+            )
+        if field.unit != unit:
+            raise ValueError(f"action {action}: unit {unit} differs from {field.unit}, the unit of {field.name}")
+        if field.clip is not None or field.scale == 0.0 or field.constant is not None:
+            raise ValueError(f"action {action}: field {field.name} does not measure it, because it is clipped or constant")
 
     @property
     def observation_size(self) -> int:

@@ -11,18 +11,28 @@ from qgf_ros.control.observation import Observation, ObservationAssembler, Readi
 class ObservationIntake:
     """Collects readings and knows when a set of them is complete.
 
-    A set is complete when every topic has delivered the same stamp. The same stamp may complete again: a simulator
-    that waits for its command repeats the set, and each repetition completes once.
+    A set is complete when every live topic has delivered the same stamp. The same stamp may complete again: a simulator
+    that waits for its command repeats the set, and each repetition completes once. A goal completes nothing.
 
     Args:
         fields: The observation contract.
+        period: Control period [s].
+        alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         simulated_time: Whether the node follows ``/clock``. A message can then overtake the clock that stamped it,
             so a stamp ahead of the clock is not held against it.
         backward_jump: A clock that falls back by more than this [s] has been restarted.
     """
 
-    def __init__(self, fields: Sequence[ObservationField], *, simulated_time: bool, backward_jump: float) -> None:
-        self._assembler = ObservationAssembler(fields)
+    def __init__(
+        self,
+        fields: Sequence[ObservationField],
+        period: float,
+        *,
+        simulated_time: bool,
+        backward_jump: float,
+        alignment: str = "latest",
+    ) -> None:
+        self._assembler = ObservationAssembler(fields, period, alignment)
         self._simulated_time = simulated_time
         self._backward_jump = backward_jump
         self._last_now: int | None = None
@@ -44,14 +54,16 @@ class ObservationIntake:
 
     def receive(self, topic: str, stamp: int, reading: Reading) -> bool:
         """Take a reading stamped `stamp` [ns]; return whether it completes a set."""
+        self._assembler.update(topic, stamp, reading)
+        if topic not in self._assembler.live_topics:
+            return False
         newest = max(self._newest.values(), default=stamp)
         if stamp > newest:
             self._fresh.clear()
-        self._assembler.update(topic, stamp, reading)
         self._newest[topic] = max(stamp, self._newest.get(topic, stamp))
         if stamp >= newest:
             self._fresh.add(topic)
-        if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self.topics):
+        if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self._assembler.live_topics):
             return False
         self._fresh.clear()
         return True
@@ -67,19 +79,20 @@ class ObservationIntake:
         return self._assembler.assemble(now)
 
     def clear(self) -> None:
-        """Forget every reading."""
+        """Forget every reading of a live topic; a goal stays."""
         self._assembler.clear()
         self._newest.clear()
         self._fresh.clear()
 
     def describe_gap(self) -> str:
         """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""
-        silent = [topic for topic in self.topics if topic not in self._newest]
+        topics = self._assembler.live_topics
+        silent = [topic for topic in topics if topic not in self._newest]
         if silent:
             return f"nothing received yet on topic {', '.join(silent)}"
         newest = max(self._newest.values())
-        behind = [f"{topic} by {(newest - self._newest[topic]) * 1e-9:.3f} s" for topic in self.topics]
-        behind = [text for topic, text in zip(self.topics, behind) if self._newest[topic] != newest]
+        behind = [f"{topic} by {(newest - self._newest[topic]) * 1e-9:.3f} s" for topic in topics]
+        behind = [text for topic, text in zip(topics, behind) if self._newest[topic] != newest]
         if behind:
             return (
                 f"stamps differ, behind the newest: {', '.join(behind)}; "

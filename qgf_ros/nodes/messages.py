@@ -13,10 +13,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from numpy.typing import NDArray
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float32MultiArray, Float64MultiArray
 
-from qgf_ros.bundle.manifest import ActionField
+from qgf_ros.bundle.manifest import ActionField, ObservationField
 from qgf_ros.control.observation import (
     JointReading,
     PoseReading,
@@ -33,8 +34,20 @@ MESSAGE_CLASSES: dict[str, type] = {
     "geometry_msgs/msg/PoseStamped": PoseStamped,
     "geometry_msgs/msg/TwistStamped": TwistStamped,
     "geometry_msgs/msg/WrenchStamped": WrenchStamped,
+    "std_msgs/msg/Float32MultiArray": Float32MultiArray,
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
+
+
+def observation_quality(field: ObservationField, reliable: bool) -> QoSProfile:
+    """Return the quality of service of a field's subscription; `reliable` counts where the field does not say."""
+    asked = field.quality.reliability or ("reliable" if reliable else "best_effort")
+    lasting = field.quality.durability == "transient_local"
+    return QoSProfile(
+        depth=field.quality.depth,
+        reliability=ReliabilityPolicy.RELIABLE if asked == "reliable" else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if lasting else DurabilityPolicy.VOLATILE,
+    )
 
 
 def to_time(stamp: int) -> Time:

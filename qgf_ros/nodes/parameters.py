@@ -6,7 +6,7 @@ for the critic in use (and so another one after a live change of critic), or the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.manifest import UNSTAMPED, Manifest, ObservationField
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import GuidanceError
@@ -34,7 +34,7 @@ LIVE = (
     *(option.name for option in fields(GuidanceOptions)),
 )
 #: Parameters read by `configure`; a change is refused from there to `cleanup`.
-FIXED = ("bundle", "trigger", "observation_reliability", "providers", "threads")
+FIXED = ("bundle", "contract", "trigger", "observation_reliability", "providers", "threads")
 
 _LARGEST_WEIGHT = 1000.0
 _LARGEST_SEED = 2**63 - 1
@@ -48,6 +48,7 @@ class Startup:
 
     Attributes:
         bundle: Path or name of the bundle.
+        contract: Path of a robot contract, or None.
         trigger: "timer" or "observation".
         reliable: Whether observation subscriptions ask for reliable delivery.
         providers: ONNX Runtime execution providers in order of preference.
@@ -55,6 +56,7 @@ class Startup:
     """
 
     bundle: Path
+    contract: Path | None
     trigger: str
     reliable: bool
     providers: tuple[str, ...]
@@ -72,6 +74,14 @@ def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
             "",
             ParameterDescriptor(
                 description="Path of the bundle to run, or the name of an installed one.",
+                additional_constraints=_AT_CONFIGURE,
+            ),
+        ),
+        "contract": (
+            "",
+            ParameterDescriptor(
+                description="Path of a robot contract, which says where this robot serves the bundle's observation "
+                "fields; empty for the bundle's own topics.",
                 additional_constraints=_AT_CONFIGURE,
             ),
         ),
@@ -256,6 +266,7 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
         raise GuidanceError("parameter bundle is empty; give the path or name of a bundle, such as cube-single")
     return Startup(
         bundle=Path(values["bundle"]).expanduser(),
+        contract=Path(values["contract"]).expanduser() if values["contract"] else None,
         trigger=values["trigger"],
         reliable=values["observation_reliability"] == "reliable",
         providers=tuple(values["providers"] or ()),
@@ -263,9 +274,9 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
     )
 
 
-def check_trigger(trigger: str, manifest: Manifest) -> None:
-    """Refuse to tick by observation where a topic has no stamp; raises GuidanceError."""
-    unstamped = [f.topic for f in manifest.observation if f.message_type == "std_msgs/msg/Float64MultiArray"]
+def check_trigger(trigger: str, fields: Sequence[ObservationField]) -> None:
+    """Refuse to tick by observation where a live topic has no stamp; raises GuidanceError."""
+    unstamped = [field.topic for field in fields if field.live and field.message_type in UNSTAMPED]
     if trigger == "observation" and unstamped:
         raise GuidanceError(
             f"trigger observation needs stamped topics, and {', '.join(unstamped)} has no header; set trigger to timer"

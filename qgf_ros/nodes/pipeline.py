@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
+from qgf_ros.bundle.manifest import ObservationField
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
 from qgf_ros.control.observation import Reading
 from qgf_ros.errors import ObservationError
@@ -53,6 +54,8 @@ class Pipeline:
         policy: The loaded bundle.
         settings: Initial settings.
         outputs: Where commands, telemetry and messages to people go.
+        fields: Observation fields as this robot serves them; the bundle's own by default.
+        alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         by_observation: Tick at every complete set of readings, rather than when `tick` is called.
         simulated_time: Whether stamps and `now` come from ``/clock``.
         wall: Monotonic wall clock [s].
@@ -69,6 +72,8 @@ class Pipeline:
         *,
         by_observation: bool,
         simulated_time: bool,
+        fields: Sequence[ObservationField] | None = None,
+        alignment: str = "latest",
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         self.manifest = policy.manifest
@@ -78,7 +83,13 @@ class Pipeline:
         self._wall = wall
         period = 1.0 / self.manifest.control_rate
         self.loop = TickLoop(Controller(policy, settings), outputs, TickStatistics(period))
-        self._intake = ObservationIntake(self.manifest.observation, simulated_time=simulated_time, backward_jump=period)
+        self._intake = ObservationIntake(
+            self.manifest.observation if fields is None else fields,
+            period,
+            simulated_time=simulated_time,
+            backward_jump=period,
+            alignment=alignment,
+        )
         self._thread: InferenceThread[Request] = InferenceThread(self.loop.handle, self._on_error)
         self._open = False
         self._opened_at = 0

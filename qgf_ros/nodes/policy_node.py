@@ -32,16 +32,16 @@ from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValu
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
 from qgf_ros.bundle.locate import locate_bundle
-from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.control.contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.guards import callback, transition
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, observation_quality, to_reading
 from qgf_ros.nodes.pipeline import Level, LoadedPolicy, Pipeline
 from qgf_ros.nodes.tick_loop import Figures
 
@@ -102,13 +102,17 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         startup = parameters.startup_from(values)
         policy = self._load(startup.bundle, startup.providers, startup.threads)
         manifest = policy.manifest
+        contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
+        fields = contract.apply(manifest)
         settings = parameters.settings_from(values, manifest)
-        parameters.check_trigger(startup.trigger, manifest)
+        parameters.check_trigger(startup.trigger, fields)
         policy.warm_up(settings.num_samples)
         pipeline = Pipeline(
             policy,
             settings,
             self,
+            fields=fields,
+            alignment=contract.alignment,
             by_observation=startup.trigger == "observation",
             simulated_time=bool(self.get_parameter("use_sim_time").value),
         )
@@ -116,7 +120,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             pipeline,
             self.create_lifecycle_publisher(JointState, "command", 10),
             self.create_lifecycle_publisher(DiagnosticArray, "~/telemetry", 10),
-            self._subscribe(manifest, startup.reliable),
+            self._subscribe(fields, startup.reliable),
         )
         self.get_logger().info(
             f"bundle {manifest.name}: critic {settings.critic or 'none'}, guidance weight {settings.guidance_weight:g}, "
@@ -174,13 +178,15 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._release()
         super().destroy_node()
 
-    def _subscribe(self, manifest: Manifest, reliable: bool) -> list[Any]:
-        policy = QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT
-        quality = QoSProfile(depth=5, reliability=policy)
-        types = {field.topic: field.message_type for field in manifest.observation}
+    def _subscribe(self, fields: Sequence[ObservationField], reliable: bool) -> list[Any]:
         return [
-            self.create_subscription(MESSAGE_CLASSES[kind], topic, functools.partial(self._on_message, topic), quality)
-            for topic, kind in types.items()
+            self.create_subscription(
+                MESSAGE_CLASSES[field.message_type],
+                topic,
+                functools.partial(self._on_message, topic),
+                observation_quality(field, reliable),
+            )
+            for topic, field in {field.topic: field for field in fields if field.constant is None}.items()
         ]
 
     def _stop_commanding(self) -> None:

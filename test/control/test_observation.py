@@ -82,6 +82,8 @@ def test_joints_are_found_by_name_whatever_their_order() -> None:
             WrenchReading(np.array([1.0, 2, 2]), np.array([4.0, 0, 0])),
             [5],
         ),
+        ("geometry_msgs/msg/PoseStamped", "quaternion_xyzw", QUARTER_TURN, [0, 0, 0.5**0.5, 0.5**0.5]),
+        ("std_msgs/msg/Float32MultiArray", "data", VectorReading(np.array([7.0, 8.0])), [7, 8]),
         ("std_msgs/msg/Float64MultiArray", "data", VectorReading(np.array([7.0, 8.0])), [7, 8]),
     ],
 )
@@ -132,7 +134,8 @@ def assembler() -> ObservationAssembler:
             field("std_msgs/msg/Float64MultiArray", "data", 1, name="a", topic="vector", max_age=0.2),
             field(extraction="position", size=3, name="b", **pose),
             field(extraction="yaw", size=1, name="c", **pose),
-        ]
+        ],
+        0.05,
     )
 
 
@@ -187,3 +190,88 @@ def test_stamps_are_synchronised_only_when_all_are_equal(assembler: ObservationA
     assert assembler.synchronised_stamp is None
     assembler.clear()
     assert assembler.synchronised_stamp is None
+
+
+def test_cosines_of_the_joints_come_before_their_sines() -> None:
+    angles = np.array([0.3, -1.2])
+    contract = field("sensor_msgs/msg/JointState", "joint_position_cos_sin", 4, joints=("b", "a"))
+    got = extract(contract, JointReading(("a", "b"), angles[::-1], NONE, NONE))
+    np.testing.assert_allclose(got, [*np.cos(angles), *np.sin(angles)])
+
+
+def test_components_are_taken_in_their_order() -> None:
+    contract = field("geometry_msgs/msg/PoseStamped", "position", 2, components=(2, 0))
+    assert extract(contract, QUARTER_TURN).tolist() == [3.0, 1.0]
+
+
+VECTOR = "std_msgs/msg/Float64MultiArray"
+MILLISECOND = 1_000_000
+
+
+def history(count: int) -> ObservationAssembler:
+    return ObservationAssembler([field(VECTOR, "data", count, history=count)], 0.05)
+
+
+def test_a_history_holds_the_readings_nearest_to_each_control_period_oldest_first() -> None:
+    assembler = history(3)
+    for k in range(40):  # every 10 ms
+        assembler.update("sensor", SECOND + 10 * k * MILLISECOND, VectorReading(np.array([float(k)])))
+    assert assembler.assemble(SECOND + 390 * MILLISECOND).vector.tolist() == [29.0, 34.0, 39.0]
+
+
+def test_a_history_is_not_filled_up_with_what_was_never_measured() -> None:
+    assembler = history(3)
+    for k in (0, 1):
+        assembler.update("sensor", SECOND + 50 * k * MILLISECOND, VectorReading(np.array([float(k)])))
+    with pytest.raises(ObservationError, match=r"topic sensor has no reading 0\.100 s before its newest"):
+        assembler.assemble(SECOND + 50 * MILLISECOND)
+    assembler.update("sensor", SECOND + 100 * MILLISECOND, VectorReading(np.array([2.0])))
+    assert assembler.assemble(SECOND + 100 * MILLISECOND).vector.tolist() == [0.0, 1.0, 2.0]
+    assembler.update("sensor", SECOND + 200 * MILLISECOND, VectorReading(np.array([4.0])))
+    with pytest.raises(ObservationError, match=r"no reading 0\.050 s before its newest"):
+        assembler.assemble(SECOND + 200 * MILLISECOND)
+
+
+def two_rates(alignment: str) -> ObservationAssembler:
+    fields = [
+        field(VECTOR, "data", 1, name="slow", topic="slow", max_age=0.5),
+        field(VECTOR, "data", 1, name="fast", topic="fast", max_age=0.1),
+    ]
+    assembler = ObservationAssembler(fields, 0.05, alignment)
+    assembler.update("slow", SECOND + 103 * MILLISECOND, VectorReading(np.array([-1.0])))
+    for k in range(41):  # every 10 ms, to 300 ms after the slow one
+        assembler.update("fast", SECOND + 10 * k * MILLISECOND, VectorReading(np.array([float(k)])))
+    return assembler
+
+
+def test_latest_takes_the_newest_of_each_topic() -> None:
+    observation = two_rates("latest").assemble(SECOND + 410 * MILLISECOND)
+    assert observation.vector.tolist() == [-1.0, 40.0]
+    assert observation.stamp == SECOND + 400 * MILLISECOND
+
+
+def test_nearest_takes_of_the_fast_topic_what_belongs_to_the_slow_one() -> None:
+    observation = two_rates("nearest").assemble(SECOND + 410 * MILLISECOND)
+    assert observation.vector.tolist() == [-1.0, 10.0]
+    assert observation.stamp == SECOND + 103 * MILLISECOND
+
+
+@pytest.mark.parametrize("alignment", ["latest", "nearest"])
+def test_a_topic_that_fell_silent_is_stale_however_it_is_aligned(alignment: str) -> None:
+    with pytest.raises(ObservationError, match="field fast: topic fast is stale"):
+        two_rates(alignment).assemble(SECOND + 520 * MILLISECOND)
+
+
+def test_a_goal_holds_until_it_is_replaced_and_completes_nothing() -> None:
+    goal = field(VECTOR, "data", 1, name="goal", topic="goal", max_age=None)
+    assembler = ObservationAssembler([POSITION, goal], 0.05)
+    assembler.update("sensor", 100 * SECOND, QUARTER_TURN)
+    with pytest.raises(ObservationError, match="field goal: nothing received yet on topic goal"):
+        assembler.assemble(100 * SECOND)
+    assembler.update("goal", SECOND, VectorReading(np.array([7.0])))
+    assert assembler.synchronised_stamp == 100 * SECOND
+    observation = assembler.assemble(100 * SECOND)
+    assert (observation.vector[3], observation.stamp) == (7.0, 100 * SECOND)
+    assembler.clear()
+    assembler.update("sensor", 200 * SECOND, QUARTER_TURN)
+    assert assembler.assemble(200 * SECOND).vector[3] == 7.0

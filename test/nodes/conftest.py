@@ -68,6 +68,7 @@ class FakePolicy:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.calls: list[tuple[str, float, int]] = []
+        self.observations: list[Any] = []
         self.warm_ups: list[int] = []
         self.failure: Exception | None = None
         self.action_value: float | None = None
@@ -87,6 +88,7 @@ class FakePolicy:
         if self.failure is not None:
             raise self.failure
         self.calls.append((critic, guidance_weight, noise.shape[1]))
+        self.observations.append(observations)
         actions = np.tanh(noise[0, 0].reshape(self.manifest.horizon, -1))
         if self.action_value is not None:
             actions = np.full_like(actions, self.action_value)

@@ -21,7 +21,7 @@ J, E, W = READINGS
 
 
 def make(manifest: Any, *, simulated: bool = False) -> ObservationIntake:
-    return ObservationIntake(manifest.observation, simulated_time=simulated, backward_jump=0.05)
+    return ObservationIntake(manifest.observation, 0.05, simulated_time=simulated, backward_jump=0.05)
 
 
 def completions(intake: ObservationIntake, *arrivals: tuple[str, int]) -> list[bool]:

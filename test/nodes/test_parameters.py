@@ -128,17 +128,18 @@ def test_startup_needs_a_bundle() -> None:
     with pytest.raises(GuidanceError, match="parameter bundle is empty; give the path or name"):
         parameters.startup_from({**DEFAULTS, "bundle": ""})
     startup = parameters.startup_from({**DEFAULTS, "observation_reliability": "reliable"})
-    assert startup == parameters.Startup(Path("models/fake"), "timer", True, ("CPUExecutionProvider",), 1)
+    assert startup == parameters.Startup(Path("models/fake"), None, "timer", True, ("CPUExecutionProvider",), 1)
 
 
-def test_ticking_by_observation_needs_stamps(manifest_factory: Callable[..., Manifest]) -> None:
+def test_ticking_by_observation_needs_stamps_of_what_is_live() -> None:
     field = ObservationField(
         name="v", topic="vector", message_type="std_msgs/msg/Float64MultiArray", extraction="data", size=1, unit="1"
     )
-    unstamped = manifest_factory(observation=(field,))
-    parameters.check_trigger("timer", unstamped)
+    parameters.check_trigger("timer", [field])
     with pytest.raises(GuidanceError, match="vector has no header; set trigger to timer"):
-        parameters.check_trigger("observation", unstamped)
+        parameters.check_trigger("observation", [field])
+    goal = field.model_copy(update={"max_age": None})
+    parameters.check_trigger("observation", [goal])
 
 
 def test_guidance_options_become_the_settings_guidance(manifest: Manifest) -> None:

@@ -31,6 +31,7 @@ from sensor_msgs.msg import JointState  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest, ObservationField  # noqa: E402
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
+from qgf_ros.control.contract import read_robot_contract  # noqa: E402
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
 from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
@@ -590,3 +591,36 @@ def test_the_process_refuses_a_negative_weight_in_one_sentence(tmp_path: Path) -
     assert process.returncode == 1
     assert "guidance_weight" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_a_robot_contract_serves_the_bundle_from_other_topics_names_and_units(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, policy: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text(
+        "fields:\n"
+        "  angle: {topic: arm/joints, joints: [j1, j2]}\n"
+        "  effector: {factor: 0.001, shift: [0.0, 0.0, 1.0]}\n"
+        "  contact: {constant: [5.0]}\n"
+    )
+    start(use_sim_time=True, contract=str(path))
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.connect(read_robot_contract(path).apply(manifest)[:2])
+    readings: dict[str, Reading] = {
+        "arm/joints": JointReading(("j2", "j1"), np.array([0.2, 0.1]), np.empty(0), np.empty(0)),
+        "effector_pose": PoseReading(np.array([1000.0, 2000.0, 2000.0]), np.array([0.0, 0.0, 0.0, 1.0])),
+    }
+    peer.answer(5 * STEP, readings)
+    np.testing.assert_allclose(policy.observations[-1], [[0.1, 0.2, 1, 2, 3, 5]], rtol=1e-6)
+
+
+def test_a_contract_that_does_not_fit_keeps_the_node_unconfigured(
+    start: Callable[..., PolicyNode], peer: Peer, tmp_path: Path
+) -> None:
+    path = tmp_path / "robot.yaml"
+    path.write_text("fields: {arm: {topic: arm/joints}}")
+    node = start(use_sim_time=True, contract=str(path))
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.state() == "unconfigured"
+    assert "field arm is in the contract, but bundle fake has angle, effector, contact" in str(node.failure)

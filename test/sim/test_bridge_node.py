@@ -84,7 +84,7 @@ class Commander:
     def __init__(self, namespace: str = "/", environment: str = "cube-single") -> None:
         self.node = rclpy.create_node("commander", namespace=namespace)
         fields = observation_fields(environment)
-        self.assembler = ObservationAssembler(fields)
+        self.assembler = ObservationAssembler(fields, 0.05)
         self.stamps: list[int] = []
         self.vectors: list[Vector] = []
         self.clock: list[int] = []
@@ -166,7 +166,7 @@ def in_process(
     readings = env.reset(seed)
     vectors = []
     for i in range(steps + 1):
-        assembler = ObservationAssembler(observation_fields(environment))
+        assembler = ObservationAssembler(observation_fields(environment), 0.05)
         for topic, reading in readings.items():
             assembler.update(topic, 1, reading)
         vectors.append(assembler.assemble(1).vector)

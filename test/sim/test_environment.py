@@ -26,7 +26,7 @@ SCALE = np.array([field.scale for field in action_fields()])
 
 
 def assemble(readings: object, name: str = "cube-single") -> np.ndarray:
-    assembler = ObservationAssembler(observation_fields(name))
+    assembler = ObservationAssembler(observation_fields(name), 0.05)
     for topic, reading in dict(readings).items():  # type: ignore[call-overload]
         assembler.update(topic, 1, reading)
     return assembler.assemble(1).vector

@@ -20,7 +20,7 @@ SCALE = np.array([field.scale for field in ACTION])
 
 
 def assemble(fields: tuple[ObservationField, ...], readings: object) -> np.ndarray:
-    assembler = ObservationAssembler(fields)
+    assembler = ObservationAssembler(fields, 0.05)
     for topic, reading in dict(readings).items():  # type: ignore[call-overload]
         assembler.update(topic, 1, reading)
     return assembler.assemble(1).vector

@@ -42,7 +42,7 @@ def ticked_by_hand(policy, env, seed, chosen):
     """The loop of the node, written out."""
     controller = Controller(policy, chosen)
     controller.reset(seed)
-    assembler = ObservationAssembler(policy.manifest.observation)
+    assembler = ObservationAssembler(policy.manifest.observation, 0.05)
     readings, stamp, commands, done = env.reset(seed), 10**18, [], False
     while not done:
         for topic, reading in readings.items():

@@ -1,0 +1,139 @@
+"""`qgf contract`: a robot's own topics for the observation fields of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import tyro
+
+if TYPE_CHECKING:  # the command line loads what it needs when it runs
+    from rich.console import Console
+
+    from qgf_ros.bundle.manifest import ObservationField
+    from qgf_ros.nodes.contract_check import Heard
+
+
+@dataclass(frozen=True)
+class Check:
+    """Listen to the live graph and say, field by field, whether it serves a bundle; exit code 1 if it does not.
+
+    Attributes:
+        bundle: Folder or name of the bundle.
+        contract: Robot contract, a YAML file; without it the bundle's own topics are looked for.
+        duration: How long to listen [s].
+        reliable: Ask for reliable delivery where a field does not say, as with observation_reliability on the node.
+        use_sim_time: Take the time from /clock.
+        namespace: Namespace of the topics.
+    """
+
+    bundle: Path
+    contract: Path | None = None
+    duration: float = 5.0
+    reliable: bool = False
+    use_sim_time: bool = False
+    namespace: str = ""
+
+    def run(self, console: Console) -> None:
+        """Run the check."""
+        import rclpy
+        from rclpy.parameter import Parameter
+
+        from qgf_ros.bundle.locate import locate_bundle
+        from qgf_ros.bundle.store import load_manifest
+        from qgf_ros.control.contract import RobotContract, read_robot_contract
+        from qgf_ros.errors import ContractError
+        from qgf_ros.nodes.contract_check import Listener, judge
+
+        if not 0.0 < self.duration <= 3600.0:
+            raise ContractError(f"duration {self.duration} was given; it must be above 0 and at most 3600 s")
+        manifest = load_manifest(locate_bundle(self.bundle))
+        contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
+        fields = contract.apply(manifest)
+        context = rclpy.Context()
+        rclpy.init(args=[], context=context)
+        try:
+            node = rclpy.create_node(
+                "qgf_contract_check",
+                context=context,
+                namespace=self.namespace or None,
+                parameter_overrides=[Parameter("use_sim_time", value=self.use_sim_time)],
+            )
+            listener = Listener(node, fields, reliable=self.reliable)
+            with console.status(f"listening for {self.duration:g} s"):
+                end = listener.listen(self.duration)
+            node.destroy_node()
+        finally:
+            context.try_shutdown()
+        heard = {field.name: listener.heard.get(field.topic) for field in fields}
+        complaints = {field.name: judge(field, heard[field.name], end) for field in fields}
+        console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
+        if any(complaints.values()):
+            raise SystemExit(1)
+
+
+@dataclass(frozen=True)
+class Template:
+    """Print a robot contract that says what the bundle says, to be edited.
+
+    Attributes:
+        bundle: Folder or name of the bundle.
+    """
+
+    bundle: Path
+
+    def run(self, console: Console) -> None:
+        """Print it."""
+        from qgf_ros.bundle.locate import locate_bundle
+        from qgf_ros.bundle.store import load_manifest
+        from qgf_ros.control.contract import template
+
+        console.print(
+            template(load_manifest(locate_bundle(self.bundle))), end="", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+Action = Union[  # noqa: UP007  (tyro reads the names off the parts)
+    Annotated[Check, tyro.conf.subcommand("check", prefix_name=False)],
+    Annotated[Template, tyro.conf.subcommand("template", prefix_name=False)],
+]
+
+
+def contract(action: Annotated[Action, tyro.conf.arg(name="")]) -> None:
+    """Map a robot's topics, joint names and units to a bundle, and check them on the live graph.
+
+    Args:
+        action: What to do.
+    """
+    from rich.console import Console
+
+    action.run(Console())
+
+
+def _table(
+    fields: tuple[ObservationField, ...], heard: dict[str, Heard | None], complaints: dict[str, str | None], title: str
+) -> Any:
+    from rich.table import Table
+
+    from qgf_ros.commands.display import number
+
+    table = Table(title=title, title_justify="left")
+    for heading in ("field", "topic", "type", "rate", "oldest", "verdict"):
+        table.add_column(heading, justify="right" if heading in ("rate", "oldest") else "left", overflow="fold")
+    for field in fields:
+        seen, complaint = heard[field.name], complaints[field.name]
+        verdict = "[green]ok[/]" if complaint is None else f"[red]{complaint.replace('[', chr(92) + '[')}[/]"
+        if seen is None:
+            table.add_row(field.name, "constant", "", "", "", verdict)
+            continue
+        oldest = max(seen.ages, key=abs) if seen.ages else None
+        table.add_row(
+            field.name,
+            field.topic,
+            ", ".join(seen.types) or "-",
+            f"{number(seen.rate, 1)} Hz",
+            f"{number(None if oldest is None else 1e3 * oldest, 1)} ms",
+            verdict,
+        )
+    return table

@@ -1,0 +1,176 @@
+"""A robot's own topics for a bundle's observation fields: the robot contract.
+
+A bundle says what its policy was trained on. A robot publishes the same quantities elsewhere, under other joint names,
+in other units. A robot contract, a YAML file, maps them field by field and leaves the bundle as it is::
+
+    alignment: latest             # or nearest
+    fields:
+      joint_positions:            # a field of the bundle; what is not said stays as the bundle has it
+        topic: /ur5e/joint_states
+        joints: [shoulder_pan_joint, shoulder_lift_joint, elbow_joint]
+        max_age: 0.1              # [s]
+      object_position:
+        topic: /tracker/pose
+        factor: 0.001             # millimetres there, metres in the bundle
+        shift: [0.0, 0.0, 0.02]   # added after the factor, in the bundle's unit
+      goal:
+        constant: [0.4, 0.1, 0.2] # in the bundle's unit
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from qgf_ros.bundle.manifest import Finite, Manifest, ObservationField, Positive, Quality, check_topics
+from qgf_ros.errors import ContractError
+
+#: A larger file is no contract [bytes].
+LARGEST_FILE = 1_000_000
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FieldSource(_Record):
+    """Where one observation field comes from on this robot; what is not given stays as the bundle has it.
+
+    Attributes:
+        topic, message_type, extraction, joints, components, max_age, quality: As in `ObservationField`.
+        factor: What a value on the topic is multiplied by to be in the field's unit.
+        shift: Added after that, in the field's unit; one value per component, or one for all.
+        constant: Used instead of a topic, in the field's unit.
+    """
+
+    topic: Annotated[str, Field(min_length=1)] | None = None
+    message_type: str | None = None
+    extraction: str | None = None
+    joints: tuple[str, ...] | None = None
+    components: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    factor: Finite = 1.0
+    shift: tuple[Finite, ...] = (0.0,)
+    max_age: Positive | None = None
+    constant: tuple[Finite, ...] | None = None
+    quality: Quality | None = None
+
+
+class RobotContract(_Record):
+    """A robot's sources of the observation fields.
+
+    Attributes:
+        alignment: How readings of different topics are brought together; see `ObservationAssembler`.
+        fields: Source of each field that is not served as the bundle says.
+    """
+
+    alignment: Literal["latest", "nearest"] = "latest"
+    fields: dict[str, FieldSource] = {}
+
+    def apply(self, manifest: Manifest) -> tuple[ObservationField, ...]:
+        """Return the observation fields of a bundle as this robot serves them.
+
+        Raises:
+            ContractError: A field is not the bundle's, or its source does not fit it; the message names field and value.
+        """
+        known = {field.name: field for field in manifest.observation}
+        unknown = [name for name in self.fields if name not in known]
+        if unknown:
+            raise ContractError(
+                f"field {unknown[0]} is in the contract, but bundle {manifest.name} has {', '.join(known)}"
+            )
+        mapped = tuple(_mapped(field, self.fields.get(field.name)) for field in manifest.observation)
+        try:
+            check_topics(mapped)
+        except ValueError as error:
+            raise ContractError(f"the contract does not hold together: {error}") from error
+        return mapped
+
+
+def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationField:
+    if source is None:
+        return field
+    if source.factor == 0.0:
+        raise ContractError(f"field {field.name}: factor 0 was given; give constant for a value that never changes")
+    values = field.model_dump()
+    given = source.model_dump(exclude={"factor", "shift"}, exclude_unset=True)
+    if source.constant is None:
+        if len(source.shift) not in (1, field.instant_size):
+            raise ContractError(
+                f"field {field.name}: shift has {len(source.shift)} values, expected 1 or {field.instant_size}"
+            )
+        # (x * factor + shift - offset) * scale, written as an offset and a scale of x.
+        offset = (np.array(field.offset) - np.array(source.shift)) / source.factor
+        values["offset"] = tuple(offset.tolist())
+        values["scale"] = field.scale * source.factor
+    elif source.factor != 1.0 or any(source.shift):
+        raise ContractError(f"field {field.name}: constant is in the bundle's own unit, so leave factor and shift out")
+    try:
+        return ObservationField.model_validate({**values, **given})
+    except ValidationError as error:
+        raise ContractError(f"field {field.name} of the contract does not fit the bundle: {_first(error)}") from error
+
+
+def template(manifest: Manifest) -> str:
+    """Return a robot contract, as YAML, that says what the bundle says."""
+    lines = [
+        f"# Robot contract of bundle {manifest.name}: what is not said stays as the bundle has it.",
+        "alignment: latest",
+        "fields:",
+    ]
+    for field in manifest.observation:
+        joints = ", ".join(json.dumps(name) for name in field.joints)
+        lines += [
+            f"  {field.name}:  # {field.extraction}, {field.size} values [{field.unit}]",
+            f"    topic: {field.topic}  # {field.message_type}",
+            *([f"    joints: [{joints}]"] if joints else []),
+            f"    max_age: {'null' if field.max_age is None else f'{field.max_age:g}'}  # [s]",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def read_robot_contract(path: Path) -> RobotContract:
+    """Read a robot contract from YAML.
+
+    Raises:
+        ContractError: The file cannot be read or is not a contract; the message says where and why.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+        if len(content) > LARGEST_FILE:
+            raise ContractError(f"{path} is larger than {LARGEST_FILE} bytes, which no contract is")
+        values = yaml.load(content, Loader=_Loader)
+        return RobotContract.model_validate({} if values is None else values)
+    except OSError as error:
+        raise ContractError(f"{path} cannot be read ({error.strerror}); give the path of a contract file") from error
+    except ValidationError as error:
+        raise ContractError(f"{path} is not a contract: {_first(error)}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        reason = " ".join(str(error).split()) or "nested too deeply"
+        raise ContractError(f"{path} is not YAML ({reason})") from error
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first complaint, with the place it is about."""
+    detail = error.errors()[0]
+    place = ".".join(str(part) for part in detail["loc"])
+    text = detail["msg"].removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain data only, and no key twice: the second would silently win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.YAMLError(f"{', '.join(twice)} stands twice in one mapping, line {node.start_mark.line + 1}")
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping

@@ -1,0 +1,132 @@
+"""What the live graph serves of an observation contract, field by field."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+
+from qgf_ros.bundle.manifest import UNSTAMPED, ObservationField
+from qgf_ros.control.observation import Reading, extract
+from qgf_ros.errors import ObservationError
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
+
+
+@dataclass
+class Heard:
+    """What was heard of one topic.
+
+    Attributes:
+        types: Message types its publishers say.
+        mismatches: Why a publisher's quality of service does not serve the subscription.
+        arrivals: Times of arrival [s].
+        ages: Age of each message on its arrival [s].
+        newest: The newest reading.
+    """
+
+    types: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    arrivals: list[float] = field(default_factory=list)
+    ages: list[float] = field(default_factory=list)
+    newest: Reading | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Messages per second, or None before the second one."""
+        if len(self.arrivals) < 2:
+            return None
+        span = self.arrivals[-1] - self.arrivals[0]
+        return (len(self.arrivals) - 1) / span if span > 0.0 else None
+
+
+def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | None:
+    """Say what keeps a field from being served, or None if it is.
+
+    Args:
+        wanted: The field.
+        heard: Of its topic; None for a constant.
+        now: End of the listening, on the clock of `Heard.arrivals` [s].
+    """
+    if heard is None:
+        return None
+    if not heard.types and not heard.arrivals:
+        return f"nobody publishes {wanted.topic}"
+    if heard.types and wanted.message_type not in heard.types:
+        return f"{wanted.topic} carries {', '.join(heard.types)}, expected {wanted.message_type}"
+    if not heard.arrivals or heard.newest is None:
+        return ", ".join(heard.mismatches) or f"{wanted.topic} has a publisher, but nothing was heard"
+    try:
+        extract(wanted, heard.newest)
+    except ObservationError as error:
+        return str(error).partition(": ")[2]
+    if wanted.max_age is None:
+        return None
+    oldest = max(heard.ages, key=abs)
+    if abs(oldest) > wanted.max_age:
+        where = "from the future by" if oldest < 0.0 else "old by"
+        return f"stamps are {where} {abs(oldest):.3f} s on arrival, at most {wanted.max_age:g} s allowed; compare the clocks"
+    silent = max(b - a for a, b in zip(heard.arrivals, [*heard.arrivals[1:], now]))
+    if silent > wanted.max_age:
+        return f"nothing for {silent:.3f} s at a time, at most {wanted.max_age:g} s allowed"
+    return None
+
+
+class Listener:
+    """Hears the topics of an observation contract on a node.
+
+    Args:
+        node: Subscribes; nobody else may spin it.
+        fields: The observation contract.
+        reliable: Whether to ask for reliable delivery where a field does not say.
+    """
+
+    def __init__(self, node: Node, fields: Sequence[ObservationField], *, reliable: bool = False) -> None:
+        self._node = node
+        self._wanted = {field.topic: field for field in fields if field.constant is None}
+        self.heard = {topic: Heard() for topic in self._wanted}
+        self._qualities = {topic: observation_quality(field, reliable) for topic, field in self._wanted.items()}
+        for topic, wanted in self._wanted.items():
+            kind = MESSAGE_CLASSES[wanted.message_type]
+            node.create_subscription(kind, topic, functools.partial(self._hear, topic), self._qualities[topic])
+
+    def listen(self, duration: float) -> float:
+        """Listen for `duration` [s]; return the end on the clock of `Heard.arrivals` [s]."""
+        executor = SingleThreadedExecutor(context=self._node.context)
+        executor.add_node(self._node)
+        end = time.monotonic() + duration
+        try:
+            while (left := end - time.monotonic()) > 0.0:
+                executor.spin_once(timeout_sec=left)
+        finally:
+            executor.remove_node(self._node)
+            executor.shutdown()
+        for topic, quality in self._qualities.items():
+            self._look(topic, quality)
+        return time.monotonic()
+
+    def _look(self, topic: str, quality: QoSProfile) -> None:
+        publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))
+        heard = self.heard[topic]
+        heard.types = tuple(dict.fromkeys(publisher.topic_type for publisher in publishers))
+        checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
+        heard.mismatches = tuple(
+            reason.removeprefix("ERROR: ").rstrip("; ")
+            for verdict, reason in checks
+            if verdict == QoSCompatibility.ERROR
+        )
+
+    def _hear(self, topic: str, message: Any) -> None:
+        heard = self.heard[topic]
+        heard.arrivals.append(time.monotonic())
+        if self._wanted[topic].message_type in UNSTAMPED:
+            heard.ages.append(0.0)
+        else:
+            now = self._node.get_clock().now().nanoseconds
+            heard.ages.append((now - from_time(message.header.stamp)) * 1e-9)
+        heard.newest = to_reading(message)

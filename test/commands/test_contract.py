@@ -1,0 +1,63 @@
+"""`qgf contract`: a template to edit, and a verdict that scripts can read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.cli import main
+from qgf_ros.control.contract import read_robot_contract
+
+
+def test_the_template_of_a_bundle_changes_nothing(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["contract", "template", "--bundle", str(tiny_bundle)]) == 0
+    path = tmp_path / "robot.yaml"
+    path.write_text(capsys.readouterr().out)
+    manifest = load_manifest(tiny_bundle)
+    assert read_robot_contract(path).apply(manifest) == manifest.observation
+
+
+def test_a_contract_of_another_bundle_is_one_sentence(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rclpy", reason="listening to topics needs the ros extra or a ROS 2 installation")
+    path = tmp_path / "robot.yaml"
+    path.write_text("fields: {leg: {topic: legs}}")
+    assert main(["contract", "check", "--bundle", str(tiny_bundle), "--contract", str(path)]) == 2
+    assert "qgf: field leg is in the contract, but bundle tiny has joint_position" in capsys.readouterr().err
+
+
+def test_a_graph_that_serves_nothing_gives_a_red_line_per_field_and_exit_code_1(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("rclpy", reason="listening to topics needs the ros extra or a ROS 2 installation")
+    command = [
+        sys.executable,
+        "-m",
+        "qgf_ros.cli",
+        "contract",
+        "check",
+        "--bundle",
+        str(tiny_bundle),
+        "--duration",
+        "0.5",
+    ]
+    variables = {
+        "ROS_DOMAIN_ID": str(61 + os.getpid() % 30),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(tmp_path),
+        "COLUMNS": "200",
+    }
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **variables})
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    fields = load_manifest(tiny_bundle).observation
+    assert all(field.name in done.stdout for field in fields)
+    assert done.stdout.count("nobody publishes") == len(fields)

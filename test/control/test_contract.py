@@ -1,0 +1,171 @@
+"""The robot contract: a bundle's fields served from other topics, names and units."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.control.contract import FieldSource, RobotContract, read_robot_contract, template
+from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
+from qgf_ros.errors import ContractError, ObservationError
+
+JOINTS = ObservationField(
+    name="arm",
+    topic="joint_states",
+    message_type="sensor_msgs/msg/JointState",
+    extraction="joint_position",
+    joints=("j1", "j2"),
+    size=2,
+    unit="rad",
+    offset=(0.5, -0.5),
+    scale=2.0,
+    clip=(-3.0, 3.0),
+)
+GOAL = ObservationField(
+    name="goal",
+    topic="goal",
+    message_type="std_msgs/msg/Float64MultiArray",
+    extraction="data",
+    size=3,
+    unit="m",
+    offset=(0.1,),
+    scale=10.0,
+    max_age=None,
+)
+MANIFEST = Manifest(
+    name="arm",
+    observation=(JOINTS, GOAL),
+    action=(ActionField(name="dx", unit="m", scale=0.05, lower=-0.05, upper=0.05),),
+    horizon=1,
+    execution_horizon=1,
+    control_rate=20.0,
+    critics={"reach": CriticCard(task="reach", discount=0.99, ensemble_size=2)},
+)
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "robot.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_not_said_stays_as_the_bundle_has_it(tmp_path: Path) -> None:
+    assert read_robot_contract(write(tmp_path, "")).apply(MANIFEST) == MANIFEST.observation
+    (arm, goal) = read_robot_contract(write(tmp_path, "fields: {arm: {topic: /ur5e/joint_states}}")).apply(MANIFEST)
+    assert goal == GOAL
+    assert arm == JOINTS.model_copy(update={"topic": "/ur5e/joint_states"})
+
+
+def test_joints_and_topic_of_another_robot_give_the_same_block(tmp_path: Path) -> None:
+    path = write(tmp_path, "fields: {arm: {topic: /ur/joints, joints: [elbow, wrist], max_age: 0.1}}")
+    (arm, _) = read_robot_contract(path).apply(MANIFEST)
+    none = np.empty(0)
+    reading = JointReading(("wrist", "base", "elbow"), np.array([0.2, 9.0, 0.7]), none, none)
+    ours = JointReading(("j1", "j2"), np.array([0.7, 0.2]), none, none)
+    np.testing.assert_array_equal(extract(arm, reading), extract(JOINTS, ours))
+    assert (arm.topic, arm.max_age) == ("/ur/joints", 0.1)
+
+
+finite = st.floats(-100.0, 100.0)
+
+
+@given(finite.filter(lambda f: abs(f) > 1e-3), st.tuples(finite, finite), st.tuples(finite, finite))
+def test_factor_and_shift_bring_a_value_into_the_field_s_unit(
+    factor: float, shift: tuple[float, float], values: tuple[float, float]
+) -> None:
+    contract = RobotContract.model_validate({"fields": {"arm": {"factor": factor, "shift": shift}}})
+    (arm, _) = contract.apply(MANIFEST)
+    none = np.empty(0)
+    theirs = JointReading(JOINTS.joints, np.array(values), none, none)
+    ours = JointReading(JOINTS.joints, np.array(values) * factor + np.array(shift), none, none)
+    np.testing.assert_allclose(extract(arm, theirs), extract(JOINTS, ours), rtol=1e-9, atol=1e-8)
+
+
+def test_a_constant_takes_the_place_of_a_topic_and_is_normalised_as_a_reading_would_be() -> None:
+    contract = RobotContract.model_validate({"fields": {"goal": {"constant": [0.4, 0.1, 0.2]}}})
+    fields = contract.apply(MANIFEST)
+    assembler = ObservationAssembler(fields, 0.05)
+    assert assembler.topics == ("joint_states",)
+    assembler.update("joint_states", 5, JointReading(JOINTS.joints, np.array([0.5, -0.5]), np.empty(0), np.empty(0)))
+    np.testing.assert_allclose(assembler.assemble(5).vector, [0, 0, 3, 0, 1], atol=1e-6)
+
+
+def test_a_field_may_come_from_another_kind_of_message(tmp_path: Path) -> None:
+    text = "fields: {arm: {topic: /state, message_type: std_msgs/msg/Float32MultiArray, extraction: data, components: [4, 0]}}"
+    (arm, _) = read_robot_contract(write(tmp_path, text)).apply(MANIFEST)
+    assert extract(arm, VectorReading(np.array([0.0, 9, 9, 9, 1.5]))).tolist() == [2.0, 1.0]
+    with pytest.raises(
+        ObservationError, match=r"field arm: topic /state gave shape \(4,\), expected at least 5 values"
+    ):
+        extract(arm, VectorReading(np.zeros(4)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fields: {leg: {topic: a}}", "field leg is in the contract, but bundle arm has arm, goal"),
+        ("fields: {arm: {joints: [a]}}", "field arm of the contract does not fit the bundle: .*size 2 was given"),
+        ("fields: {arm: {extraction: yaw}}", "arm of the contract .*extraction yaw does not fit"),
+        ("fields: {arm: {factor: 0}}", "field arm: factor 0 was given"),
+        ("fields: {arm: {factor: .inf}}", "fields.arm.factor: Input should be a finite number"),
+        ("fields: {arm: {shift: [1, 2, 3]}}", "field arm: shift has 3 values, expected 1 or 2"),
+        ("fields: {arm: {topc: a}}", "fields.arm.topc: Extra inputs are not permitted"),
+        ("fields: {arm: {max_age: -1}}", "fields.arm.max_age: Input should be greater than"),
+        ("fields: {goal: {constant: [1, 2]}}", "constant has 2 values, expected 1 or 3"),
+        ("fields: {goal: {constant: [1], factor: 2}}", "field goal: constant is in the bundle's own unit"),
+        ("fields: {arm: {quality: {reliability: maybe}}}", "fields.arm.quality.reliability: Input should be"),
+        ("alignment: newest", "alignment: Input should be 'latest' or 'nearest'"),
+        ("- arm", "is not a contract: Input should be a valid dictionary"),
+        ("fields: {arm: {topic: a}, arm: {topic: b}}", "is not YAML .arm stands twice in one mapping, line 1"),
+        ("fields: [", "is not YAML"),
+        ("!!python/object/apply:os.system [exit]", "is not YAML .*could not determine a constructor"),
+        ("[" * 5000, "is not YAML"),
+    ],
+)
+def test_a_contract_that_does_not_fit_is_refused_in_a_sentence(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        read_robot_contract(write(tmp_path, text)).apply(MANIFEST)
+
+
+def test_a_missing_or_enormous_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="none.yaml cannot be read .No such file"):
+        read_robot_contract(tmp_path / "none.yaml")
+    with pytest.raises(ContractError, match="larger than 1000000 bytes"):
+        read_robot_contract(write(tmp_path, "#" * 1_000_001))
+
+
+@settings(max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(max_size=20),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from(list(FieldSource.model_fields)), x),
+        max_leaves=8,
+    )
+)
+def test_whatever_a_contract_holds_it_is_applied_or_refused(values: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            fields = read_robot_contract(write(Path(folder), yaml.safe_dump({"fields": {"arm": values}}))).apply(
+                MANIFEST
+            )
+        except ContractError:
+            return
+    assert sum(field.size for field in fields) == MANIFEST.observation_size
+
+
+def test_the_template_says_what_the_bundle_says(tmp_path: Path) -> None:
+    assert read_robot_contract(write(tmp_path, template(MANIFEST))).apply(MANIFEST) == MANIFEST.observation
+
+
+def test_fields_that_share_a_topic_must_agree_on_it() -> None:
+    fields = {"arm": {"topic": "state"}, "goal": {"topic": "state"}}
+    with pytest.raises(ContractError, match="fields arm and goal share topic state, so message_type and quality must"):
+        RobotContract.model_validate({"fields": fields}).apply(MANIFEST)

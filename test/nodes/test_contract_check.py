@@ -1,0 +1,147 @@
+"""`qgf contract check`: the verdict on each field, and what the live graph really serves."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="listening to topics needs the ros extra or a ROS 2 installation")
+
+from rclpy.context import Context  # noqa: E402
+from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+
+from qgf_ros.bundle.manifest import ObservationField, Quality  # noqa: E402
+from qgf_ros.control.observation import JointReading, VectorReading  # noqa: E402
+from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
+
+DOMAIN = 61 + os.getpid() % 30
+JOINT_STATE, POSE, VECTOR = (
+    "sensor_msgs/msg/JointState",
+    "geometry_msgs/msg/PoseStamped",
+    "std_msgs/msg/Float64MultiArray",
+)
+ARM = JointReading(("a", "b"), np.array([1.0, 2.0]), np.empty(0), np.empty(0))
+
+
+def make(topic: str, kind: str = JOINT_STATE, **changes: Any) -> ObservationField:
+    by_kind = {
+        JOINT_STATE: {"extraction": "joint_position", "joints": ("a", "b"), "size": 2},
+        POSE: {"extraction": "position", "size": 3},
+        VECTOR: {"extraction": "data", "size": 2},
+    }
+    return ObservationField(name=topic, topic=topic, message_type=kind, unit="1", **{**by_kind[kind], **changes})
+
+
+def heard(**changes: Any) -> Heard:
+    values = {"types": (JOINT_STATE,), "arrivals": [0.0, 0.1, 0.2], "ages": [0.01] * 3, "newest": ARM}
+    return Heard(**{**values, **changes})
+
+
+def test_a_served_field_has_no_complaint_and_its_rate() -> None:
+    assert judge(make("arm"), heard(), 0.3) is None
+    assert heard().rate == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "now", "complaint"),
+    [
+        ({"types": (), "arrivals": [], "ages": [], "newest": None}, 5.0, "nobody publishes arm"),
+        ({"types": (POSE,)}, 0.3, "arm carries geometry_msgs/msg/PoseStamped, expected sensor_msgs/msg/JointState"),
+        ({"arrivals": [], "newest": None, "mismatches": ("deaf",)}, 0.3, "deaf"),
+        ({"arrivals": [], "newest": None}, 0.3, "arm has a publisher, but nothing was heard"),
+        (
+            {"newest": JointReading(("a",), np.zeros(1), np.empty(0), np.empty(0))},
+            0.3,
+            "topic arm has no joint b; it has a",
+        ),
+        ({"ages": [0.01, 0.3, 0.01]}, 0.3, "stamps are old by 0.300 s on arrival, at most 0.2 s allowed"),
+        ({"ages": [0.01, -9.0, 0.01]}, 0.3, "stamps are from the future by 9.000 s on arrival"),
+        ({"arrivals": [0.0, 0.5, 0.6]}, 0.7, "nothing for 0.500 s at a time, at most 0.2 s allowed"),
+        ({}, 1.2, "nothing for 1.000 s at a time"),
+    ],
+)
+def test_what_is_wrong_is_said(changes: dict[str, Any], now: float, complaint: str) -> None:
+    said = judge(make("arm"), heard(**changes), now)
+    assert said is not None
+    assert complaint in said
+
+
+def test_a_goal_may_be_as_old_as_it_likes_and_a_constant_needs_nobody() -> None:
+    assert judge(make("arm", max_age=None), heard(ages=[500.0] * 3), 999.0) is None
+    assert judge(make("arm", constant=(1.0, 2.0)), None, 999.0) is None
+
+
+@pytest.fixture
+def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Context, Context]]:
+    """Two participants: one alone cannot have a topic with two types."""
+    monkeypatch.setenv("ROS_LOG_DIR", str(tmp_path))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    contexts = Context(), Context()
+    for context in contexts:
+        rclpy.init(context=context, domain_id=DOMAIN)
+    yield contexts
+    for context in contexts:
+        context.try_shutdown()
+
+
+def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Context]) -> None:
+    fields = [
+        make("good"),
+        make("goal", VECTOR, max_age=None, quality=Quality(durability="transient_local", reliability="reliable")),
+        make("other_type", POSE),
+        make("unreliable", quality=Quality(reliability="reliable")),
+        make("old"),
+        make("nobody"),
+    ]
+    robot = rclpy.create_node("robot", context=contexts[0])
+    best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+    kinds = {
+        "good": JOINT_STATE,
+        "other_type": JOINT_STATE,
+        "unreliable": JOINT_STATE,
+        "old": JOINT_STATE,
+        "goal": VECTOR,
+    }
+    publishers = {
+        topic: robot.create_publisher(MESSAGE_CLASSES[kind], topic, best_effort if topic == "unreliable" else 5)
+        for topic, kind in kinds.items()
+    }
+    stop = threading.Event()
+
+    def publish() -> None:
+        while not stop.wait(0.02):
+            now = robot.get_clock().now().nanoseconds
+            for topic, publisher in publishers.items():
+                reading = VectorReading(np.zeros(2)) if topic == "goal" else ARM
+                publisher.publish(to_message(reading, now - (10**10 if topic == "old" else 0)))
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    node = rclpy.create_node("check", context=contexts[1])
+    listener = Listener(node, fields)
+    try:
+        while not (listener.heard["good"].arrivals and listener.heard["old"].arrivals):
+            end = listener.listen(0.5)
+    finally:
+        stop.set()
+        thread.join()
+        node.destroy_node()
+        robot.destroy_node()
+    # How long a starved publisher paused is not the subject here.
+    verdicts = {
+        f.name: judge(f.model_copy(update={"max_age": f.max_age and 5.0}), listener.heard[f.topic], end) for f in fields
+    }
+    assert verdicts["good"] is None
+    assert listener.heard["good"].rate > 1.0
+    assert "carries sensor_msgs/msg/JointState, expected geometry_msgs/msg/PoseStamped" in verdicts["other_type"]
+    assert "nobody publishes nobody" in verdicts["nobody"]
+    assert "stamps are old by 1" in verdicts["old"]
+    assert "olatile publisher and transient local subscription" in verdicts["goal"]
+    assert "est effort publisher and reliable subscription" in verdicts["unreliable"]
