@@ -2,6 +2,7 @@
 #
 #   make setup       .venv with everything to simulate, train and test
 #   make demo        a ROS 2 policy node against the MuJoCo bridge; arguments through ARGS="--episodes 20"
+#   make bench       the control tick against torch and JAX, and its targets; more through ARGS="--rounds 100"
 #   make test        ruff, mypy --strict and the quick tests
 #   make test-all    the same with the slow tests
 #   make lint        ruff and mypy only
@@ -14,7 +15,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all lint lock clean
+.PHONY: help setup demo bench test test-all lint lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,13 +51,21 @@ $(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
 
 $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what training and the tests need (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,dev]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,record,dev]'
 	@touch $(VENV)/.demo-$(RUNTIME) $@
 
 setup: $(VENV)/.test-$(RUNTIME)
 
 demo: $(VENV)/.demo-$(RUNTIME)
 	$(BIN)/qgf demo $(ARGS)
+
+$(VENV)/.bench-$(RUNTIME): $(INPUTS) | $(BIN)/python
+	@echo "installing what the benchmark needs (once, a few minutes)"
+	@$(PIP) --editable '.[$(RUNTIME),train,analysis,peers]'
+	@touch $@
+
+bench: $(VENV)/.bench-$(RUNTIME)
+	$(BIN)/qgf benchmark --random 4x512,4x1024 --num-samples 1,16 --peers --targets $(ARGS)
 
 lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/ruff check .

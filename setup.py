@@ -18,8 +18,9 @@ ROS = [
 
 EXTRAS = {
     # A machine has one ONNX Runtime: `cpu` or `gpu`, never both, because both install the same import package.
-    "cpu": ["onnxruntime>=1.18"],
-    "gpu": ["onnxruntime-gpu>=1.18"],
+    # The fast path composes its graphs with onnx when a bundle is loaded.
+    "cpu": ["onnxruntime>=1.18", "onnx>=1.16"],
+    "gpu": ["onnxruntime-gpu>=1.18", "onnx>=1.16"],
     "ros": ROS,
     "sim": [
         "ogbench==1.2.2",
@@ -29,8 +30,11 @@ EXTRAS = {
         "gymnasium>=1.1",
         "pillow>=9.2",
     ],
+    "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
     "analysis": ["matplotlib>=3.8", "onnx>=1.16"],
+    # What `qgf benchmark --peers` compares with beside torch; the newest JAX for every Python from 3.10 to 3.12.
+    "peers": ["jax==0.6.2"],
     "dev": [
         "colcon-core>=0.15",
         "colcon-library-path>=0.2",
@@ -45,6 +49,7 @@ EXTRAS = {
         # launch_testing, which a sourced ROS 2 brings along as a plugin, does not load under pytest 9.
         "pytest>=7.4,<9",
         "ruff>=0.5",
+        "types-PyYAML>=6.0",
         "uv>=0.5",
     ],
 }
@@ -87,20 +92,21 @@ setup(
     # `qgf_sim` is a symbolic link to `sim`, so that the import name is a folder of the checkout in every install mode.
     packages=find_packages(include=[PACKAGE, PACKAGE + ".*", "qgf_sim", "qgf_sim.*"]),
     package_data={PACKAGE: ["py.typed"]},
-    install_requires=["numpy>=1.24", "pydantic>=2.5", "rich>=13.0", "tyro>=0.9"],
+    install_requires=["numpy>=1.24", "pydantic>=2.5", "pyyaml>=6.0", "rich>=13.0", "tyro>=0.9"],
     extras_require=EXTRAS,
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + PACKAGE]),
         (SHARE, ["package.xml", "LICENSE"]),
         # `ros2 run` and launch look here; pip ignores install_scripts, so the executables are plain files.
-        ("lib/" + PACKAGE, ["scripts/policy_node", "scripts/sim_bridge", "scripts/qgf"]),
+        ("lib/" + PACKAGE, ["scripts/policy_node", "scripts/recorder", "scripts/sim_bridge", "scripts/qgf"]),
         *files_below("config", "launch", "models"),
     ],
     entry_points={
         "console_scripts": [
             "qgf = qgf_ros.cli:main",
             "policy_node = qgf_ros.nodes.policy_node:main",
+            "recorder = qgf_ros.nodes.recorder:main",
             "sim_bridge = qgf_sim.bridge_node:main",
         ],
     },

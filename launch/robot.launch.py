@@ -5,6 +5,8 @@ Values come from `params_file`; an argument that is given goes before the file, 
 
 from __future__ import annotations
 
+import time
+
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -36,9 +38,17 @@ ARGUMENTS = (
         "What starts a tick: the control rate, or a complete new observation.",
         ["timer", "observation"],
     ),
+    (
+        "enable_motion",
+        "false",
+        "Publish commands on 'command'; false publishes them on '~/shadow_command' only.",
+        ["true", "false"],
+    ),
     ("autostart", "true", "Configure and activate by itself; false waits for 'ros2 lifecycle set'.", ["true", "false"]),
     ("use_sim_time", "false", "Take the time from /clock.", ["true", "false"]),
     ("namespace", "", "Namespace of the node, its topics and services.", None),
+    ("record", "false", "Record the run into record_file; see docs/recording.md.", ["true", "false"]),
+    ("record_file", "", "MCAP file to record into; empty: run-DATE-TIME.mcap in the working directory.", None),
     ("log_level", "info", "Log level of the node.", ["debug", "info", "warn", "error", "fatal"]),
 )
 
@@ -64,6 +74,7 @@ def policy_node(context: LaunchContext) -> list[Node]:
                 LaunchConfiguration("params_file"),
                 {
                     "trigger": LaunchConfiguration("trigger"),
+                    "enable_motion": ParameterValue(LaunchConfiguration("enable_motion"), value_type=bool),
                     "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
                     "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
                     **overrides,
@@ -73,6 +84,19 @@ def policy_node(context: LaunchContext) -> list[Node]:
             output="screen",
             emulate_tty=True,
         )
+    ]
+
+
+def recorder(context: LaunchContext) -> list[Node]:
+    """Return the node that records the run, if one is wanted; its end, whatever the reason, ends nothing else."""
+    if LaunchConfiguration("record").perform(context) != "true":
+        return []
+    values = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "contract", "record_file")}
+    file = values.pop("record_file") or time.strftime("run-%Y%m%d-%H%M%S.mcap")
+    namespace = LaunchConfiguration("namespace")
+    parameters = {name: ParameterValue(value, value_type=str) for name, value in {**values, "out": file}.items()}
+    return [
+        Node(package="qgf_ros", executable="recorder", namespace=namespace, parameters=[parameters], output="screen")
     ]
 
 
@@ -89,5 +113,6 @@ def generate_launch_description() -> LaunchDescription:
                 for name, default, description, choices in ARGUMENTS
             ),
             OpaqueFunction(function=policy_node),
+            OpaqueFunction(function=recorder),
         ]
     )

@@ -67,7 +67,7 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription(
         [
             DeclareLaunchArgument("task", default_value="1", description="Single-task number, 1 to 5."),
-            # Declared before the include, these four are the defaults of robot.launch.py too.
+            # Declared before the include, these five are the defaults of robot.launch.py too.
             DeclareLaunchArgument(
                 "critic",
                 default_value=["task", LaunchConfiguration("task")],
@@ -78,6 +78,12 @@ def generate_launch_description() -> LaunchDescription:
                 default_value="observation",
                 description="What starts a tick: the control rate, or a complete new observation.",
                 choices=["timer", "observation"],
+            ),
+            DeclareLaunchArgument(
+                "enable_motion",
+                default_value="true",
+                description="Publish commands on 'command', which the bridge follows.",
+                choices=["true", "false"],
             ),
             DeclareLaunchArgument(
                 "use_sim_time",

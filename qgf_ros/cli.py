@@ -12,13 +12,18 @@ from typing import Any, NoReturn
 import tyro
 
 from qgf_ros.commands.analyze import analyze
+from qgf_ros.commands.benchmark import benchmark
+from qgf_ros.commands.contract import contract
+from qgf_ros.commands.dataset import dataset
 from qgf_ros.commands.demo import demo
 from qgf_ros.commands.evaluate import evaluate
 from qgf_ros.commands.export import export
 from qgf_ros.commands.generate import generate
 from qgf_ros.commands.import_checkpoint import import_checkpoint
 from qgf_ros.commands.inspect import inspect
+from qgf_ros.commands.record import record
 from qgf_ros.commands.render import render
+from qgf_ros.commands.replay import replay
 from qgf_ros.commands.train import train
 from qgf_ros.commands.tune import tune
 from qgf_ros.errors import QgfError
@@ -26,14 +31,19 @@ from qgf_ros.errors import QgfError
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
     "generate": generate,
+    "dataset": dataset,
     "train": train,
     "export": export,
     "import-checkpoint": import_checkpoint,
     "inspect": inspect,
+    "contract": contract,
     "evaluate": evaluate,
     "tune": tune,
     "render": render,
+    "record": record,
+    "replay": replay,
     "analyze": analyze,
+    "benchmark": benchmark,
 }
 
 #: Which extra brings a package that the core installation lacks.
@@ -44,6 +54,8 @@ EXTRAS = {
     **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
     "onnxruntime": "cpu",
     "matplotlib": "analysis",
+    **dict.fromkeys(("mcap", "mcap_ros2", "zstandard", "lz4"), "record"),
+    **dict.fromkeys(("jax", "jaxlib"), "peers"),
 }
 
 

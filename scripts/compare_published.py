@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from float64_reference import Reference
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.learning.contract import Contract
 from qgf_ros.learning.conversion import import_checkpoint

@@ -294,7 +294,11 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
     # rclpy's own handlers would invalidate the publishers in the middle of a step.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, for arguments and parameter files that it cannot read
+        print(f"sim_bridge: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
     try:
         run(SimBridge(rclpy.create_node("sim_bridge")), stopping)
     except (QgfError, ParameterException) as error:

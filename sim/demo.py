@@ -150,6 +150,7 @@ def _parameters(plan: EpisodePlan, manifest: Manifest) -> dict[str, dict[str, An
             "trigger": "observation",
             "observation_reliability": "reliable",
             "use_sim_time": True,
+            "enable_motion": True,
             "autostart": True,
             "num_samples": plan.num_samples,
             **asdict(plan.options),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.dataset import Dataset

@@ -44,7 +44,7 @@ class _Slot:
 
     def step(self, inferred: bool) -> Episode | None:
         """Send the command that is due; return the episode when it ends it."""
-        command = self.controller.command(self._stamp, inferred)
+        command = self.controller.command(self.observation, inferred)
         if inferred:
             if command.telemetry.get("critic_failed"):
                 name = self.controller.settings.critic

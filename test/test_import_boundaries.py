@@ -23,20 +23,24 @@ ALLOWED: dict[str, set[str]] = {
     "control": BASE,
     "learning": BASE,
     "runtime": BASE | {"control"},
-    "nodes": BASE | {"control", "runtime"},
+    "recording": BASE | {"control"},
+    "nodes": BASE | {"control", "recording", "runtime"},
     "analysis": BASE | {"control", "learning", "runtime"},
     "qgf_sim": BASE | {"control", "learning", "runtime", "nodes", "analysis"},
-    "cli": BASE | {"control", "learning", "runtime", "nodes", "analysis", "qgf_sim"},
+    "cli": BASE | {"control", "learning", "recording", "runtime", "nodes", "analysis", "qgf_sim"},
 }
 
 # Which parts may import a heavy library, and no other.
 LIBRARIES: dict[str, set[str]] = {
-    "torch": {"learning"},
+    "torch": {"learning", "analysis"},  # analysis: random networks, and a peer of the benchmark
+    "jax": {"analysis"},
     "safetensors": {"learning"},
     "onnx": {"learning", "runtime", "analysis"},
     "matplotlib": {"analysis"},
     "onnxruntime": {"runtime", "learning"},
     "rclpy": {"nodes", "qgf_sim"},
+    "mcap": {"recording"},
+    "mcap_ros2": {"recording"},
     "mujoco": {"qgf_sim"},
     "ogbench": {"qgf_sim"},
     "gymnasium": {"qgf_sim"},
@@ -131,7 +135,8 @@ def modules_of(*parts: str) -> list[str]:
         (("errors", "guidance"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
         (("bundle", "control"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
         (("runtime",), ("onnxruntime",), ("torch", "rclpy", "mujoco")),
-        (("nodes",), ("onnxruntime", "rclpy"), ("torch", "mujoco", "ogbench")),
+        (("recording",), ("mcap",), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
+        (("nodes",), ("mcap", "onnxruntime", "rclpy"), ("torch", "mujoco", "ogbench")),
         # Every sub-command loads what it needs when it runs, so that `qgf --help` answers at once.
         (("cli",), (), ("torch", "onnxruntime", "rclpy", "mujoco", "ogbench", "numpy", "pydantic")),
     ],

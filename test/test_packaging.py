@@ -21,10 +21,15 @@ import pytest
 import qgf_ros
 
 ROOT = Path(__file__).resolve().parents[1]
-EXECUTABLES = {"policy_node", "sim_bridge", "qgf"}
+EXECUTABLES = {"policy_node", "recorder", "sim_bridge", "qgf"}
 
 # Import names whose distribution is called something else.
-DISTRIBUTIONS = {"torch.utils.tensorboard": "tensorboard", "PIL": "pillow"}
+DISTRIBUTIONS = {
+    "torch.utils.tensorboard": "tensorboard",
+    "PIL": "pillow",
+    "mcap_ros2.decoder": "mcap-ros2-support",
+    "yaml": "pyyaml",
+}
 ROS_PACKAGES = {
     "builtin_interfaces",
     "diagnostic_msgs",

@@ -45,10 +45,11 @@ class Calls:
 
 
 class Counter:
-    """Wraps a velocity field and a critic and counts the rows they are asked for."""
+    """Wraps a velocity field and a critic and counts the rows they are asked for, and how often (`batches`)."""
 
     def __init__(self, velocity: VelocityField, critic: Critic) -> None:
         self.calls = Calls()
+        self.batches = Calls()
         self.velocity: VelocityField = _CountedField(velocity, self)
         self.critic: Critic = _CountedCritic(critic, self)
 
@@ -56,6 +57,7 @@ class Counter:
         """Add rows of one primitive."""
         for name, count in rows.items():
             self.calls = replace(self.calls, **{name: getattr(self.calls, name) + count})
+            self.batches = replace(self.batches, **{name: getattr(self.batches, name) + 1})
 
 
 class _CountedField:
@@ -129,11 +131,20 @@ def count_algorithm(case: Case, primitives: Primitives, noise: Array) -> Calls:
 
 def count_node(case: Case, primitives: Primitives, noise: Array) -> Calls:
     """Return the calls of `Policy.act` for noises [N, C]."""
+    return _count_node(case, primitives, noise).calls
+
+
+def count_node_batches(case: Case, primitives: Primitives, noise: Array) -> Calls:
+    """Return the calls of `Policy.act` for noises [N, C], a call of many rows counting once."""
+    return _count_node(case, primitives, noise).batches
+
+
+def _count_node(case: Case, primitives: Primitives, noise: Array) -> Counter:
     name, critic = next(iter(primitives.critics.items()))
     counter = Counter(primitives.velocity, critic)
     policy = Policy(primitives.manifest, counter.velocity, {name: counter.critic})
     _act(policy, name, case, noise)
-    return counter.calls
+    return counter
 
 
 def _act(policy: Policy, critic: str, case: Case, noise: Array) -> None:

@@ -72,7 +72,7 @@ def count_flops(path: Path, rows: int = 1, outputs: Sequence[str] | None = None)
     graph = shape_inference.infer_shapes(model, strict_mode=True).graph
     shapes = _shapes(graph)
     products = others = 0
-    for node in _needed(graph, outputs):
+    for node in needed_nodes(graph, outputs):
         counted = _node_flops(node, shapes, path)
         if node.op_type in ("Gemm", "MatMul"):
             products += counted
@@ -90,8 +90,8 @@ def _shapes(graph: Any) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _needed(graph: Any, outputs: Sequence[str] | None) -> list[Any]:
-    """Return the nodes that some outputs depend on."""
+def needed_nodes(graph: Any, outputs: Sequence[str] | None) -> list[Any]:
+    """Return the nodes of a graph that some outputs, or all of them, depend on."""
     wanted = {value.name for value in graph.output} if outputs is None else set(outputs)
     kept = []
     for node in reversed(graph.node):  # nodes are in order of execution

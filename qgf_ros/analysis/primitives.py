@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import critic_file, load_manifest
+from qgf_ros.bundle.store import load_bundle
 from qgf_ros.errors import DatasetError, GuidanceError
 from qgf_ros.guidance.protocols import Critic, VelocityField
 from qgf_ros.learning.dataset import Dataset, chunk_actions, load_dataset, validation_path
@@ -46,7 +46,7 @@ def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primiti
         BundleError: The bundle is missing or damaged.
         GuidanceError: It has no critic for a task.
     """
-    manifest = load_manifest(bundle)
+    manifest, files = load_bundle(bundle)
     by_task = {card.task_id: name for name, card in manifest.critics.items()}
     missing = [task for task in tasks or () if task not in by_task]
     if missing:
@@ -54,9 +54,9 @@ def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primiti
         raise GuidanceError(f"task {missing[0]} was given; the critics of bundle {manifest.name} are for tasks {known}")
     names = list(manifest.critics) if tasks is None else [by_task[task] for task in tasks]
     critics: dict[str, Critic] = {
-        name: OnnxCritic(bundle / critic_file(name), manifest.critics[name].aggregation, (CPU,), 1) for name in names
+        name: OnnxCritic(files, name, manifest.critics[name].aggregation, (CPU,), 1) for name in names
     }
-    return Primitives(manifest, OnnxVelocityField(bundle, (CPU,), 1), critics)
+    return Primitives(manifest, OnnxVelocityField(files, (CPU,), 1), critics)
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from qgf_ros.bundle.graphs import Signature, check_graph
 from qgf_ros.bundle.manifest import FileRecord, Manifest
+from qgf_ros.bundle.text import check_text, one_line
 from qgf_ros.errors import BundleError
 
 MANIFEST_NAME = "manifest.json"
+#: Most bytes of a manifest.
+MOST_MANIFEST_BYTES = 2**22
+_MEND = "export the bundle again or restore the file"
 
 
 def critic_file(critic: str) -> str:
@@ -29,37 +35,103 @@ def load_manifest(bundle: Path) -> Manifest:
         bundle: Folder of the bundle.
 
     Raises:
-        BundleError: The manifest or a file is missing, damaged, or of another schema version.
+        BundleError: The manifest or a file is missing, damaged, of another schema version, or not what a bundle holds.
     """
+    folder, manifest = _open(bundle)
+    for _ in _files(folder, manifest):
+        pass
+    return manifest
+
+
+def load_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
+    """Read a bundle whole: what was checked is what is returned, whatever happens to the files meanwhile.
+
+    Args:
+        bundle: Folder of the bundle.
+
+    Returns:
+        The manifest, and the content of every file it lists, by POSIX path.
+
+    Raises:
+        BundleError: As `load_manifest`.
+    """
+    folder, manifest = _open(bundle)
+    return manifest, dict(_files(folder, manifest))
+
+
+def _open(bundle: Path) -> tuple[Path, Manifest]:
+    """Return the manifest and the folder it really lies in, which no file of the bundle may leave."""
     path = bundle / MANIFEST_NAME
     if not path.is_file():
         raise BundleError(
             f"{bundle} is not a bundle, it has no {MANIFEST_NAME}; give the folder that 'qgf export' wrote"
         )
+    content = _read(path, MOST_MANIFEST_BYTES)
     try:
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(content)
+        check_text(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the manifest"
-        raise BundleError(f"{path}: {where}: {first['msg']}; export the bundle again or restore the file") from error
-    expected = {"velocity.onnx", "velocity_vjp.onnx", *(critic_file(name) for name in manifest.critics)}
-    unlisted = sorted(expected - manifest.files.keys())
+        raise BundleError(one_line(f"{path}: {where}: {first['msg']}; {_MEND}")) from error
+    except ValueError as error:
+        raise BundleError(one_line(f"{path}: {error}; {_MEND}")) from error
+    unlisted = sorted(_signatures(manifest).keys() - manifest.files.keys())
     if unlisted:
         raise BundleError(f"{path} does not list {', '.join(unlisted)}; export the bundle again")
+    return path.resolve().parent, manifest
+
+
+def _signatures(manifest: Manifest) -> dict[str, Signature]:
+    """Return the graphs a bundle must have, by path."""
+    s, a = (None, manifest.observation_size), (None, manifest.chunk_size)
+    at = {"s": s, "a": a}
+    signatures = {
+        "velocity.onnx": Signature({**at, "t": (None,)}, {"v": a}),
+        "velocity_vjp.onnx": Signature({**at, "t": (None,), "u": a}, {"v": a, "u_dv_da": a}),
+    }
+    for name, card in manifest.critics.items():
+        signatures[critic_file(name)] = Signature(at, {"q": (card.ensemble_size, None), "dq_da": a})
+    return signatures
+
+
+def _files(folder: Path, manifest: Manifest) -> Iterator[tuple[str, bytes]]:
+    """Yield path and content of every file, checked."""
+    signatures = _signatures(manifest)
     for name, record in manifest.files.items():
-        _check_file(bundle / name, record)
-    return manifest
+        path = folder / name
+        try:
+            inside = path.resolve().is_relative_to(folder)
+        except (OSError, RuntimeError):  # links in a circle
+            inside = False
+        if not inside:
+            raise BundleError(f"{path} is a link that points outside the bundle; put the file itself there")
+        content = _read(path, record.size)
+        if len(content) != record.size:
+            raise BundleError(f"{path} has {len(content)} bytes, the manifest says {record.size}; {_MEND}")
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            raise BundleError(f"{path}: sha256 does not match the manifest; {_MEND}")
+        if name in signatures:
+            try:
+                check_graph(content, signatures[name])
+            except ValueError as error:
+                raise BundleError(one_line(f"{path}: {error}; export the bundle again")) from error
+        yield name, content
 
 
-def _check_file(path: Path, record: FileRecord) -> None:
+def _read(path: Path, most: int) -> bytes:
+    """Return the content of a file, unless it is longer than `most` bytes or no regular file at all."""
     try:
-        content = path.read_bytes()
+        # Without O_NONBLOCK a named pipe would wait for somebody to write into it.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path} is not a regular file; {_MEND}")
+            if status.st_size > most:
+                raise BundleError(f"{path} has {status.st_size} bytes, expected at most {most}; {_MEND}")
+            return file.read(most)
     except OSError as error:
-        raise BundleError(
-            f"{path} cannot be read ({error.strerror}); export the bundle again or restore the file"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != record.sha256:
-        raise BundleError(f"{path}: sha256 does not match the manifest; export the bundle again or restore the file")
+        raise BundleError(f"{path} cannot be read ({error.strerror}); {_MEND}") from error
 
 
 def file_record(content: bytes) -> FileRecord:
@@ -107,8 +179,8 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -
 
 
 def update_manifest(bundle: Path, manifest: Manifest) -> None:
-    """Replace the manifest of a bundle in one move; the other files stay."""
-    _write_manifest(bundle, manifest)
+    """Replace the manifest of a bundle in one move, where it really lies; the other files stay."""
+    _write_manifest((bundle / MANIFEST_NAME).resolve().parent, manifest)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

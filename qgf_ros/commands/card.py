@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qgf_ros.bundle.manifest import Evaluation, Manifest, ObservationField
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.manifest import Evaluation, Manifest
 
 
 def card(manifest: Manifest) -> RenderableType:

@@ -11,7 +11,7 @@ import tyro
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
-    from qgf_ros.bundle.manifest import ObservationField
+    from qgf_ros.bundle.fields import ObservationField
     from qgf_ros.nodes.contract_check import Heard
 
 
@@ -37,36 +37,26 @@ class Check:
 
     def run(self, console: Console) -> None:
         """Run the check."""
-        import rclpy
-        from rclpy.parameter import Parameter
-
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
         from qgf_ros.control.contract import RobotContract, read_robot_contract
         from qgf_ros.errors import ContractError
-        from qgf_ros.nodes.contract_check import Listener, judge
+        from qgf_ros.nodes.contract_check import judge, listen
 
         if not 0.0 < self.duration <= 3600.0:
             raise ContractError(f"duration {self.duration} was given; it must be above 0 and at most 3600 s")
         manifest = load_manifest(locate_bundle(self.bundle))
         contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
         fields = contract.apply(manifest)
-        context = rclpy.Context()
-        rclpy.init(args=[], context=context)
-        try:
-            node = rclpy.create_node(
-                "qgf_contract_check",
-                context=context,
-                namespace=self.namespace or None,
-                parameter_overrides=[Parameter("use_sim_time", value=self.use_sim_time)],
+        with console.status(f"listening for {self.duration:g} s"):
+            by_topic, end = listen(
+                fields,
+                self.duration,
+                reliable=self.reliable,
+                use_sim_time=self.use_sim_time,
+                namespace=self.namespace,
             )
-            listener = Listener(node, fields, reliable=self.reliable)
-            with console.status(f"listening for {self.duration:g} s"):
-                end = listener.listen(self.duration)
-            node.destroy_node()
-        finally:
-            context.try_shutdown()
-        heard = {field.name: listener.heard.get(field.topic) for field in fields}
+        heard = {field.name: None if field.constant is not None else by_topic[field.topic] for field in fields}
         complaints = {field.name: judge(field, heard[field.name], end) for field in fields}
         console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
         if any(complaints.values()):
@@ -79,19 +69,28 @@ class Template:
 
     Attributes:
         bundle: Folder or name of the bundle.
+        out: File to write instead; one that is there is left alone.
     """
 
     bundle: Path
+    out: Path | None = None
 
     def run(self, console: Console) -> None:
-        """Print it."""
+        """Print or write it."""
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
         from qgf_ros.control.contract import template
+        from qgf_ros.errors import ContractError
 
-        console.print(
-            template(load_manifest(locate_bundle(self.bundle))), end="", markup=False, highlight=False, soft_wrap=True
-        )
+        text = template(load_manifest(locate_bundle(self.bundle)))
+        if self.out is None:
+            console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+            return
+        try:
+            with self.out.open("x", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise ContractError(f"{self.out} cannot be written ({error.strerror}); choose another --out") from error
 
 
 Action = Union[  # noqa: UP007  (tyro reads the names off the parts)

@@ -28,7 +28,8 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from qgf_ros.bundle.manifest import Finite, Manifest, ObservationField, Positive, Quality, check_topics
+from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.errors import ContractError
 
 #: A larger file is no contract [bytes].

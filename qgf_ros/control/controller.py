@@ -6,6 +6,7 @@ it is computed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -15,10 +16,14 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.chunking import ChunkSchedule
+from qgf_ros.control.measured import MeasuredValues
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import QGF, Guidance
+
+#: Random numbers skipped at once when the noise is restarted further on.
+_SKIPPED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Settings:
         execution_horizon: Actions executed of each chunk.
         seed: Seed of the noise.
         guidance: Gradient estimator and its options.
+        max_guidance_deviation: Largest distance of a guided action from the unguided one of the same noise, per component
+            [normalised action units].
+        guidance_weight_slew: Fastest change of the weight in use [1/s].
     """
 
     guidance_weight: float
@@ -40,6 +48,8 @@ class Settings:
     execution_horizon: int = 1
     seed: int = 0
     guidance: Guidance = QGF
+    max_guidance_deviation: float = math.inf
+    guidance_weight_slew: float = math.inf
 
     def check(self, manifest: Manifest) -> None:
         """Raise GuidanceError, saying what is allowed, unless a bundle can run these settings."""
@@ -57,6 +67,11 @@ class Settings:
             )
         if self.seed < 0:
             raise GuidanceError(f"seed {self.seed} was given; it must be at least 0")
+        for name in ("max_guidance_deviation", "guidance_weight_slew"):
+            if not getattr(self, name) > 0.0:
+                raise GuidanceError(
+                    f"{name} {getattr(self, name)} was given; it must be above 0, infinity for no limit"
+                )
         self.guidance.check(manifest.denoising_steps, manifest.action_size)
 
     def figures(self) -> dict[str, str | int | float]:
@@ -138,10 +153,15 @@ class Controller:
         settings.check(manifest)
         self.policy = policy
         self.settings = settings
-        self.safety = SafetyEnvelope(manifest.action, 1.0 / manifest.control_rate)
-        self._schedule = ChunkSchedule(1.0 / manifest.control_rate)
-        self._random = np.random.default_rng(settings.seed)
+        self._period = 1.0 / manifest.control_rate
+        self.safety = SafetyEnvelope(manifest.action, self._period)
+        self._measured = MeasuredValues(manifest)
+        self._schedule = ChunkSchedule(self._period)
+        self._weight = settings.guidance_weight
+        #: Guidance weight [1] behind the chunk under way.
+        self.guidance_weight = self._weight
         self._telemetry: Mapping[str, float] = {}
+        self.seek_noise(settings.seed)
 
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
@@ -164,7 +184,14 @@ class Controller:
         self._schedule.clear()
         self.safety.clear()
         if seed is not None:
-            self._random = np.random.default_rng(seed)
+            self.seek_noise(seed)
+
+    def seek_noise(self, seed: int, drawn: int = 0) -> None:
+        """Restart the noise from a seed and skip the first `drawn` numbers; `noise_drawn` says how many have been drawn."""
+        self._random = np.random.default_rng(seed)
+        for start in range(0, drawn, _SKIPPED_AT_ONCE):
+            self._random.standard_normal(min(_SKIPPED_AT_ONCE, drawn - start), dtype=np.float32)
+        self.noise_drawn = drawn
 
     def hold(self) -> NDArray[np.float64] | None:
         """Drop the chunk and return the command that keeps the robot still, float64 [A]; see `SafetyEnvelope.hold`."""
@@ -178,46 +205,58 @@ class Controller:
     def draw_noise(self) -> NDArray[np.float32]:
         """Draw the noise of the next chunk, float32 [N, C]."""
         size = (self.settings.num_samples, self.policy.manifest.chunk_size)
+        self.noise_drawn += size[0] * size[1]
         return self._random.standard_normal(size, dtype=np.float32)
 
     def begin(self, stamp: int, chunk: Chunk) -> None:
         """Start a chunk that answers the observation stamped `stamp` [ns]."""
-        self._schedule.start(stamp, chunk.actions)
+        actions = chunk.actions
+        if self.settings.max_guidance_deviation < math.inf:
+            actions = self.safety.limit_guidance(actions, chunk.unguided, self.settings.max_guidance_deviation)
+        self._schedule.start(stamp, actions)
         self._telemetry = chunk.telemetry
 
-    def command(self, stamp: int, inferred: bool) -> Command:
-        """Return the command due at `stamp` [ns].
+    def prepare(self, observation: Observation) -> bool:
+        """Infer a chunk if the one under way does not cover the observation; return whether it took one.
 
         Raises:
-            GuidanceError: No chunk covers the stamp.
-            SafetyError: The action is not finite.
+            GuidanceError: Inference failed.
         """
-        action = self._schedule.action(stamp, self.settings.execution_horizon)
+        settings = self.settings
+        step = settings.guidance_weight_slew * self._period
+        self._weight = min(max(settings.guidance_weight, self._weight - step), self._weight + step)
+        if not self.needs_chunk(observation.stamp):
+            return False
+        weight = self._weight
+        (chunk,) = self.policy.act(
+            observation.vector[None], self.draw_noise()[None], settings.critic, weight, settings.guidance
+        )
+        self.begin(observation.stamp, chunk)
+        self.guidance_weight = weight
+        return True
+
+    def command(self, observation: Observation, inferred: bool) -> Command:
+        """Return the command that answers an observation.
+
+        Raises:
+            GuidanceError: No chunk covers its stamp.
+            SafetyError: The action must not be sent; the chunk is dropped.
+        """
+        action = self._schedule.action(observation.stamp, self.settings.execution_horizon)
         if action is None:
-            raise GuidanceError(f"no action chunk covers stamp {stamp}; infer one first")
+            raise GuidanceError(f"no action chunk covers stamp {observation.stamp}; infer one first")
         try:
-            values = self.safety.command(action)
+            values = self.safety.command(action, self._measured(observation.vector))
         except Exception:
             self._schedule.clear()
             raise
-        return Command(values, action, stamp, inferred, self._telemetry)
+        return Command(values, action, observation.stamp, inferred, self._telemetry)
 
     def tick(self, observation: Observation) -> Command:
         """Answer one observation, with an inference if the chunk under way does not cover it.
 
         Raises:
             GuidanceError: Inference failed.
-            SafetyError: The action is not finite; the chunk is dropped.
+            SafetyError: The action must not be sent; the chunk is dropped.
         """
-        inferred = self.needs_chunk(observation.stamp)
-        if inferred:
-            settings = self.settings
-            (chunk,) = self.policy.act(
-                observation.vector[None],
-                self.draw_noise()[None],
-                settings.critic,
-                settings.guidance_weight,
-                settings.guidance,
-            )
-            self.begin(observation.stamp, chunk)
-        return self.command(observation.stamp, inferred)
+        return self.command(observation, self.prepare(observation))

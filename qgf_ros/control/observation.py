@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.errors import ObservationError
 
 Array = NDArray[np.float64]

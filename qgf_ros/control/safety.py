@@ -1,4 +1,4 @@
-"""The last gate before a command leaves: scaled, finite, inside its limits, no faster than allowed."""
+"""The last gate before a command leaves: scaled, finite, inside every limit of the manifest; see docs/safety.md."""
 
 from __future__ import annotations
 
@@ -7,73 +7,182 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.manifest import ActionField
+from qgf_ros.bundle.fields import ActionField
+from qgf_ros.control.limits import KINDS, MotionLimiter
 from qgf_ros.errors import SafetyError
+
+Array = NDArray[np.float64]
+
+#: Longest way to rest that is simulated [control periods].
+LONGEST_STOP = 1000
+#: What is counted: commands changed to keep a limit, and ticks answered with a hold.
+COUNTED = (*KINDS, "workspace", "guidance", "start_pose", "not_finite")
+#: The limit behind each kind, as people are told.
+_LIMITS = {
+    "position": "limits",
+    "velocity": "max_rate",
+    "acceleration": "max_acceleration",
+    "jerk": "max_jerk",
+    "braking": "braking in time",
+    "workspace": "workspace",
+    "guidance": "max_guidance_deviation",
+}
 
 
 class SafetyEnvelope:
-    """Turns normalised actions into commands in physical units and keeps them inside the manifest's limits.
+    """Turns normalised actions into commands in physical units and keeps them inside every limit.
 
     Args:
         fields: The action contract.
         period: Control period [s].
+
+    Attributes:
+        counts: Interventions so far, by kind (see `COUNTED`).
+        explanation: What was changed of the last command and why; empty if nothing was.
+
+    Raises:
+        SafetyError: The limits of a component are so low that it could not stop in `LONGEST_STOP` control periods.
     """
 
     def __init__(self, fields: Sequence[ActionField], period: float) -> None:
-        self._names = [field.name for field in fields]
+        self._fields = tuple(fields)
         self._scale = np.array([field.scale for field in fields])
-        self._lower = np.array([field.lower for field in fields])
-        self._upper = np.array([field.upper for field in fields])
-        rates = [np.inf if field.max_rate is None else field.max_rate for field in fields]
-        self._largest_change = np.array(rates) * period
         self._still = np.array([np.nan if field.hold is None else field.hold for field in fields])
-        self._previous: NDArray[np.float64] | None = None
-        self.interventions = 0
+        self._absolute = np.isnan(self._still)
+        self._start_jump = np.array([field.max_start_jump or np.inf for field in fields])
+        boxes = np.array([field.workspace or (-np.inf, np.inf) for field in fields])
+        lower, upper = np.array([field.lower for field in fields]), np.array([field.upper for field in fields])
+        # What an absolute action sets is the place itself, and its workspace one more limit of position.
+        lower = np.where(self._absolute, np.maximum(lower, boxes[:, 0]), lower)
+        upper = np.where(self._absolute, np.minimum(upper, boxes[:, 1]), upper)
+        self._box = boxes
+        self._boxed = np.isfinite(boxes).all(axis=1) & ~self._absolute
+        self._limiter = MotionLimiter(
+            lower,
+            upper,
+            np.array([field.max_rate or np.inf for field in fields]),
+            np.array([field.max_acceleration or np.inf for field in fields]),
+            np.array([field.max_jerk or np.inf for field in fields]),
+            period,
+        )
+        longest = int(np.argmax(self._limiter.stopping_periods))
+        if self._limiter.stopping_periods[longest] > LONGEST_STOP:
+            raise SafetyError(
+                f"action {fields[longest].name} may take {self._limiter.stopping_periods[longest]:.0f} control periods to "
+                f"stop, at most {LONGEST_STOP} are allowed; raise its max_acceleration or max_jerk, or lower its max_rate"
+            )
+        self._previous: Array | None = None
+        self._started = False
+        self.counts = dict.fromkeys(COUNTED, 0)
+        self.explanation = ""
 
     def clear(self) -> None:
-        """Forget the previous command, so that the next one is not rate-limited against it."""
+        """Forget the previous command: the next is the first."""
         self._previous = None
+        self._started = False
 
-    def command(self, action: NDArray[np.float32]) -> NDArray[np.float64]:
+    def command(self, action: NDArray[np.float32], measured: Array | None = None) -> Array:
         """Return the command of a normalised action.
 
         Args:
             action: float32 [A], in [-1, 1].
+            measured: What `control.measured.MeasuredValues` found, float64 [A]; None where nothing is measured.
 
         Returns:
             float64 [A] in the units of the action contract.
 
         Raises:
-            SafetyError: The action is not finite or has another length than the action contract.
+            SafetyError: The action is not finite, has another length than the action contract, or, as the first, lies
+                too far from the measured value.
         """
-        if action.shape != self._scale.shape:
-            raise SafetyError(
-                f"an action of shape {action.shape} was given, expected {self._scale.shape} for {', '.join(self._names)}; "
-                "nothing was sent, export the bundle again"
-            )
-        if not np.isfinite(action).all():
-            bad = [name for name, value in zip(self._names, action) if not np.isfinite(value)]
-            raise SafetyError(
-                f"action {', '.join(bad)} is not finite; nothing was sent, check the observation and the bundle"
-            )
+        self.explanation = ""
+        self._check(action)
         wanted = action.astype(np.float64) * self._scale
-        command: NDArray[np.float64] = np.clip(wanted, self._lower, self._upper)
-        if self._previous is not None:
-            command = np.clip(command, self._previous - self._largest_change, self._previous + self._largest_change)
-        self.interventions += int((command != wanted).any())
+        measured = np.full_like(wanted, np.nan) if measured is None else measured
+        if not self._started:
+            self._start(wanted, measured)
+        command, kinds = self._limiter.step(wanted)
+        if kinds is not None:
+            for kind in np.unique(kinds[kinds >= 0]):
+                self._intervene(KINDS[kind], kinds == kind, wanted, command)
+        if self._boxed.any():
+            command = self._keep_in_workspace(command, measured)
         self._previous = command
         return np.array(command)
 
-    def hold(self) -> NDArray[np.float64] | None:
-        """Return the command that keeps the robot still, at once and whatever the rate limit.
+    def hold(self) -> Array | None:
+        """Return the command that keeps the robot still, at once and whatever the limits.
 
         Returns:
             float64 [A] in the units of the action contract, or None when an action can only repeat the last command
             and there is none: the robot then has nothing to be stopped from.
         """
-        repeated = np.isnan(self._still)
-        if self._previous is None and repeated.any():
+        self._started = False
+        if self._previous is None and self._absolute.any():
             return None
-        command = self._still if self._previous is None else np.where(repeated, self._previous, self._still)
+        command = self._still if self._previous is None else np.where(self._absolute, self._previous, self._still)
         self._previous = command
         return np.array(command)
+
+    def limit_guidance(
+        self, actions: NDArray[np.float32], unguided: NDArray[np.float32], distance: float
+    ) -> NDArray[np.float32]:
+        """Return guided actions [H, A] brought to within `distance` [normalised] of the unguided ones of the same noise."""
+        largest = np.float32(distance)
+        kept = np.clip(actions, unguided - largest, unguided + largest)
+        if (kept != actions).any():
+            self.counts["guidance"] += 1
+        return kept
+
+    def _check(self, action: NDArray[np.float32]) -> None:
+        if action.shape != self._scale.shape:
+            names = ", ".join(field.name for field in self._fields)
+            raise SafetyError(
+                f"an action of shape {action.shape} was given, expected {self._scale.shape} for {names}; "
+                "nothing was sent, export the bundle again"
+            )
+        if not np.isfinite(action).all():
+            self.counts["not_finite"] += 1
+            bad = [field.name for field, value in zip(self._fields, action) if not np.isfinite(value)]
+            raise SafetyError(
+                f"action {', '.join(bad)} is not finite; nothing was sent, check the observation and the bundle"
+            )
+
+    def _start(self, wanted: Array, measured: Array) -> None:
+        """Begin at rest: relative actions at their hold, absolute ones where the robot is, or else was held."""
+        jump = np.abs(np.clip(wanted, self._limiter.lower, self._limiter.upper) - measured)
+        for i in np.flatnonzero(~(jump <= self._start_jump) & np.isfinite(self._start_jump)):
+            field = self._fields[i]
+            self.counts["start_pose"] += 1
+            raise SafetyError(
+                f"action {field.name} would start {jump[i]:.4g} {field.unit} from the measured {measured[i]:.4g}, at most "
+                f"{field.max_start_jump:g} is allowed; bring the robot nearer to where the policy starts"
+            )
+        before = np.full_like(wanted, np.nan) if self._previous is None else self._previous
+        place = np.where(np.isnan(measured), before, measured)
+        self._limiter.restart(np.where(self._absolute, place, self._still))
+        self._started = True
+
+    def _keep_in_workspace(self, command: Array, measured: Array) -> Array:
+        """Shorten displacements that lead out of the workspace; from outside, only the way back is open."""
+        unknown = self._boxed & ~np.isfinite(measured)
+        if unknown.any():
+            raise SafetyError(
+                f"action {self._fields[int(np.argmax(unknown))].name} has a workspace, but its position is not measured"
+            )
+        low = np.where(self._boxed, np.minimum(self._box[:, 0] - measured, 0.0), -np.inf)
+        high = np.where(self._boxed, np.maximum(self._box[:, 1] - measured, 0.0), np.inf)
+        kept: Array = np.clip(command, low, high)
+        shortened = kept != command
+        if shortened.any():
+            self._limiter.stop(shortened, kept)
+            self._intervene("workspace", shortened, command, kept)
+        return kept
+
+    def _intervene(self, kind: str, where: NDArray[np.bool_], wanted: Array, sent: Array) -> None:
+        self.counts[kind] += 1
+        what = [
+            f"{self._fields[i].name} {wanted[i]:.4g} wanted, {sent[i]:.4g} {self._fields[i].unit} sent"
+            for i in np.flatnonzero(where)
+        ]
+        self.explanation += f"{'; ' if self.explanation else ''}{_LIMITS[kind]}: {', '.join(what)}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.dataset import Dataset
 

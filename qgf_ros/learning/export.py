@@ -9,7 +9,8 @@ import numpy as np
 import onnxruntime
 import torch
 
-from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import critic_file, write_bundle
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint

@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import rclpy
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
-from qgf_ros.bundle.manifest import UNSTAMPED, ObservationField
+from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.control.observation import Reading, extract
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
@@ -75,6 +78,43 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | No
     if silent > wanted.max_age:
         return f"nothing for {silent:.3f} s at a time, at most {wanted.max_age:g} s allowed"
     return None
+
+
+def listen(
+    fields: Sequence[ObservationField],
+    duration: float,
+    *,
+    reliable: bool = False,
+    use_sim_time: bool = False,
+    namespace: str = "",
+) -> tuple[dict[str, Heard], float]:
+    """Listen to the topics of an observation contract with a node of its own.
+
+    Args:
+        fields: The observation contract.
+        duration: How long [s].
+        reliable: Whether to ask for reliable delivery where a field does not say.
+        use_sim_time: Whether to compare stamps with ``/clock``.
+        namespace: Of the node, and so of relative topics.
+
+    Returns:
+        What was heard, by topic, and the end of the listening on the clock of `Heard.arrivals` [s].
+    """
+    context = Context()
+    rclpy.init(args=[], context=context)
+    try:
+        node = Node(
+            "qgf_contract_check",
+            context=context,
+            namespace=namespace or None,
+            parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
+        )
+        listener = Listener(node, fields, reliable=reliable)
+        end = listener.listen(duration)
+        node.destroy_node()
+    finally:
+        context.try_shutdown()
+    return listener.heard, end
 
 
 class Listener:

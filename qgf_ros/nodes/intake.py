@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
 
 

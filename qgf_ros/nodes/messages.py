@@ -17,7 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32MultiArray, Float64MultiArray
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.observation import (
     JointReading,
     PoseReading,

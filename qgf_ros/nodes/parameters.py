@@ -1,4 +1,4 @@
-"""The parameters of the policy node: declaration, meaning and what is refused.
+"""The parameters of the policy node: what they mean and what is refused.
 
 `guidance_weight` and `execution_horizon` take a number or the word ``recommended``: the weight its bundle recommends
 for the critic in use (and so another one after a live change of critic), or the bundle's execution horizon.
@@ -6,23 +6,20 @@ for the critic in use (and so another one after a live change of critic), or the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.manifest import UNSTAMPED, Manifest, ObservationField
+from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import METHODS, MOST_ASCENT_STEPS, SCHEDULES
-
-RECOMMENDED = "recommended"
-TRIGGERS = ("timer", "observation")
-RELIABILITIES = ("best_effort", "reliable")
+from qgf_ros.nodes.declarations import LARGEST_WEIGHT, RECOMMENDED, RELIABILITIES, TRIGGERS, declarations
 
 #: Parameters that change live; the change takes effect at the next tick.
 LIVE = (
@@ -31,15 +28,12 @@ LIVE = (
     "num_samples",
     "execution_horizon",
     "seed",
+    "max_guidance_deviation",
+    "guidance_weight_slew",
     *(option.name for option in fields(GuidanceOptions)),
 )
 #: Parameters read by `configure`; a change is refused from there to `cleanup`.
-FIXED = ("bundle", "contract", "trigger", "observation_reliability", "providers", "threads")
-
-_LARGEST_WEIGHT = 1000.0
-_LARGEST_SEED = 2**63 - 1
-_AT_CONFIGURE = "Read by configure; refused while configured, cleanup first."
-_LIVE = "Live: takes effect at the next tick and drops the chunk under way."
+FIXED = ("bundle", "contract", "limits", "dry_run", "trigger", "observation_reliability", "providers", "threads")
 
 
 @dataclass(frozen=True)
@@ -53,6 +47,9 @@ class Startup:
         reliable: Whether observation subscriptions ask for reliable delivery.
         providers: ONNX Runtime execution providers in order of preference.
         threads: Threads per operator.
+        limits: Limits of the action that differ from the bundle's; see `control.adjustment`.
+        dry_run: Whether no command may ever reach the robot.
+        motion: Whether commands go to the robot.
     """
 
     bundle: Path
@@ -61,144 +58,20 @@ class Startup:
     reliable: bool
     providers: tuple[str, ...]
     threads: int
-
-
-def _integer(lower: int, upper: int) -> list[Any]:
-    return [IntegerRange(from_value=lower, to_value=upper, step=0 if upper == _LARGEST_SEED else 1)]
-
-
-def _declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
-    weight = [FloatingPointRange(from_value=0.0, to_value=_LARGEST_WEIGHT, step=0.0)]
-    return {
-        "bundle": (
-            "",
-            ParameterDescriptor(
-                description="Path of the bundle to run, or the name of an installed one.",
-                additional_constraints=_AT_CONFIGURE,
-            ),
-        ),
-        "contract": (
-            "",
-            ParameterDescriptor(
-                description="Path of a robot contract, which says where this robot serves the bundle's observation "
-                "fields; empty for the bundle's own topics.",
-                additional_constraints=_AT_CONFIGURE,
-            ),
-        ),
-        "critic": (
-            "",
-            ParameterDescriptor(
-                description="Name of the critic that guides; empty for the bundle's first.",
-                additional_constraints=_LIVE,
-            ),
-        ),
-        "guidance_weight": (
-            RECOMMENDED,
-            ParameterDescriptor(
-                description="Guidance weight 1/beta [1]; 0 is plain behaviour cloning, "
-                "'recommended' is the bundle's weight for the critic in use.",
-                additional_constraints=f"A number from 0 to {_LARGEST_WEIGHT:g}, or 'recommended'. {_LIVE}",
-                floating_point_range=weight,
-                dynamic_typing=True,
-            ),
-        ),
-        "num_samples": (
-            1,
-            ParameterDescriptor(
-                description="Candidate chunks [1] of which the one of highest Q is kept.",
-                additional_constraints=_LIVE,
-                integer_range=_integer(1, 1024),
-            ),
-        ),
-        "execution_horizon": (
-            RECOMMENDED,
-            ParameterDescriptor(
-                description="Actions [control steps] executed of each chunk; 'recommended' is the bundle's own number.",
-                additional_constraints=f"An integer from 1 to the bundle's horizon, or 'recommended'. {_LIVE}",
-                dynamic_typing=True,
-            ),
-        ),
-        "seed": (
-            0,
-            ParameterDescriptor(
-                description="Seed of the noise [1]; setting it, even to the same value, restarts the noise.",
-                additional_constraints=_LIVE,
-                integer_range=_integer(0, _LARGEST_SEED),
-            ),
-        ),
-        **_guidance_declarations(),
-        "trigger": (
-            "timer",
-            ParameterDescriptor(
-                description="What starts a tick: 'timer', at the bundle's control rate on the node's clock, or "
-                "'observation', whenever every topic has delivered the same new stamp.",
-                additional_constraints=f"One of {', '.join(TRIGGERS)}. {_AT_CONFIGURE}",
-            ),
-        ),
-        "observation_reliability": (
-            "best_effort",
-            ParameterDescriptor(
-                description="Reliability asked of the observation topics; best_effort matches every publisher.",
-                additional_constraints=f"One of {', '.join(RELIABILITIES)}. {_AT_CONFIGURE}",
-            ),
-        ),
-        "providers": (
-            ["CPUExecutionProvider"],
-            ParameterDescriptor(
-                description="ONNX Runtime execution providers in order of preference.",
-                additional_constraints=_AT_CONFIGURE,
-            ),
-        ),
-        "threads": (
-            1,
-            ParameterDescriptor(
-                description="Threads [1] of each ONNX Runtime operator.",
-                additional_constraints=_AT_CONFIGURE,
-                integer_range=_integer(1, 256),
-            ),
-        ),
-        "autostart": (
-            False,
-            ParameterDescriptor(description="Configure and activate by itself at start.", read_only=True),
-        ),
-    }
-
-
-def _guidance_declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
-    above_zero = f"A number above 0; .inf switches it off. {_LIVE}"
-    per_step = f"{', '.join(SCHEDULES)}, or one number per denoising step, separated by commas. {_LIVE}"
-    texts = {
-        "estimator": ("How the guidance gradient is estimated.", f"One of {', '.join(METHODS)}. {_LIVE}"),
-        "ascent_steps": ("Steps [1] of grad_step, whose step size is guidance_weight.", _LIVE),
-        "ascent_sign": ("Whether grad_step follows the sign of each gradient component.", _LIVE),
-        "max_gradient_norm": ("Longer gradients are shortened to this norm [Q per normalised action].", above_zero),
-        "disagreement_scale": (
-            "The weight is multiplied by d / (d + spread of the ensemble's Q), d being this scale [Q].",
-            above_zero,
-        ),
-        "weight_schedule": ("Factor [1] on guidance_weight over the denoising steps.", per_step),
-        "unguided_actions": ("Action components that are never guided.", f"Names, separated by commas. {_LIVE}"),
-    }
-    ranges = {"ascent_steps": {"integer_range": _integer(1, MOST_ASCENT_STEPS)}}
-    defaults = GuidanceOptions()
-    return {
-        name: (
-            getattr(defaults, name),
-            ParameterDescriptor(description=description, additional_constraints=allowed, **ranges.get(name, {})),
-        )
-        for name, (description, allowed) in texts.items()
-    }
+    limits: str = ""
+    dry_run: bool = False
+    motion: bool = False
 
 
 def declare(node: Any) -> None:
     """Declare every parameter on a node; overrides from files and launch apply here."""
-    for name, (default, descriptor) in _declarations().items():
+    for name, (default, descriptor) in declarations().items():
         node.declare_parameter(name, default, descriptor)
 
 
 def values_of(node: Any) -> dict[str, Any]:
     """Return the values of all parameters of a node by name."""
-    return {name: node.get_parameter(name).value for name in _declarations()}
+    return {name: node.get_parameter(name).value for name in declarations()}
 
 
 def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
@@ -221,7 +94,16 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
     if horizon == RECOMMENDED:
         horizon = manifest.execution_horizon
     guidance = _options(values).resolve(manifest)
-    settings = Settings(float(weight), critic, values["num_samples"], horizon, values["seed"], guidance)
+    settings = Settings(
+        float(weight),
+        critic,
+        values["num_samples"],
+        horizon,
+        values["seed"],
+        guidance,
+        values["max_guidance_deviation"],
+        values["guidance_weight_slew"],
+    )
     settings.check(manifest)
     return settings
 
@@ -243,13 +125,16 @@ def check_types(values: Mapping[str, Any]) -> None:
         raise GuidanceError(
             f"guidance_weight {weight!r} was given; it must be a number of at least 0, or {RECOMMENDED!r}"
         )
-    if weight != RECOMMENDED and weight > _LARGEST_WEIGHT:  # the declared range binds floats only
-        raise GuidanceError(f"guidance_weight {weight!r} was given; it must be finite and at most {_LARGEST_WEIGHT:g}")
+    if weight != RECOMMENDED and weight > LARGEST_WEIGHT:  # the declared range binds floats only
+        raise GuidanceError(f"guidance_weight {weight!r} was given; it must be finite and at most {LARGEST_WEIGHT:g}")
     horizon = values.get("execution_horizon", RECOMMENDED)
     if horizon != RECOMMENDED and (isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1):
         raise GuidanceError(
             f"execution_horizon {horizon!r} was given; it must be an integer of at least 1, or {RECOMMENDED!r}"
         )
+    for name in ("max_guidance_deviation", "guidance_weight_slew"):
+        if not values.get(name, math.inf) > 0.0:
+            raise GuidanceError(f"{name} {values[name]!r} was given; it must be above 0, .inf for no limit")
     for name, choices in (("trigger", TRIGGERS), ("observation_reliability", RELIABILITIES)):
         if name in values and values[name] not in choices:
             raise GuidanceError(f"{name} {values[name]!r} was given; it must be {' or '.join(choices)}")
@@ -271,6 +156,9 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
         reliable=values["observation_reliability"] == "reliable",
         providers=tuple(values["providers"] or ()),
         threads=values["threads"],
+        limits=values["limits"],
+        dry_run=values["dry_run"],
+        motion=values["enable_motion"] and not values["dry_run"],
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Protocol
 
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
 from qgf_ros.control.observation import Reading
 from qgf_ros.errors import ObservationError
@@ -57,6 +57,7 @@ class Pipeline:
         fields: Observation fields as this robot serves them; the bundle's own by default.
         alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         by_observation: Tick at every complete set of readings, rather than when `tick` is called.
+        motion: Whether commands go to the robot; see `TickLoop`.
         simulated_time: Whether stamps and `now` come from ``/clock``.
         wall: Monotonic wall clock [s].
 
@@ -74,6 +75,7 @@ class Pipeline:
         simulated_time: bool,
         fields: Sequence[ObservationField] | None = None,
         alignment: str = "latest",
+        motion: bool = True,
         wall: Callable[[], float] = time.monotonic,
     ) -> None:
         self.manifest = policy.manifest
@@ -82,7 +84,7 @@ class Pipeline:
         self._outputs = outputs
         self._wall = wall
         period = 1.0 / self.manifest.control_rate
-        self.loop = TickLoop(Controller(policy, settings), outputs, TickStatistics(period))
+        self.loop = TickLoop(Controller(policy, settings), outputs, TickStatistics(period), motion=motion)
         self._intake = ObservationIntake(
             self.manifest.observation if fields is None else fields,
             period,
@@ -191,10 +193,12 @@ class Pipeline:
     def health(self) -> tuple[Level, str]:
         """Return how it goes, with one sentence about it."""
         if not self._open:
-            return Level.OK, "inactive, holding"
+            return Level.OK, "inactive, holding" if self.loop.stopped is None else f"inactive; {self.loop.stopped}"
         busy = self._thread.busy_for
         if busy > STUCK_AFTER:
             return Level.ERROR, f"inference has been running for {busy:.1f} s"
+        if self.loop.stopped is not None:
+            return Level.WARN, f"stopped: {self.loop.stopped}"
         fault = self.loop.fault
         if fault is not None:
             waiting = self.loop.statistics.ticks == self._opened_at
@@ -204,7 +208,11 @@ class Pipeline:
             return Level.WARN, f"no complete observation for {quiet:.0f} s, {self._intake.describe_gap()}"
         if self.loop.critic_failed:
             return Level.WARN, f"critic {self.loop.settings.critic} failed; plain behaviour cloning acts instead"
-        return Level.OK, "commanding" if self.loop.commanding else "waiting for the first observation"
+        if not self.loop.commanding:
+            return Level.OK, "waiting for the first observation"
+        if not self.loop.motion:
+            return Level.WARN, "motion is not enabled; commands are published as shadows only"
+        return Level.OK, "commanding"
 
     def figures(self) -> dict[str, str | int | float]:
         """Return settings and statistics by name."""
@@ -212,6 +220,9 @@ class Pipeline:
         return {
             **loop.settings.figures(),
             "holding": int(not loop.commanding),
+            "stopped": int(loop.stopped is not None),
+            "motion": int(loop.motion),
+            **loop.interventions(),
             "critic_failed": int(loop.critic_failed),
             **loop.statistics.summary(),
         }

@@ -2,8 +2,9 @@
 
 ``configure`` loads the bundle and warms it up, ``activate`` starts commanding, ``deactivate`` holds the robot,
 ``cleanup`` frees the bundle. Observations come in through the topics of the bundle's contract; commands go out on
-``command`` with the stamp of the observation they answer. What cannot be answered is a hold, with its reason in
-``/diagnostics`` and the log, until an observation can be answered again.
+``command`` with the stamp of the observation they answer, or on ``~/shadow_command`` while motion is not enabled. What
+cannot be answered is a hold, with its reason in ``/diagnostics`` and the log, until an observation can be answered
+again. ``~/hold`` stops commanding until ``~/resume``.
 
 Callbacks only take messages in and hand observations over; the tick itself runs on the inference thread.
 """
@@ -35,12 +36,14 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.locate import locate_bundle
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.control.adjustment import manifest_with_limits
 from qgf_ros.control.contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.guards import callback, transition
+from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, observation_quality, to_reading
 from qgf_ros.nodes.pipeline import Level, LoadedPolicy, Pipeline
 from qgf_ros.nodes.tick_loop import Figures
@@ -67,7 +70,9 @@ class Configured:
     """What exists from `configure` to `cleanup`; the timer only while active."""
 
     pipeline: Pipeline
+    dry_run: bool
     commands: Any
+    shadows: Any
     telemetry: Any
     subscriptions: list[Any]
     timer: Any = None
@@ -92,6 +97,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._on_diagnostics, clock=self._steady)
+        self._hold_services = HoldServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
 
     # Lifecycle
 
@@ -101,7 +107,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         values = parameters.values_of(self)
         startup = parameters.startup_from(values)
         policy = self._load(startup.bundle, startup.providers, startup.threads)
-        manifest = policy.manifest
+        manifest = policy.manifest = manifest_with_limits(policy.manifest, startup.limits)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields = contract.apply(manifest)
         settings = parameters.settings_from(values, manifest)
@@ -115,10 +121,14 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             alignment=contract.alignment,
             by_observation=startup.trigger == "observation",
             simulated_time=bool(self.get_parameter("use_sim_time").value),
+            motion=startup.motion,
         )
+        self._hold_services.stop_if_held(pipeline.loop)
         self._configured = Configured(
             pipeline,
-            self.create_lifecycle_publisher(JointState, "command", 10),
+            startup.dry_run,
+            None if startup.dry_run else self.create_lifecycle_publisher(JointState, "command", 10),
+            self.create_lifecycle_publisher(JointState, "~/shadow_command", 10),
             self.create_lifecycle_publisher(DiagnosticArray, "~/telemetry", 10),
             self._subscribe(fields, startup.reliable),
         )
@@ -196,7 +206,8 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self.destroy_timer(configured.timer)
         configured.timer = None
         configured.pipeline.close()
-        configured.commands.wait_for_all_acked(Duration(seconds=HOLD_TIMEOUT))
+        if configured.commands is not None:
+            configured.commands.wait_for_all_acked(Duration(seconds=HOLD_TIMEOUT))
 
     def _release(self) -> None:
         self._stop_commanding()
@@ -206,8 +217,9 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         configured.pipeline.stop()
         for subscription in configured.subscriptions:
             self.destroy_subscription(subscription)
-        self.destroy_lifecycle_publisher(configured.commands)
-        self.destroy_lifecycle_publisher(configured.telemetry)
+        for publisher in (configured.commands, configured.shadows, configured.telemetry):
+            if publisher is not None:
+                self.destroy_lifecycle_publisher(publisher)
 
     # Callbacks
 
@@ -237,6 +249,9 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             return SetParametersResult(successful=False, reason=str(error))
         if configured is not None and settings is not None:
             configured.pipeline.loop.stage(settings, reseed=any(change.name == "seed" for change in changes))
+        if configured is not None and not configured.dry_run:
+            for change in (change for change in changes if change.name == "enable_motion"):
+                configured.pipeline.loop.enable(change.value)
         return SetParametersResult(successful=True)
 
     @callback
@@ -266,8 +281,14 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
     def send_command(self, values: NDArray[float64], stamp: int) -> None:
         """Publish a command, float64 [A], stamped `stamp` [ns]."""
         configured = self._configured
-        if configured is not None:
+        if configured is not None and configured.commands is not None:
             configured.commands.publish(command_message(configured.pipeline.manifest.action, values, stamp))
+
+    def send_shadow(self, values: NDArray[float64], stamp: int) -> None:
+        """Publish a command that is not to move the robot, float64 [A], stamped `stamp` [ns]."""
+        configured = self._configured
+        if configured is not None:
+            configured.shadows.publish(command_message(configured.pipeline.manifest.action, values, stamp))
 
     def send_telemetry(self, figures: Figures, stamp: int) -> None:
         """Publish the telemetry of one tick."""
@@ -297,7 +318,11 @@ def main(args: list[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     # rclpy's own handlers end the context at once, and the last hold could not be sent.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, for arguments and parameter files that it cannot read
+        print(f"policy_node: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
     node: PolicyNode | None = None
     executor = SingleThreadedExecutor()
     try:

@@ -2,7 +2,7 @@
 
 A hold is one command that keeps the robot still, sent when commanding ends, and then silence until an observation
 can be answered again. It repeats the stamp of the last command, since it answers no newer observation; where nothing
-was ever commanded, nothing is sent.
+was ever commanded, nothing is sent. A *stop* is a hold that lasts until it is taken back.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -50,6 +51,10 @@ class Outputs(Protocol):
         """Publish a command, float64 [A], stamped `stamp` [ns]."""
         ...
 
+    def send_shadow(self, values: NDArray[np.float64], stamp: int) -> None:
+        """Publish a command where no robot listens."""
+        ...
+
     def send_telemetry(self, figures: Figures, stamp: int) -> None:
         """Publish the telemetry of one tick."""
         ...
@@ -60,15 +65,18 @@ class Outputs(Protocol):
 
 
 class TickLoop:
-    """Answers requests one at a time; `stage` and `restart` may be called from any thread.
+    """Answers requests one at a time, on one thread; everything else may be called from any thread, also meanwhile.
 
     Args:
         controller: Ticked by this object alone.
         outputs: Where the results go.
         statistics: Counts them.
+        motion: Whether commands go to the robot; otherwise they are shadows.
     """
 
-    def __init__(self, controller: Controller, outputs: Outputs, statistics: TickStatistics) -> None:
+    def __init__(
+        self, controller: Controller, outputs: Outputs, statistics: TickStatistics, *, motion: bool = True
+    ) -> None:
         self._controller = controller
         self._outputs = outputs
         self.statistics = statistics
@@ -77,7 +85,11 @@ class TickLoop:
         self._restart = False
         self._settings = controller.settings
         self._last: Command | None = None
+        self._gate = threading.Lock()  # whatever is sent is made and sent under it, so that nothing follows a hold
         self._open = True
+        self._turn = 0  # a tick that began in an earlier one comes to nothing
+        self.stopped: str | None = None
+        self._motion = motion
         self._commanding = False
         self._held_since = 0.0
         self.fault: str | None = None
@@ -120,33 +132,72 @@ class TickLoop:
         self.fault = reason
         if level is None:
             level = logging.WARNING if self._last is None else logging.ERROR
-        values = self._controller.hold() if self._commanding else None
-        if self._commanding:
-            self._commanding = False
-            self.statistics.held()
-        if values is not None and self._last is not None:
-            self._outputs.send_command(values, self._last.stamp)
+        with self._gate:
+            if self._commanding:
+                self._send_hold()
         self._outputs.report(level, f"holding: {reason}")
+
+    def stop(self, reason: str) -> None:
+        """Send the hold at once, whatever is under way, and let nothing out until `resume`."""
+        with self._gate:
+            self._turn += 1
+            self.stopped = reason
+            self._send_hold()
+        self._outputs.report(logging.WARNING, f"stopped: {reason}")
+
+    def resume(self) -> None:
+        """Take a stop back: the next observation is answered as after activation."""
+        with self._gate:
+            self.stopped = None
+            self._forget()
+
+    @property
+    def motion(self) -> bool:
+        """Whether commands go to the robot."""
+        return self._motion
+
+    def enable(self, motion: bool) -> None:
+        """Let commands go to the robot, or hold it and send shadows from now on."""
+        with self._gate:
+            if motion == self._motion:
+                return
+            if self._commanding:
+                self._send_hold()
+            self._turn += 1
+            self._motion = motion
+            self._forget()
 
     def open(self) -> None:
         """Let commands out and forget why the robot was held."""
-        self.fault = None
-        self._open = True
+        with self._gate:
+            self.fault = None
+            self._open = True
 
     def close(self) -> None:
         """Let no command out any more, not even that of a tick under way; a hold still passes."""
-        self._open = False
+        with self._gate:
+            self._turn += 1
+            self._open = False
 
     def _answer(self, tick: Tick) -> None:
         try:
-            self._take_changes()
-            if self._last is not None and tick.observation.stamp == self._last.stamp:
-                # Asked again because the command was lost: the same observation has the same answer.
-                if self._open:
-                    self._outputs.send_command(self._last.values, self._last.stamp)
-                    self._resume()
-                return
-            command = self._controller.tick(tick.observation)
+            with self._gate:
+                if not self._passing:
+                    return
+                turn = self._turn
+                self._take_changes()
+                if self._commanding and self._last is not None and tick.observation.stamp == self._last.stamp:
+                    # Asked again because the command was lost: the same observation has the same answer.
+                    self._send(self._last.values, self._last.stamp)
+                    return
+            inferred = self._controller.prepare(tick.observation)
+            with self._gate:
+                if not self._passing or turn != self._turn:
+                    return
+                command = self._controller.command(tick.observation, inferred)
+                self._last = command
+                self._send(command.values, command.stamp)
+                self._commanding = True
         except QgfError as error:
             self.hold(str(error))
             return
@@ -154,15 +205,37 @@ class TickLoop:
             self._outputs.report(logging.ERROR, traceback.format_exc())
             self.hold(f"inference failed, {type(error).__name__}: {error}; see the log, and check the bundle")
             return
-        if not self._open:
-            return
-        self._last = command
-        self._outputs.send_command(command.values, command.stamp)
         latency = time.perf_counter() - tick.since
         self.statistics.answered(latency)
-        self._resume()
-        self._outputs.send_telemetry(self._figures(command, latency), command.stamp)
+        self._tell_resumed()
+        self._outputs.send_telemetry(self._figures(command, tick.observation, latency), command.stamp)
         self._report_critic(command)
+        if self._controller.safety.explanation:
+            self._outputs.report(logging.WARNING, f"limited by {self._controller.safety.explanation}")
+
+    @property
+    def _passing(self) -> bool:
+        return self._open and self.stopped is None
+
+    def _send(self, values: NDArray[np.float64], stamp: int) -> None:
+        if self._motion:
+            self._outputs.send_command(values, stamp)
+        else:
+            self._outputs.send_shadow(values, stamp)
+
+    def _send_hold(self) -> None:
+        if self._commanding:
+            self.statistics.held()
+        self._commanding = False
+        values = self._controller.hold()
+        if values is not None and self._last is not None:
+            self._send(values, self._last.stamp)
+
+    def _forget(self) -> None:
+        """Begin anew: what was commanded so far is no longer where the robot is."""
+        self._controller.reset()
+        self._last = None
+        self._commanding = False
 
     def _take_changes(self) -> None:
         with self._lock:
@@ -171,17 +244,15 @@ class TickLoop:
         if staged is not None:
             self._controller.apply(staged[0], reseed=staged[1])
         if restart:
-            self._controller.reset()
-            self._last = None
+            self._forget()
 
-    def _resume(self) -> None:
-        self._commanding = True
+    def _tell_resumed(self) -> None:
         if self.fault is not None:
             self.fault = None
             held = time.monotonic() - self._held_since
             self._outputs.report(logging.INFO, f"commanding after a hold of {held:.2f} s")
 
-    def _figures(self, command: Command, latency: float) -> Figures:
+    def _figures(self, command: Command, observation: Observation, latency: float) -> Figures:
         settings = self._controller.settings
         chunk = dict(command.telemetry)
         if "latency_ms" in chunk:  # of the policy alone; latency_ms is that of the whole tick
@@ -190,11 +261,23 @@ class TickLoop:
         return {
             "tick": int(summary.pop("ticks")),
             **settings.figures(),
+            "guidance_weight": self._controller.guidance_weight,
             "inferred": int(command.inferred),
+            "motion": int(self._motion),
+            **self.interventions(),
+            # What a replay needs to know that it sees what this tick saw.
+            "noise_drawn": self._controller.noise_drawn,
+            "observation_crc32": zlib.crc32(observation.vector.tobytes()),
             **chunk,
             "latency_ms": latency * 1e3,
             **summary,
         }
+
+    def interventions(self) -> dict[str, str | int | float]:
+        """Return how often the safety envelope intervened, by kind, and what it did at the last tick."""
+        safety = self._controller.safety
+        counts = {f"limited_{kind}": count for kind, count in safety.counts.items()}
+        return {**counts, "intervention": safety.explanation}
 
     def _report_critic(self, command: Command) -> None:
         failed = command.telemetry.get("critic_failed", 0.0) > 0.0

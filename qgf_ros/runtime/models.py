@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from qgf_ros.bundle.store import critic_file
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.runtime.session import open_session
 
@@ -17,14 +17,14 @@ class OnnxVelocityField:
     """A bundle's velocity field.
 
     Args:
-        bundle: Folder of the bundle.
+        files: The bundle's files by path, as `load_bundle` returns them.
         providers: From `choose_providers`.
         threads: Threads per operator.
     """
 
-    def __init__(self, bundle: Path, providers: Sequence[str], threads: int) -> None:
-        self._forward = open_session(bundle / "velocity.onnx", providers, threads)
-        self._open_vjp = partial(open_session, bundle / "velocity_vjp.onnx", providers, threads)
+    def __init__(self, files: Mapping[str, bytes], providers: Sequence[str], threads: int) -> None:
+        self._forward = open_session(files["velocity.onnx"], "velocity.onnx", providers, threads)
+        self._open_vjp = partial(open_session, files["velocity_vjp.onnx"], "velocity_vjp.onnx", providers, threads)
         self._vjp: Any = None
 
     def __call__(self, s: Array, a: Array, t: Array) -> Array:
@@ -44,14 +44,18 @@ class OnnxCritic:
     """One critic of a bundle.
 
     Args:
-        path: Its ``q_grad.onnx``.
+        files: The bundle's files by path, as `load_bundle` returns them.
+        name: Name of the critic.
         aggregation: "min" or "mean", as in the manifest.
         providers: From `choose_providers`.
         threads: Threads per operator.
     """
 
-    def __init__(self, path: Path, aggregation: str, providers: Sequence[str], threads: int) -> None:
-        self._session = open_session(path, providers, threads)
+    def __init__(
+        self, files: Mapping[str, bytes], name: str, aggregation: str, providers: Sequence[str], threads: int
+    ) -> None:
+        path = critic_file(name)
+        self._session = open_session(files[path], path, providers, threads)
         self._aggregate = np.min if aggregation == "min" else np.mean
 
     def __call__(self, s: Array, a: Array) -> Array:

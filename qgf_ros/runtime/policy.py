@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import critic_file, load_manifest
+from qgf_ros.bundle.store import load_bundle
 from qgf_ros.control.controller import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
@@ -19,6 +20,10 @@ from qgf_ros.guidance.sampler import Sample, best_candidate, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU, choose_providers
+
+if TYPE_CHECKING:
+    from qgf_ros.runtime.composition import Precision
+    from qgf_ros.runtime.fused import FusedSampler
 
 _log = logging.getLogger(__name__)
 
@@ -30,32 +35,54 @@ class Policy:
         manifest: The contract.
         velocity: The velocity field.
         critics: Critics by name.
+        fused: The fast path over the same networks, for as many critics as it has.
     """
 
-    def __init__(self, manifest: Manifest, velocity: VelocityField, critics: dict[str, Critic]) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        velocity: VelocityField,
+        critics: dict[str, Critic],
+        fused: FusedSampler | None = None,
+    ) -> None:
         self.manifest = manifest
         self._velocity = velocity
         self._critics = critics
+        self._fused = fused
 
     @classmethod
-    def load(cls, bundle: Path, *, providers: Sequence[str] = (CPU,), threads: int = 1) -> Policy:
+    def load(
+        cls,
+        bundle: Path,
+        *,
+        providers: Sequence[str] = (CPU,),
+        threads: int = 1,
+        fused: bool = True,
+        precision: Precision = "fp32",
+    ) -> Policy:
         """Check and load a bundle with all its critics.
 
         Args:
             bundle: Folder of the bundle.
             providers: ONNX Runtime execution providers in order of preference.
             threads: Threads per operator.
+            fused: Whether to take the fast path where there is one: for the estimator ``qgf``, on the CPU, with the
+                package onnx. Otherwise every step goes over the bundle's primitives, the reference path.
+            precision: Of the weights on the fast path, "fp32" or "int8"; the reference path is float32.
 
         Raises:
             BundleError: The bundle is missing or damaged, or ONNX Runtime cannot load it.
         """
-        manifest = load_manifest(bundle)
+        manifest, files = load_bundle(bundle)
         chosen = choose_providers(providers)
         critics: dict[str, Critic] = {
-            name: OnnxCritic(bundle / critic_file(name), card.aggregation, chosen, threads)
-            for name, card in manifest.critics.items()
+            name: OnnxCritic(files, name, card.aggregation, chosen, threads) for name, card in manifest.critics.items()
         }
-        return cls(manifest, OnnxVelocityField(bundle, chosen, threads), critics)
+        velocity = OnnxVelocityField(files, chosen, threads)
+        fast = None
+        if fused and chosen == [CPU]:
+            fast = _load_fused(files, manifest, velocity, critics, threads, precision)
+        return cls(manifest, velocity, critics, fast)
 
     def warm_up(self, num_samples: int = 1) -> None:
         """Run every graph once, so that the first tick is as fast as the others, whatever its estimator."""
@@ -63,7 +90,9 @@ class Policy:
         noise = np.zeros((1, num_samples, self.manifest.chunk_size), dtype=np.float32)
         for name in self._critics:
             self.act(observation, noise, name, 1.0)
+            self.act(observation, noise, name, 1.0, Guidance(estimator="noisy"))  # never on the fast path
         start = noise[0, :1]
+        self._plain(observation, start)
         self._velocity.vjp(observation, start, np.zeros(1, dtype=np.float32), start)
 
     def act(
@@ -98,13 +127,13 @@ class Policy:
         weight = self._check(observations, noise, critic, guidance_weight)
         failed = False
         try:
-            result, unguided, q = self._guided(observations, noise, self._critics[critic], weight, guidance)
+            result, unguided, q = self._infer(observations, noise, critic, weight, guidance)
         except Exception as error:  # whatever a critic does, the policy goes on without it
             if not weight.any() and noise.shape[1] == 1:
                 raise
             _log.error("critic %s failed (%s); plain BC goes on", critic, error)
             failed = True
-            result = sample(self._velocity, None, observations, noise[:, 0], steps=self.manifest.denoising_steps)
+            result = self._plain(observations, noise[:, 0])
             unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
         shape = (self.manifest.horizon, self.manifest.action_size)
@@ -141,33 +170,33 @@ class Policy:
             raise GuidanceError(f"guidance_weight {weight} was given; it must be finite and at least 0")
         return weights
 
-    def _guided(
-        self, observations: Array, noise: Array, critic: Critic, weight: Array, guidance: Guidance
+    def _infer(
+        self, observations: Array, noise: Array, name: str, weight: Array, guidance: Guidance
     ) -> tuple[Sample, Array, Array]:
         """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
+        critic = self._critics[name]
         s = np.repeat(observations, candidates, axis=0)
         start = noise.reshape(-1, size)
         weights = np.repeat(weight, candidates)
-        rows = np.flatnonzero(weights)
-        result = sample(
-            self._velocity,
-            critic,
-            np.concatenate([s, s[rows]]),
-            np.concatenate([start, start[rows]]),
-            np.concatenate([weights, np.zeros_like(weights[rows])]),
-            steps=self.manifest.denoising_steps,
-            guidance=guidance,
-        )
-        count = len(start)
-        unguided = result.action[:count].copy()
-        unguided[rows] = result.action[count:]
-        q = np.full(count, np.nan, dtype=np.float32)
-        judged = np.arange(count) if candidates > 1 else rows
-        if len(judged):
-            q[judged] = critic.aggregate(critic(s[judged], result.action[judged]))
-            if not np.isfinite(q[judged]).all():
-                raise GuidanceError("the critic's value is not finite; check the observation and the critic")
+        q = np.full(len(start), np.nan, dtype=np.float32)
+        judged = np.ones(len(start), dtype=bool) if candidates > 1 else weights > 0.0
+        asked = judged
+        if not weights.any():
+            result = self._plain(s, start)
+            unguided = result.action
+        elif guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
+            result, unguided, values = self._fused.guided(
+                name, s, start, weights, self.manifest.denoising_steps, guidance
+            )
+            q[weights > 0.0] = critic.aggregate(values)
+            asked = judged & (weights == 0.0)
+        else:
+            result, unguided = self._guided(critic, s, start, weights, guidance)
+        if asked.any():
+            q[asked] = critic.aggregate(critic(s[asked], result.action[asked]))
+        if not np.isfinite(q[judged]).all():
+            raise GuidanceError("the critic's value is not finite; check the observation and the critic")
         best = best_candidate(q.reshape(batch, candidates)) if candidates > 1 else np.zeros(batch, dtype=np.int64)
         kept = np.arange(batch) * candidates + best
         return (
@@ -175,3 +204,44 @@ class Policy:
             unguided[kept],
             q[kept],
         )
+
+    def _plain(self, s: Array, noise: Array) -> Sample:
+        """Return unguided samples of observations [R, S] and noises [R, C]."""
+        steps = self.manifest.denoising_steps
+        if self._fused is not None:
+            return self._fused.plain(s, noise, steps)
+        return sample(self._velocity, None, s, noise, steps=steps)
+
+    def _guided(
+        self, critic: Critic, s: Array, noise: Array, weight: Array, guidance: Guidance
+    ) -> tuple[Sample, Array]:
+        """Return guided samples over the primitives, and the unguided actions [R, C] of the same noise."""
+        rows, count = np.flatnonzero(weight), len(noise)
+        result = sample(
+            self._velocity,
+            critic,
+            np.concatenate([s, s[rows]]),
+            np.concatenate([noise, noise[rows]]),
+            np.concatenate([weight, np.zeros_like(weight[rows])]),
+            steps=self.manifest.denoising_steps,
+            guidance=guidance,
+        )
+        unguided = result.action[:count].copy()
+        unguided[rows] = result.action[count:]
+        return Sample(result.action[:count], result.gradient_norm[:count], result.clip_fraction[:count]), unguided
+
+
+def _load_fused(
+    files: Mapping[str, bytes],
+    manifest: Manifest,
+    velocity: VelocityField,
+    critics: dict[str, Critic],
+    threads: int,
+    precision: Precision,
+) -> FusedSampler | None:
+    try:
+        from qgf_ros.runtime.fused import load_fused  # here, because it needs the package onnx
+    except ImportError as error:
+        _log.warning("the policy runs over the reference path, because %s; pip install onnx", error)
+        return None
+    return load_fused(files, manifest, velocity, critics, threads, precision)

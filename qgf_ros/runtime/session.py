@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import onnxruntime
 
+from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import BundleError
 
 CPU = "CPUExecutionProvider"
@@ -33,13 +33,18 @@ def choose_providers(wanted: Sequence[str]) -> list[str]:
     return [*chosen, CPU]
 
 
-def open_session(path: Path, providers: Sequence[str], threads: int) -> onnxruntime.InferenceSession:
+def open_session(
+    model: bytes, name: str, providers: Sequence[str], threads: int, *, spin: bool = False
+) -> onnxruntime.InferenceSession:
     """Load one ONNX model.
 
     Args:
-        path: The model.
+        model: Its bytes, as they were checked; it holds all its weights.
+        name: What it is called in a message.
         providers: From `choose_providers`.
-        threads: Threads per operator; they never spin, so that nothing burns a core between ticks.
+        threads: Threads per operator.
+        spin: Whether they wait for the next operator of a run awake; after a run they always sleep, so that nothing
+            burns a core between ticks.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -47,11 +52,15 @@ def open_session(path: Path, providers: Sequence[str], threads: int) -> onnxrunt
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     # Denormals are 100 times slower to multiply and mean nothing here.
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    # Its own format would be read without the checks of ONNX.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+        return onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises a class of its own for each cause
-        raise BundleError(f"{path}: ONNX Runtime cannot load it ({error}); export the bundle again") from error
+        reason = f"{name}: ONNX Runtime cannot load it ({error}); export the bundle again"
+        raise BundleError(one_line(reason)) from error

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 
 FIELD: dict[str, Any] = {
     "name": "joints",

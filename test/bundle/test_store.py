@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_manifest, update_manifest, write_bundle
+from qgf_ros.bundle.store import load_bundle, load_manifest, update_manifest, write_bundle
 from qgf_ros.errors import BundleError
 
 
@@ -30,6 +30,12 @@ def test_a_written_bundle_loads_as_it_was(bundle: Path) -> None:
 def test_every_file_of_a_bundle_is_listed(bundle: Path) -> None:
     files = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()} - {"manifest.json"}
     assert files == set(load_manifest(bundle).files)
+
+
+def test_a_bundle_read_whole_has_the_content_of_every_file(bundle: Path) -> None:
+    manifest, files = load_bundle(bundle)
+    assert manifest == load_manifest(bundle)
+    assert files == {name: (bundle / name).read_bytes() for name in manifest.files}
 
 
 @pytest.mark.parametrize("name", ["velocity.onnx", "velocity_vjp.onnx", "critics/task2/q_grad.onnx"])
@@ -99,3 +105,12 @@ def test_updating_the_manifest_keeps_the_files(bundle: Path) -> None:
     manifest = load_manifest(bundle)
     update_manifest(bundle, manifest.model_copy(update={"description": "tuned"}))
     assert load_manifest(bundle).description == "tuned"
+
+
+def test_updating_the_manifest_of_a_bundle_of_links_keeps_it_whole(bundle: Path, tmp_path: Path) -> None:
+    installed = tmp_path / "install" / "tiny"
+    for name in ("manifest.json", *load_manifest(bundle).files):
+        (installed / name).parent.mkdir(parents=True, exist_ok=True)
+        (installed / name).symlink_to(bundle / name)
+    update_manifest(installed, load_manifest(installed).model_copy(update={"description": "tuned"}))
+    assert load_manifest(installed).description == load_manifest(bundle).description == "tuned"

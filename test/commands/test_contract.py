@@ -19,9 +19,12 @@ def test_the_template_of_a_bundle_changes_nothing(
 ) -> None:
     assert main(["contract", "template", "--bundle", str(tiny_bundle)]) == 0
     path = tmp_path / "robot.yaml"
-    path.write_text(capsys.readouterr().out)
+    assert main(["contract", "template", "--bundle", str(tiny_bundle), "--out", str(path)]) == 0
+    assert path.read_text() == capsys.readouterr().out
     manifest = load_manifest(tiny_bundle)
     assert read_robot_contract(path).apply(manifest) == manifest.observation
+    assert main(["contract", "template", "--bundle", str(tiny_bundle), "--out", str(path)]) == 2
+    assert "robot.yaml cannot be written (File exists); choose another --out" in capsys.readouterr().err
 
 
 def test_a_contract_of_another_bundle_is_one_sentence(

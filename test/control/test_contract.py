@@ -12,7 +12,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.contract import FieldSource, RobotContract, read_robot_contract, template
 from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
 from qgf_ros.errors import ContractError, ObservationError

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.controller import Chunk, Controller, Settings
 from qgf_ros.control.observation import Observation
 from qgf_ros.errors import GuidanceError, SafetyError
@@ -172,4 +173,40 @@ def test_hold_drops_the_chunk_and_stops_relative_motion(policy: NoisePolicy) -> 
 
 def test_no_command_without_a_chunk(policy: NoisePolicy) -> None:
     with pytest.raises(GuidanceError, match="no action chunk covers stamp 0"):
-        controller(policy).command(0, inferred=False)
+        controller(policy).command(at(0), inferred=False)
+
+
+def test_a_change_of_the_weight_is_slewed_tick_by_tick(policy: NoisePolicy) -> None:
+    ticker = controller(policy, execution_horizon=1, guidance_weight_slew=4.0)  # 0.2 per tick
+    ticker.tick(at(0))
+    for weight in (0.6, 0.0):
+        ticker.apply(Settings(weight, "near", guidance_weight_slew=4.0))
+        for k in range(4):
+            ticker.tick(at(10 + k))
+    np.testing.assert_allclose(
+        [call[3] for call in policy.calls], [0.1, 0.3, 0.5, 0.6, 0.6, 0.4, 0.2, 0.0, 0.0], atol=1e-12
+    )
+    assert policy.calls[4][3] == 0.6
+    assert policy.calls[-1][3] == ticker.guidance_weight == 0.0
+
+
+def test_without_a_slew_limit_the_weight_is_the_one_set(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    ticker.apply(Settings(0.7, "near"))
+    ticker.tick(at(0))
+    assert policy.calls[0][3] == ticker.guidance_weight == 0.7
+
+
+@pytest.mark.parametrize("name", ["max_guidance_deviation", "guidance_weight_slew"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_a_guard_of_guidance_must_be_above_zero(policy: NoisePolicy, name: str, value: float) -> None:
+    with pytest.raises(GuidanceError, match=f"{name} {value} was given; it must be above 0"):
+        controller(policy, **{name: value})
+
+
+def test_guidance_is_kept_near_the_unguided_chunk(policy: NoisePolicy) -> None:
+    ticker = controller(policy, max_guidance_deviation=0.25)
+    chunk = Chunk(np.full((4, 2), 0.5, np.float32), np.zeros((4, 2), np.float32), {})
+    ticker.begin(0, chunk)
+    np.testing.assert_array_equal(ticker.command(at(0), inferred=True).action, [0.25, 0.25])
+    assert ticker.safety.counts["guidance"] == 1

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import (
     JointReading,
     ObservationAssembler,

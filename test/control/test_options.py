@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from qgf_ros.bundle.manifest import ActionField, Manifest, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.options import DEFAULT_OPTIONS, GuidanceOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import QGF, Guidance

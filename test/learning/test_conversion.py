@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("onnx", reason="building graphs needs the train extra")
 
-from qgf_ros.bundle.manifest import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 from qgf_ros.errors import TrainingError

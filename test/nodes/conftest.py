@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.manifest import ActionField, CriticCard, Manifest, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.controller import Chunk
 from qgf_ros.guidance.shaping import QGF
 
@@ -100,6 +101,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.commands: list[tuple[list[float], int]] = []
+        self.shadows: list[tuple[list[float], int]] = []
         self.telemetry: list[dict[str, Any]] = []
         self.reports: list[tuple[int, str]] = []
         self._condition = threading.Condition()
@@ -107,6 +109,11 @@ class Recorder:
     def send_command(self, values: Any, stamp: int) -> None:
         with self._condition:
             self.commands.append((list(values), stamp))
+            self._condition.notify_all()
+
+    def send_shadow(self, values: Any, stamp: int) -> None:
+        with self._condition:
+            self.shadows.append((list(values), stamp))
             self._condition.notify_all()
 
     def send_telemetry(self, figures: Any, stamp: int) -> None:

@@ -16,7 +16,7 @@ rclpy = pytest.importorskip("rclpy", reason="listening to topics needs the ros e
 from rclpy.context import Context  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 
-from qgf_ros.bundle.manifest import ObservationField, Quality  # noqa: E402
+from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.control.observation import JointReading, VectorReading  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402

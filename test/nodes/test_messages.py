@@ -12,7 +12,8 @@ pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 inst
 from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 
-from qgf_ros.bundle.manifest import EXTRACTIONS, Manifest
+from qgf_ros.bundle.fields import EXTRACTIONS
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.observation import (
     READING_TYPES,
     JointReading,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a RO
 
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.manifest import Manifest, ObservationField
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import DEFAULT_OPTIONS
 from qgf_ros.errors import GuidanceError
@@ -21,12 +23,18 @@ from qgf_ros.nodes import parameters
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
+    "contract": "",
     "critic": "",
     "guidance_weight": "recommended",
     "num_samples": 1,
     "execution_horizon": "recommended",
     "seed": 0,
     **vars(DEFAULT_OPTIONS),
+    "max_guidance_deviation": math.inf,
+    "guidance_weight_slew": math.inf,
+    "enable_motion": False,
+    "dry_run": False,
+    "limits": "",
     "trigger": "timer",
     "observation_reliability": "best_effort",
     "providers": ["CPUExecutionProvider"],

@@ -28,8 +28,10 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
-from qgf_ros.bundle.manifest import Manifest, ObservationField  # noqa: E402
+from qgf_ros.bundle.fields import ObservationField  # noqa: E402
+from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
 from qgf_ros.control.contract import read_robot_contract  # noqa: E402
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
@@ -57,11 +59,13 @@ class Peer:
         self.node = Node("peer", context=context, start_parameter_services=False)
         self.changed = threading.Condition()
         self.commands: list[JointState] = []
+        self.shadows: list[JointState] = []
         self.telemetry: list[DiagnosticArray] = []
         self.diagnostics: list[DiagnosticArray] = []
         self._publishers: dict[str, Any] = {}
         for kind, topic, box in (
             (JointState, "command", self.commands),
+            (JointState, "policy_node/shadow_command", self.shadows),
             (DiagnosticArray, "policy_node/telemetry", self.telemetry),
             (DiagnosticArray, "/diagnostics", self.diagnostics),
         ):
@@ -74,6 +78,8 @@ class Peer:
                 ("get_state", GetState),
                 ("set_parameters", SetParameters),
                 ("describe_parameters", DescribeParameters),
+                ("hold", Trigger),
+                ("resume", Trigger),
             )
         }
         self._executor = SingleThreadedExecutor(context=context)
@@ -117,6 +123,9 @@ class Peer:
 
     def change_state(self, transition: int) -> bool:
         return bool(self.call("change_state", ChangeState.Request(transition=Transition(id=transition))).success)
+
+    def trigger(self, name: str) -> bool:
+        return bool(self.call(name, Trigger.Request()).success)
 
     def state(self) -> str:
         return str(self.call("get_state", GetState.Request()).current_state.label)
@@ -169,6 +178,11 @@ class Peer:
     def commands_for(self, stamp: int) -> list[JointState]:
         return [c for c in self.commands if from_time(c.header.stamp) == stamp]
 
+    @staticmethod
+    def values(array: DiagnosticArray) -> dict[str, str]:
+        """Figures of a diagnostic."""
+        return {value.key: value.value for value in array.status[0].values}
+
     def sayings(self) -> list[tuple[bytes, str]]:
         """Level and message of each diagnostic received."""
         return [(a.status[0].level, a.status[0].message) for a in self.diagnostics]
@@ -204,7 +218,7 @@ def start(context: Context, policy: Any) -> Iterator[Callable[..., PolicyNode]]:
     running: list[tuple[PolicyNode, SingleThreadedExecutor, threading.Event, threading.Thread]] = []
 
     def run(*, loader: Any = None, **values: Any) -> PolicyNode:
-        values = {"bundle": "fake", "trigger": "observation", **values}
+        values = {"bundle": "fake", "trigger": "observation", "enable_motion": True, **values}
         node = PolicyNode(
             policy_loader=loader or (lambda *_: policy),
             context=context,
@@ -556,7 +570,8 @@ def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
     peer: Peer, tiny_bundle: Path, tmp_path: Path, number: int
 ) -> None:
     fields = load_manifest(tiny_bundle).observation
-    values = {"bundle": tiny_bundle, "autostart": "true", "trigger": "observation", "use_sim_time": "true"}
+    values = {"bundle": tiny_bundle, "trigger": "observation"}
+    values |= dict.fromkeys(("autostart", "use_sim_time", "enable_motion"), "true")
     arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
     log = tmp_path / "stderr"
     with log.open("w") as stderr:
@@ -624,3 +639,95 @@ def test_a_contract_that_does_not_fit_keeps_the_node_unconfigured(
     assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == "unconfigured"
     assert "field arm is in the contract, but bundle fake has angle, effector, contact" in str(node.failure)
+
+
+def test_hold_stops_until_resume_whatever_happens_in_between(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    assert active.trigger("hold")
+    assert list(active.wait(lambda: active.commands_for(STEP)[1:])[0].position) == [0.0, 0.0]
+    heard, calls = len(active.commands), len(policy.calls)
+    assert active.set(guidance_weight=0.25).successful
+    assert active.set(enable_motion=True).successful
+    active.publish(2 * STEP, good_readings())
+    active.hears("stopped: by ~/hold; call ~/resume to go on", b"\x01")
+    for transition in ("DEACTIVATE", "CLEANUP", "CONFIGURE", "ACTIVATE"):
+        assert active.change_state(getattr(Transition, f"TRANSITION_{transition}"))
+    active.publish(3 * STEP, good_readings())
+    active.hears("stopped: by ~/hold; call ~/resume to go on", b"\x01")
+    assert len(policy.calls) == calls
+    assert {tuple(command.position) for command in active.commands[heard:]} <= {(0.0, 0.0)}
+    assert active.trigger("resume")
+    active.answer(4 * STEP)
+
+
+def test_hold_is_sent_at_once_although_inference_hangs(active: Peer, policy: Any) -> None:
+    active.answer(STEP)
+    policy.gate.clear()
+    policy.entered.clear()
+    active.publish(10 * STEP, good_readings())
+    assert policy.entered.wait(TIMEOUT)
+    assert active.trigger("hold")
+    assert list(active.wait(lambda: active.commands_for(STEP)[1:])[0].position) == [0.0, 0.0]
+    assert active.trigger("resume")
+    policy.gate.set()
+    active.answer(11 * STEP)
+    assert active.commands_for(10 * STEP) == []
+
+
+def test_motion_is_enabled_and_disabled_live_and_disabling_holds_first(active: Peer) -> None:
+    active.answer(STEP)
+    assert active.set(enable_motion=False).successful
+    assert list(active.wait(lambda: active.commands_for(STEP)[1:])[0].position) == [0.0, 0.0]
+    active.publish(2 * STEP, good_readings())
+    active.wait(lambda: active.shadows)
+    active.wait(lambda: any({"motion": "0"}.items() <= active.values(array).items() for array in active.diagnostics))
+    assert [from_time(shadow.header.stamp) for shadow in active.shadows] == [2 * STEP]
+    assert active.commands_for(2 * STEP) == []
+    assert active.set(enable_motion=True).successful
+    active.answer(3 * STEP)
+
+
+@pytest.mark.parametrize("values", [{"enable_motion": False}, {"dry_run": True}])
+def test_without_motion_the_robot_receives_nothing_at_all(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, values: dict[str, Any]
+) -> None:
+    node = start(use_sim_time=True, **values)
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.connect(manifest.observation)
+    assert peer.set(enable_motion=values.get("enable_motion", True)).successful
+    for i in range(1, 6):
+        peer.publish(i * STEP, good_readings())
+        peer.wait(lambda i=i: len(peer.telemetry) >= i and len(peer.shadows) >= i)
+    assert peer.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert list(peer.wait(lambda: peer.shadows[5:])[0].position) == [0.0, 0.0]
+    assert peer.commands == []
+    assert bool(node.count_publishers("command")) is not values.get("dry_run", False)
+
+
+def test_the_hold_of_a_deactivation_arrives_before_the_node_says_that_it_is_inactive(active: Peer) -> None:
+    active.answer(STEP)
+    assert active.change_state(Transition.TRANSITION_DEACTIVATE)
+    assert active.state() == "inactive"
+    assert [list(command.position) for command in active.commands_for(STEP)[1:]] == [[0.0, 0.0]]
+
+
+def test_limits_from_a_parameter_bind_the_commands_and_are_reported(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, policy: Any
+) -> None:
+    policy.action_value = 0.5
+    start(use_sim_time=True, limits="dx.max_rate=0.2, dy.measured=effector:1, dy.workspace=0:2.02")
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
+    peer.connect(manifest.observation)
+    np.testing.assert_allclose(peer.answer(STEP).position, [0.01, 0.02])  # the effector is at 2 of at most 2.02
+    figures = {v.key: v.value for v in peer.wait(lambda: peer.telemetry)[0].status[0].values}
+    assert figures["intervention"] == "max_rate: dx 0.05 wanted, 0.01 m sent; workspace: dy 0.05 wanted, 0.02 m sent"
+    assert (figures["limited_velocity"], figures["limited_workspace"]) == ("1", "1")
+    peer.wait(lambda: any({"limited_workspace": "1"}.items() <= peer.values(a).items() for a in peer.diagnostics))
+
+
+def test_limits_that_cannot_be_read_keep_the_node_unconfigured(start: Callable[..., PolicyNode], peer: Peer) -> None:
+    start(limits="dz.max_rate=1")
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears("configure failed: limits 'dz.max_rate=1' was given")

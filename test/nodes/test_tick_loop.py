@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import numpy as np
 import pytest
 
+from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller, Settings
 from qgf_ros.control.observation import Observation
 from qgf_ros.errors import GuidanceError
@@ -131,3 +133,92 @@ def test_a_critic_that_fails_is_reported_until_it_guides_again(loop: TickLoop, p
     loop.handle(at(10))
     assert not loop.critic_failed
     assert recorder.texts[-1] == "the critic guides again"
+
+
+def test_a_stop_sends_the_hold_and_lasts_until_it_is_taken_back(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    loop.handle(at(0))
+    loop.stop("by hand")
+    assert recorder.commands[1:] == [([0.0, 0.0], 0)]
+    loop.stage(Settings(0.25, "far"), reseed=False)
+    loop.close()
+    loop.open()
+    for request in (at(0), at(1), Fault("blind"), at(2)):
+        loop.handle(request)
+    assert len(recorder.commands) == 2
+    assert len(policy.calls) == 1
+    loop.resume()
+    loop.handle(at(3))
+    assert recorder.commands[-1][1] == 3 * STEP
+
+
+@pytest.mark.parametrize("interruption", ["stop", "close", "disable"])
+def test_a_tick_under_way_does_not_outlive_an_interruption(
+    loop: TickLoop, policy: Any, recorder: Any, interruption: str
+) -> None:
+    loop.handle(at(0))
+    policy.gate.clear()
+    policy.entered.clear()
+    thread = threading.Thread(target=loop.handle, args=(at(10),))
+    thread.start()
+    assert policy.entered.wait(5.0)
+    if interruption == "stop":
+        loop.stop("by hand")
+        loop.resume()
+    elif interruption == "close":
+        loop.close()
+        loop.hold("deactivated")
+        loop.open()
+    else:
+        loop.enable(False)
+        loop.enable(True)
+    policy.gate.set()
+    thread.join()
+    assert recorder.commands[1:] == [([0.0, 0.0], 0)]
+    assert recorder.shadows == []
+
+
+def test_motion_switched_off_is_a_hold_and_then_shadows_only(loop: TickLoop, recorder: Any) -> None:
+    loop.handle(at(0))
+    loop.enable(False)
+    assert recorder.commands[1:] == [([0.0, 0.0], 0)]
+    loop.handle(at(1))
+    loop.hold("blind")
+    assert [stamp for _, stamp in recorder.shadows] == [STEP, STEP]
+    assert len(recorder.commands) == 2
+    assert recorder.telemetry[-1]["motion"] == 0
+    loop.enable(True)
+    loop.handle(at(2))
+    assert recorder.commands[-1][1] == 2 * STEP
+
+
+def test_an_absolute_action_that_was_only_a_shadow_is_never_held_on_the_robot(
+    manifest_factory: Any, policy: Any, recorder: Any
+) -> None:
+    field = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None)
+    policy.manifest = manifest_factory(action=(field,))
+    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=False)
+    loop.handle(at(0))
+    loop.enable(True)
+    loop.handle(Fault("blind"))
+    loop.stop("by hand")
+    assert recorder.commands == []
+
+
+def test_an_intervention_is_counted_told_and_in_the_telemetry(
+    manifest_factory: Any, policy: Any, recorder: Any
+) -> None:
+    fields = (ActionField(name="dx", unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=0.2),)
+    policy.manifest = manifest_factory(action=fields)
+    policy.action_value = 0.5
+    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop.handle(at(0))
+    assert recorder.telemetry[0]["limited_velocity"] == 1
+    assert recorder.telemetry[0]["intervention"] == "max_rate: dx 0.05 wanted, 0.01 m sent"
+    assert recorder.reports == [(logging.WARNING, "limited by max_rate: dx 0.05 wanted, 0.01 m sent")]
+
+
+def test_a_repeated_observation_after_a_hold_is_answered_anew(loop: TickLoop, policy: Any) -> None:
+    loop.handle(at(0))
+    loop.handle(Fault("blind"))
+    loop.handle(at(0))
+    assert len(policy.calls) == 2

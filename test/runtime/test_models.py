@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.store import critic_file
+from qgf_ros.bundle.store import critic_file, load_bundle
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
 
@@ -74,12 +74,14 @@ def inputs(rng: np.random.Generator) -> tuple[Any, Any, Any, Any]:
     return s, a, rng.random(ROWS, dtype=np.float32), u
 
 
-def test_velocity_and_its_vjp_match_a_float64_network(tmp_path: Path, rng: Any, inputs: Any) -> None:
+def test_velocity_and_its_vjp_match_a_float64_network(rng: Any, inputs: Any) -> None:
     s, a, t, u = inputs
     layers = random_layers(rng, S + C + 4, C, norm_last=False)
-    for vjp, name in ((False, "velocity.onnx"), (True, "velocity_vjp.onnx")):
-        (tmp_path / name).write_bytes(graphs.velocity_graph(layers, S, C, FREQUENCIES, PERIOD, vjp=vjp))
-    field = OnnxVelocityField(tmp_path, [CPU], 1)
+    files = {
+        name: graphs.velocity_graph(layers, S, C, FREQUENCIES, PERIOD, vjp=vjp)
+        for vjp, name in ((False, "velocity.onnx"), (True, "velocity_vjp.onnx"))
+    }
+    field = OnnxVelocityField(files, [CPU], 1)
     doubles = [x.astype(np.float64) for x in (s, a, t)]
     np.testing.assert_allclose(field(s, a, t), velocity64(layers, *doubles), atol=3e-6)
     v, product = field.vjp(s, a, t, u)
@@ -90,14 +92,11 @@ def test_velocity_and_its_vjp_match_a_float64_network(tmp_path: Path, rng: Any, 
 
 @pytest.mark.parametrize("aggregation", ["min", "mean"])
 @pytest.mark.parametrize("ensemble", [1, 2, 3])
-def test_critic_gradient_matches_central_differences(
-    tmp_path: Path, rng: Any, inputs: Any, aggregation: str, ensemble: int
-) -> None:
+def test_critic_gradient_matches_central_differences(rng: Any, inputs: Any, aggregation: str, ensemble: int) -> None:
     s, a, _, _ = inputs
     members = [random_layers(rng, S + C, 1, norm_last=True) for _ in range(ensemble)]
-    path = tmp_path / "q_grad.onnx"
-    path.write_bytes(graphs.critic_graph(members, S, C, aggregation))
-    critic = OnnxCritic(path, aggregation, [CPU], 1)
+    files = {critic_file("task"): graphs.critic_graph(members, S, C, aggregation)}
+    critic = OnnxCritic(files, "task", aggregation, [CPU], 1)
     s64, a64 = s.astype(np.float64), a.astype(np.float64)
 
     def values(x: Double) -> Double:
@@ -110,21 +109,20 @@ def test_critic_gradient_matches_central_differences(
     np.testing.assert_allclose(gradient, central_differences(lambda x: reduce(values(x), axis=0), a64), atol=3e-6)
 
 
-def test_at_a_tie_the_gradient_is_that_of_the_first_member(tmp_path: Path, rng: Any, inputs: Any) -> None:
+def test_at_a_tie_the_gradient_is_that_of_the_first_member(rng: Any, inputs: Any) -> None:
     s, a, _, _ = inputs
     layers = random_layers(rng, S + C, 1, norm_last=True)
     gradients = []
-    for number, members in enumerate(([layers, layers], [layers])):
-        path = tmp_path / f"{number}.onnx"
-        path.write_bytes(graphs.critic_graph(members, S, C, "min"))
-        gradients.append(OnnxCritic(path, "min", [CPU], 1).value_and_grad(s, a)[1])
+    for members in ([layers, layers], [layers]):
+        files = {critic_file("task"): graphs.critic_graph(members, S, C, "min")}
+        gradients.append(OnnxCritic(files, "task", "min", [CPU], 1).value_and_grad(s, a)[1])
     np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
 
 
 def test_batch_size_changes_a_row_by_rounding_only(tiny_bundle: Path) -> None:
     rng = np.random.default_rng(3)
     s, a = (rng.standard_normal((16, n), dtype=np.float32) for n in (28, 25))
-    critic = OnnxCritic(tiny_bundle / critic_file("task1"), "min", [CPU], 1)
+    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
     _, together = critic.value_and_grad(s, a)
     alone = np.concatenate([critic.value_and_grad(s[i : i + 1], a[i : i + 1])[1] for i in range(16)])
     np.testing.assert_allclose(together, alone, atol=1e-5)

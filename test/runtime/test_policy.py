@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qgf_ros.bundle.store import load_bundle
 from qgf_ros.errors import BundleError, GuidanceError
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
@@ -55,15 +56,15 @@ def test_weight_zero_is_bit_identical_to_the_plain_flow_and_runs_no_critic(
 ) -> None:
     s, noise = batch
     chunks = with_critic(tiny_policy, FailingCritic()).act(s, noise, "task1", 0.0)
-    plain = sample(OnnxVelocityField(tiny_bundle, [CPU], 1), None, s, noise[:, 0])
+    plain = sample(OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1), None, s, noise[:, 0])
     assert (actions(chunks).reshape(3, 25) == plain.action).all()
     assert all(np.isnan(chunk.telemetry["q"]) and chunk.telemetry["critic_failed"] == 0.0 for chunk in chunks)
 
 
 def test_guided_action_is_the_sampler_s(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
     s, noise = batch
-    critic = OnnxCritic(tiny_bundle / "critics/task2/q_grad.onnx", "min", [CPU], 1)
-    expected = sample(OnnxVelocityField(tiny_bundle, [CPU], 1), critic, s, noise[:, 0], 0.3)
+    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task2", "min", [CPU], 1)
+    expected = sample(OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1), critic, s, noise[:, 0], 0.3)
     got = tiny_policy.act(s, noise, "task2", 0.3)
     np.testing.assert_allclose(actions(got).reshape(3, 25), expected.action, atol=1e-5)
     np.testing.assert_allclose([c.telemetry["gradient_norm"] for c in got], expected.gradient_norm, rtol=1e-4)
@@ -82,7 +83,7 @@ def test_guidance_distance_is_the_largest_difference_from_the_unguided_twin(tiny
 
 def test_telemetry_q_is_that_of_the_action_returned(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
     s, noise = batch
-    critic = OnnxCritic(tiny_bundle / "critics/task1/q_grad.onnx", "min", [CPU], 1)
+    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
     got = tiny_policy.act(s, noise, "task1", 0.2)
     expected = critic(s, actions(got).reshape(3, 25)).min(axis=0)
     np.testing.assert_allclose([c.telemetry["q"] for c in got], expected, atol=1e-5)
@@ -144,10 +145,9 @@ def test_a_nan_observation_is_an_error_not_an_action(tiny_policy: Policy, batch:
         tiny_policy.act(np.full_like(s, np.nan), noise, "task1", 0.0)
 
 
-def test_a_model_that_is_no_onnx_file_is_a_bundle_error(tmp_path: Path) -> None:
-    (tmp_path / "velocity.onnx").write_bytes(b"not a model")
+def test_a_model_that_is_no_onnx_file_is_a_bundle_error() -> None:
     with pytest.raises(BundleError, match="ONNX Runtime cannot load it"):
-        OnnxVelocityField(tmp_path, [CPU], 1)
+        OnnxVelocityField({"velocity.onnx": b"not a model", "velocity_vjp.onnx": b""}, [CPU], 1)
 
 
 def test_an_unknown_provider_falls_back_to_the_cpu(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("ogbench", reason="replay needs the contract of the sim extra")
 
-from qgf_ros.bundle.manifest import ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import JointReading, ObservationAssembler, PoseReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.dataset import Dataset

@@ -40,6 +40,7 @@ class Graph:
                 "autostart": True,
                 "trigger": "observation",
                 "use_sim_time": True,
+                "enable_motion": True,
                 "guidance_weight": 0.1,
             },
             "sim_bridge": {"task": 1},

@@ -1,0 +1,245 @@
+"""The fields of an observation and of an action: what they are made of, in which units, within which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: Values that each extraction yields; None means "as many as there are in the message", joints aside.
+EXTRACTION_SIZES: dict[str, int | None] = {
+    "joint_position": None,
+    "joint_position_cos_sin": None,
+    "joint_velocity": None,
+    "joint_effort": None,
+    "position": 3,
+    "quaternion_wxyz": 4,
+    "quaternion_xyzw": 4,
+    "yaw": 1,
+    "yaw_cos_sin": 2,
+    "linear": 3,
+    "angular": 3,
+    "force": 3,
+    "torque": 3,
+    "wrench_norm": 1,
+    "data": None,
+}
+
+#: Extractions that make sense for each message type.
+EXTRACTIONS: dict[str, tuple[str, ...]] = {
+    "sensor_msgs/msg/JointState": ("joint_position", "joint_position_cos_sin", "joint_velocity", "joint_effort"),
+    "geometry_msgs/msg/PoseStamped": ("position", "quaternion_wxyz", "quaternion_xyzw", "yaw", "yaw_cos_sin"),
+    "geometry_msgs/msg/TwistStamped": ("linear", "angular"),
+    "geometry_msgs/msg/WrenchStamped": ("force", "torque", "wrench_norm"),
+    "std_msgs/msg/Float32MultiArray": ("data",),
+    "std_msgs/msg/Float64MultiArray": ("data",),
+}
+
+#: Message types without a header: a reading is as old as its arrival.
+UNSTAMPED = ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray")
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$", max_length=64)]
+#: A topic, absolute, relative or private, without substitutions; see the ROS 2 design article on names.
+Topic = Annotated[str, Field(pattern=r"^(~?/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$", max_length=255)]
+#: Within bounds that keep every product of two of them an ordinary number.
+Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Record(BaseModel):
+    """Immutable, and refuses what it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Quality(Record):
+    """Quality of service asked of a topic.
+
+    Attributes:
+        reliability: None for what the node asks of every topic.
+        durability: transient_local also hears what was said before, from a publisher that keeps it.
+        depth: Messages kept for the node.
+    """
+
+    reliability: Literal["best_effort", "reliable"] | None = None
+    durability: Literal["volatile", "transient_local"] = "volatile"
+    depth: Annotated[int, Field(ge=1, le=1000)] = 5
+
+
+class ObservationField(Record):
+    """One block of the observation vector and where it comes from.
+
+    value = clip((extracted - offset) * scale, *clip), component by component.
+
+    Attributes:
+        name: Name of the block, unique in the manifest.
+        topic: Topic, relative to the node's namespace.
+        message_type: Full name of a standard message, such as ``sensor_msgs/msg/JointState``.
+        extraction: What is taken out of the message; see `EXTRACTIONS`.
+        joints: For joint extractions, the joint names in order.
+        components: Which of the extracted values are used, in order; empty for all.
+        history: How many instants are stacked, a control period apart, oldest first.
+        size: Number of components, of all instants together.
+        unit: Unit of the extracted value before scaling.
+        offset: One value per component, or one for all, in `unit`.
+        scale: Factor applied after the offset.
+        clip: Lower and upper bound applied last, or None.
+        max_age: Oldest acceptable message [s]; None for what holds until it is replaced, such as a goal.
+        constant: Used instead of a topic, in `unit`.
+        quality: Quality of service of the subscription.
+    """
+
+    name: Name
+    topic: Topic
+    message_type: str
+    extraction: str
+    joints: tuple[str, ...] = ()
+    components: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    history: Annotated[int, Field(ge=1, le=100)] = 1
+    size: Annotated[int, Field(ge=1, le=10_000)]
+    unit: str
+    offset: tuple[Finite, ...] = (0.0,)
+    scale: Finite = 1.0
+    clip: tuple[Finite, Finite] | None = None
+    max_age: Positive | None = 0.2
+    constant: tuple[Finite, ...] | None = None
+    quality: Quality = Quality()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ObservationField:
+        if self.message_type not in EXTRACTIONS:
+            raise ValueError(
+                f"field {self.name}: message_type {self.message_type} is not one of {', '.join(EXTRACTIONS)}"
+            )
+        if self.extraction not in EXTRACTIONS[self.message_type]:
+            raise ValueError(
+                f"field {self.name}: extraction {self.extraction} does not fit {self.message_type}, "
+                f"which has {', '.join(EXTRACTIONS[self.message_type])}"
+            )
+        yields = self._extracted_size()
+        out_of_range = [i for i in self.components if yields is not None and i >= yields]
+        if out_of_range:
+            raise ValueError(
+                f"field {self.name}: component {out_of_range[0]} was given, {self.extraction} yields {yields}, counted from 0"
+            )
+        instant = len(self.components) or yields
+        if instant is not None and self.size != instant * self.history:
+            raise ValueError(
+                f"field {self.name}: size {self.size} was given, {self.extraction} yields {instant * self.history}"
+            )
+        if self.size % self.history:
+            raise ValueError(f"field {self.name}: size {self.size} is not a multiple of history {self.history}")
+        for name, values in (("offset", self.offset), ("constant", self.constant)):
+            if values is not None and len(values) not in (1, self.instant_size):
+                raise ValueError(
+                    f"field {self.name}: {name} has {len(values)} values, expected 1 or {self.instant_size}"
+                )
+        if self.clip is not None and self.clip[0] >= self.clip[1]:
+            raise ValueError(f"field {self.name}: clip {self.clip} must be (lower, upper)")
+        return self
+
+    def _extracted_size(self) -> int | None:
+        """Return how many values the extraction yields, or None if only a message can tell."""
+        if self.extraction.startswith("joint_"):
+            return len(self.joints) * (2 if self.extraction.endswith("_cos_sin") else 1)
+        return EXTRACTION_SIZES[self.extraction]
+
+    @property
+    def instant_size(self) -> int:
+        """Number of components of one instant."""
+        return self.size // self.history
+
+    @property
+    def live(self) -> bool:
+        """Whether the field follows a topic that must not fall silent."""
+        return self.constant is None and self.max_age is not None
+
+
+def check_topics(fields: Sequence[ObservationField]) -> None:
+    """Raise ValueError where fields that share a topic differ in its message type or quality of service."""
+    first: dict[str, ObservationField] = {}
+    for field in fields:
+        if field.constant is not None:
+            continue
+        other = first.setdefault(field.topic, field)
+        if (field.message_type, field.quality) != (other.message_type, other.quality):
+            raise ValueError(
+                f"fields {other.name} and {field.name} share topic {field.topic}, so message_type and quality must be equal"
+            )
+
+
+class Measurement(Record):
+    """One component of an observation field, of its newest instant.
+
+    Attributes:
+        field: Name of the observation field, whose value depends on the measured one by scale and offset only.
+        component: Index of the component, from 0.
+    """
+
+    field: Name
+    component: Annotated[int, Field(ge=0)] = 0
+
+
+class ActionField(Record):
+    """One component of an action.
+
+    Attributes:
+        name: Name of the component, used in command messages.
+        unit: Physical unit of the command.
+        scale: Physical value of a normalised action of 1.0 [unit]; the policy's own range is [-1, 1].
+        lower, upper: Limits of the command [unit].
+        max_rate: Largest change of the command [unit/s], or None for no limit.
+        max_acceleration: Largest change of that rate [unit/s^2], or None for no limit.
+        max_jerk: Largest change of that acceleration [unit/s^3], or None for no limit.
+        hold: Command that keeps the robot still [unit]: 0 for a relative action, such as a displacement; None to
+            repeat the last command, for an absolute one, such as a joint position.
+        measured: Where the quantity is observed that an absolute action sets and a relative one moves.
+        workspace: Limits of that quantity [unit]: where a relative action may move it, what an absolute one may set.
+        max_start_jump: For an absolute action, largest distance of the first command, and of the first after a hold,
+            from the measured value [unit], or None for no limit.
+    """
+
+    name: Name
+    unit: str
+    scale: Positive
+    lower: Finite
+    upper: Finite
+    max_rate: Positive | None = None
+    max_acceleration: Positive | None = None
+    max_jerk: Positive | None = None
+    hold: Finite | None = 0.0
+    measured: Measurement | None = None
+    workspace: tuple[Finite, Finite] | None = None
+    max_start_jump: Positive | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> ActionField:
+        if self.workspace is not None:
+            low, high = self.workspace
+            if low >= high:
+                raise ValueError(f"action {self.name}: workspace {self.workspace} must be (lower, upper)")
+            if self.hold is None and max(low, self.lower) >= min(high, self.upper):
+                raise ValueError(f"action {self.name}: workspace {self.workspace} and limits have nothing in common")
+            if self.hold is not None and (self.measured is None or self.hold != 0.0):
+                raise ValueError(
+                    f"action {self.name}: the workspace of a relative action needs hold 0 and a measured position; "
+                    "name the observation field that measures it"
+                )
+        if self.max_start_jump is not None and (self.hold is not None or self.measured is None):
+            raise ValueError(
+                f"action {self.name}: max_start_jump is for an absolute action (hold null) that is measured; "
+                "leave it out, or name the observation field that measures it"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ActionField:
+        if self.lower >= self.upper:
+            raise ValueError(f"action {self.name}: lower {self.lower} must be below upper {self.upper}")
+        if self.hold is not None and not self.lower <= self.hold <= self.upper:
+            raise ValueError(
+                f"action {self.name}: hold {self.hold} is outside {self.lower} to {self.upper}; "
+                "give a value inside, or null to repeat the last command"
+            )
+        return self

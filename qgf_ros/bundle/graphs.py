@@ -1,0 +1,246 @@
+"""What an ONNX graph of a bundle may be, decided from its bytes before ONNX Runtime sees them.
+
+The reader knows the fields that a plain graph of tensor operators needs (onnx.proto, IR version 8) and refuses every
+other one, where a protobuf library would skip it: external data, functions, subgraphs, and whatever later versions add.
+It copies no weights, never recurses, and needs no onnx package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+#: Length of each axis; None where the graph leaves it open, as it must for the batch.
+Shape: TypeAlias = tuple[int | None, ...]
+
+#: Arithmetic on tensors, in the domain of ONNX itself. No control flow, no randomness, no text, and nothing that takes
+#: a size from data (Expand, Range, Tile, ...), which a few bytes could make enormous.
+_ARITHMETIC = """
+    Abs Add And ArgMax ArgMin Cast Clip Concat Cos Div Equal Erf Exp Flatten Gather Gelu Gemm Greater Identity
+    LayerNormalization LeakyRelu Less Log MatMul Max Mean Min Mul Neg Not Or Pow Reciprocal ReduceMax ReduceMean
+    ReduceMin ReduceSum Relu Sigmoid Sign Sin Slice Softmax Softplus Split Sqrt Squeeze Sub Sum Tanh Transpose
+    Unsqueeze Where
+"""
+OPERATORS = frozenset(_ARITHMETIC.split())
+#: Most protobuf fields in a graph; an ensemble of ten critics of the paper's size has some 9,000.
+MOST_FIELDS = 200_000
+
+_MOST_AXES = 8
+_FLOAT = 1
+#: Bytes per element, by the number of the type in TensorProto.DataType.
+_ITEM_SIZES = {_FLOAT: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
+
+#: Fields that each message may have, by number; a star marks those that repeat.
+_FIELDS = {
+    "model": {
+        1: "ir_version",
+        2: "producer_name",
+        3: "producer_version",
+        4: "domain",
+        5: "model_version",
+        6: "doc_string",
+        7: "graph",
+        8: "opset_import*",
+        14: "metadata_props*",
+    },
+    "opset": {1: "domain", 2: "version"},
+    "graph": {
+        1: "node*",
+        2: "name",
+        5: "initializer*",
+        10: "doc_string",
+        11: "input*",
+        12: "output*",
+        13: "value_info*",
+    },
+    "node": {1: "input*", 2: "output*", 3: "name", 4: "op_type", 5: "attribute*", 6: "doc_string", 7: "domain"},
+    "attribute": {1: "name", 2: "f", 3: "i", 4: "s", 7: "floats*", 8: "ints*", 13: "doc_string", 20: "kind"},
+    "tensor": {1: "dims*", 2: "data_type", 8: "name", 9: "raw_data", 12: "doc_string"},
+    "value": {1: "name", 2: "type", 3: "doc_string"},
+    "type": {1: "tensor_type"},
+    "tensor type": {1: "elem_type", 2: "shape"},
+    "shape": {1: "dim*"},
+    "dimension": {1: "dim_value", 2: "dim_param"},
+}
+#: What some other fields hold, for the message.
+_REFUSED = {
+    ("model", 20): "training information",
+    ("model", 25): "functions of its own",
+    ("graph", 15): "sparse weights",
+    ("attribute", 5): "a tensor",
+    ("attribute", 6): "a subgraph",
+    ("attribute", 11): "subgraphs",
+    ("tensor", 13): "external data",
+    ("tensor", 14): "external data",
+}
+_VARINT, _BYTES, _FIXED32 = 0, 2, 5
+#: How fields are encoded that are not bytes.
+_ENCODINGS = {
+    **dict.fromkeys(("ir_version", "model_version", "version", "kind", "i", "ints"), _VARINT),
+    **dict.fromkeys(("dims", "data_type", "elem_type", "dim_value"), _VARINT),
+    **dict.fromkeys(("f", "floats"), _FIXED32),
+}
+#: Numbers that repeat may also be packed into bytes.
+_PACKABLE = ("dims", "ints", "floats")
+
+
+class Signature(NamedTuple):
+    """Inputs and outputs of a graph, float32, by name."""
+
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+
+
+def check_graph(content: bytes, signature: Signature) -> None:
+    """Check that a file is a plain ONNX graph with the inputs and outputs it should have.
+
+    Args:
+        content: The serialised model.
+        signature: Its inputs and outputs.
+
+    Raises:
+        ValueError: It is not; the message begins with what was found.
+    """
+    if content[4:8] == b"ORTM":  # ONNX Runtime would take its own format for it, unseen by this reader
+        raise ValueError("a model in ONNX Runtime's own format was given, expected ONNX")
+    reader = _Reader()
+    model = reader.read("model", memoryview(content))
+    if not model["graph"]:
+        raise ValueError("no graph was found")
+    for opset in model["opset_import"]:
+        _check_domain(_text(reader.read("opset", opset)["domain"]))
+    graph = reader.read("graph", model["graph"][0])
+    for node in graph["node"]:
+        _check_node(reader, node)
+    for tensor in graph["initializer"]:
+        _check_weights(reader.read("tensor", tensor))
+    for direction, expected in (("input", signature.inputs), ("output", signature.outputs)):
+        values = [reader.value(value) for value in graph[direction]]
+        found = dict(values)
+        if len(values) != len(found) or found.keys() != expected.keys():
+            raise ValueError(
+                f"the {direction}s {', '.join(n for n, _ in values)} were found, expected {', '.join(expected)}"
+            )
+        for name, shape in expected.items():
+            if found[name] != shape:
+                raise ValueError(f"{direction} {name} of shape {_show(found[name])} was found, expected {_show(shape)}")
+
+
+def _check_node(reader: _Reader, message: memoryview) -> None:
+    node = reader.read("node", message)
+    _check_domain(_text(node["domain"]))
+    operator = _text(node["op_type"])
+    if operator not in OPERATORS:
+        raise ValueError(f"the operator {operator!r} was found, expected arithmetic on tensors")
+    for attribute in node["attribute"]:
+        reader.read("attribute", attribute)
+
+
+def _check_domain(domain: str) -> None:
+    if domain not in ("", "ai.onnx"):
+        raise ValueError(f"operators of the domain {domain!r} were found, expected those of ONNX itself")
+
+
+def _check_weights(tensor: dict[str, list[Any]]) -> None:
+    name, (number,) = _text(tensor["name"]), tensor["data_type"] or [0]
+    if number not in _ITEM_SIZES:
+        raise ValueError(f"weights {name!r} of element type {number} were found, expected numbers")
+    expected = math.prod(_dims(tensor["dims"])) * _ITEM_SIZES[number]
+    size = sum(len(data) for data in tensor["raw_data"])
+    if size != expected:
+        raise ValueError(f"weights {name!r} of {size} bytes were found, expected {expected} for their shape")
+
+
+class _Reader:
+    """Reads protobuf messages, one level at a time, until they have held too many fields."""
+
+    def __init__(self) -> None:
+        self._left = MOST_FIELDS
+
+    def read(self, kind: str, message: memoryview) -> dict[str, list[Any]]:
+        """Return the values of each known field: integers, or views of the bytes of everything else."""
+        known = _FIELDS[kind]
+        values: dict[str, list[Any]] = {name.rstrip("*"): [] for name in known.values()}
+        at = 0
+        while at < len(message):
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"more than {MOST_FIELDS} fields were found")
+            tag, at = _varint(message, at)
+            if tag >> 3 not in known:
+                what = _REFUSED.get((kind, tag >> 3), f"field {tag >> 3}")
+                raise ValueError(f"{what} was found in its {kind}, expected a plain graph with its weights inside")
+            name, star, _ = known[tag >> 3].partition("*")
+            value, at = _value(message, at, tag & 7)
+            packed = name in _PACKABLE and tag & 7 == _BYTES
+            if tag & 7 != _ENCODINGS.get(name, _BYTES) and not packed:
+                raise ValueError(f"{name} of a {kind} was found in another encoding than its own")
+            if values[name] and not star:
+                raise ValueError(f"{name} of a {kind} was found twice")
+            values[name].append(value)
+        return values
+
+    def value(self, message: memoryview) -> tuple[str, Shape]:
+        """Return name and shape of an input or output."""
+        value = self.read("value", message)
+        name = _text(value["name"])
+        try:
+            tensor = self.read("tensor type", self.read("type", value["type"][0])["tensor_type"][0])
+            dimensions = [self.read("dimension", dim) for dim in self.read("shape", tensor["shape"][0])["dim"]]
+        except IndexError:
+            raise ValueError(f"{name!r} without a shape was found") from None
+        if tensor["elem_type"] != [_FLOAT]:
+            raise ValueError(f"{name!r} of another type than float32 was found")
+        return name, tuple(dim["dim_value"][0] if dim["dim_value"] else None for dim in dimensions)
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """Return an integer of 7 bits per byte, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at == len(data):
+            raise ValueError("the file ends in the middle of a field")
+        value |= (data[at] & 0x7F) << shift
+        at += 1
+        if data[at - 1] < 0x80:
+            return value, at
+    raise ValueError("an integer of more than 10 bytes was found")
+
+
+def _value(data: memoryview, at: int, wire: int) -> tuple[Any, int]:
+    if wire == _VARINT:
+        return _varint(data, at)
+    if wire == _BYTES:
+        size, at = _varint(data, at)
+    elif wire == _FIXED32:
+        size = 4
+    else:
+        raise ValueError(f"a field of wire type {wire} was found")
+    if size > len(data) - at:
+        raise ValueError("the file ends in the middle of a field")
+    return data[at : at + size], at + size
+
+
+def _dims(values: list[int | memoryview]) -> list[int]:
+    """Return the lengths of a tensor's axes, each written by itself or packed together."""
+    dims: list[int] = []
+    for value in values:
+        if isinstance(value, int):
+            dims.append(value)
+            continue
+        at = 0
+        while at < len(value) and len(dims) <= _MOST_AXES:
+            length, at = _varint(value, at)
+            dims.append(length)
+    if len(dims) > _MOST_AXES:
+        raise ValueError(f"weights of more than {_MOST_AXES} axes were found")
+    return dims
+
+
+def _text(values: list[memoryview]) -> str:
+    return str(bytes(values[0][:100]), "utf-8", "replace") if values else ""
+
+
+def _show(shape: Shape) -> str:
+    return f"[{', '.join('N' if axis is None else str(axis) for axis in shape)}]"

@@ -1,0 +1,61 @@
+"""The tables that `qgf benchmark` prints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from qgf_ros.analysis.benchmark import PEERS
+from qgf_ros.analysis.targets import TARGETS
+from qgf_ros.commands.display import number
+
+
+def latency_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield a table for each network, method and N, a line for each backend.
+
+    ``x floor`` is the median over the memory-traffic floor; the last columns are it over the median of each peer.
+    """
+    results = numbers["results"]
+    peers = [name for name in PEERS if any(name in result["ratios"] for result in results)]
+    for setting in dict.fromkeys((r["network"], r["method"], r["candidates"]) for r in results):
+        mine = [r for r in results if (r["network"], r["method"], r["candidates"]) == setting]
+        network, method, candidates = setting
+        floor, worst = mine[0]["floor"], max(result["difference"] for result in mine)
+        table = Table(
+            title=f"{network}, {method}, N = {candidates}   floor {floor['bytes'] / 1e6:.1f} MB, {floor['ms']:.2f} ms; "
+            f"actions agree to {worst:.0e}, guidance moves them by up to {mine[0]['guidance_distance']:.2g}",
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("", no_wrap=True, min_width=13)
+        headings = ["p50 ms", "p90", "p99", "max", "jitter", "ticks/s", "cores", "x floor"]
+        for heading in (*headings, *(f"x {name}" for name in peers)):
+            table.add_column(heading, justify="right", no_wrap=True, min_width=max(6, len(heading)))
+        for result in mine:
+            plain = result["precision"] == "fp32"
+            table.add_row(
+                result["backend"] if plain else f"{result['backend']} {result['precision']}",
+                *(number(result["latency_ms"][key]) for key in ("p50", "p90", "p99", "max", "jitter")),
+                f"{result['throughput']:.0f}",
+                number(result["cores"], 1),
+                number(result["floor"]["multiple"]),
+                *(number(result["ratios"].get(name)) for name in peers),
+            )
+        yield table
+
+
+def targets_table(results: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the targets of the tick with what was measured; a dash where the run does not show it."""
+    table = Table(title="Targets", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for heading in ("", "at most", "measured", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for target in TARGETS:
+        measured = target.measure(results)
+        verdict = "not measured" if math.isnan(measured) else "met" if measured <= target.limit else "missed"
+        table.add_row(target.name, f"{target.limit:g}", number(measured), verdict)
+    return table

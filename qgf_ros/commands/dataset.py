@@ -1,0 +1,97 @@
+"""`qgf dataset`: training data of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:  # the command line loads what it needs when it runs
+    from qgf_ros.recording.conversion import Source
+
+
+def dataset(
+    origin: Literal["from-bag"],
+    recordings: tuple[Path, ...],
+    /,
+    out: Path,
+    bundle: Path | None = None,
+    contract: Path | None = None,
+    reward: str = "success",
+    command: str = "command",
+    episode: str = "sim_bridge/episode",
+) -> None:
+    """Make a data set for qgf train of recordings, qgf's own or rosbag2's in MCAP files.
+
+    Args:
+        origin: What to make it of.
+        recordings: MCAP files.
+        out: Data set to write, FILE.npz.
+        bundle: Bundle whose contract says what an observation and an action are.
+        contract: Without --bundle, JSON with observation, action and control_rate as in a manifest; with it, the robot
+            contract (YAML) that the policy node used.
+        reward: success, for 0 at the command that solved the task and -1 elsewhere, or TOPIC:FIELD.
+        command: Topic of the commands, JointState by name in the units of the action contract.
+        episode: Topic that ends each episode, a String of JSON with the key success.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from qgf_ros.errors import RecordingError
+    from qgf_ros.learning.dataset import Dataset, check_dataset
+    from qgf_ros.recording.conversion import Reward, convert
+    from qgf_ros.recording.recording import Recording
+
+    if not recordings:
+        raise RecordingError("no recording was given; give one or more MCAP files")
+    source = _source(bundle, contract, reward=Reward.parse(reward), command=command, episode=episode)
+    opened = [Recording.open(path) for path in recordings]
+    conversion = convert(opened, source)
+    arrays = conversion.arrays()
+    extras = {name: arrays[name] for name in ("rewards", "masks")}
+    check_dataset(Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras), str(out))
+    _write(out, arrays)
+    found = conversion.trajectories
+    solved = sum(trajectory.solved for trajectory in found)
+    lines = [f"{recording.path}: {sentence}" for recording in opened for sentence in recording.damage]
+    lines += [f"left out: {count} {reason}" for reason, count in conversion.left_out.items() if count]
+    lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
+    for line in lines:
+        Console().print(Text(line), soft_wrap=True)
+
+
+def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
+    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.control.contract import RobotContract, read_robot_contract
+    from qgf_ros.errors import RecordingError
+    from qgf_ros.learning.contract import read_contract
+    from qgf_ros.recording.conversion import Source
+
+    if bundle is not None:
+        manifest = load_manifest(locate_bundle(bundle))
+        robot = RobotContract() if contract is None else read_robot_contract(contract)
+        fields = robot.apply(manifest)
+        return Source(fields, manifest.action, manifest.control_rate, alignment=robot.alignment, **rest)
+    if contract is None:
+        raise RecordingError("neither --bundle nor --contract was given; one must say what an observation is")
+    plain = read_contract(contract)
+    return Source(plain.observation, plain.action, plain.control_rate, **rest)
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    """Write an .npz file in one move; raises RecordingError."""
+    import os
+
+    import numpy as np
+
+    from qgf_ros.errors import RecordingError
+
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be written ({error.strerror or error}); give another --out") from error
+    finally:
+        temporary.unlink(missing_ok=True)

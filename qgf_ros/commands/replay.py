@@ -1,0 +1,87 @@
+"""`qgf replay`: a recorded run answered again by a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def replay(
+    recording: Path,
+    /,
+    bundle: Path,
+    contract: Path | None = None,
+    guidance_weight: float | None = None,
+    critic: str | None = None,
+    num_samples: int | None = None,
+    execution_horizon: int | None = None,
+    seed: int | None = None,
+    threads: int = 1,
+    json: Path | None = None,
+) -> None:
+    """Answer every recorded tick again and say which commands differ, by how much and why.
+
+    Args:
+        recording: MCAP file of a run of the policy node.
+        bundle: Folder or name of the bundle to answer with.
+        contract: Robot contract (YAML) that the policy node used.
+        guidance_weight: In place of the recorded one.
+        critic: In place of the recorded one.
+        num_samples: In place of the recorded one.
+        execution_horizon: In place of the recorded one.
+        seed: In place of the recorded one.
+        threads: Threads of each ONNX Runtime operator.
+        json: Where to write the numbers.
+    """
+    from rich.console import Console
+
+    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.commands.origin import origin
+    from qgf_ros.control.contract import RobotContract, read_robot_contract
+    from qgf_ros.recording.recording import Recording
+    from qgf_ros.recording.replay import replay as answer
+    from qgf_ros.runtime.policy import Policy
+
+    overrides = {
+        "guidance_weight": guidance_weight,
+        "critic": critic,
+        "num_samples": num_samples,
+        "execution_horizon": execution_horizon,
+        "seed": seed,
+    }
+    folder = locate_bundle(bundle)
+    policy = Policy.load(folder, threads=threads)
+    robot = RobotContract() if contract is None else read_robot_contract(contract)
+    outcome = answer(
+        Recording.open(recording), policy, robot.apply(policy.manifest), robot.alignment, overrides
+    ).record()
+    console = Console()
+    _print(console, recording, outcome)
+    if json is not None:
+        from qgf_ros.analysis.records import write_json
+
+        write_json(json, {"recording": recording.name, **outcome, **origin(folder)})
+
+
+def _print(console: Any, recording: Path, outcome: Mapping[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    def say(text: str) -> None:
+        console.print(Text(text), soft_wrap=True)
+
+    say(f"{recording}: {outcome['ticks']} ticks, {outcome['identical']} identical, {outcome['different']} different")
+    if outcome["dimensions"]:
+        table = Table(title="distance of the commands", title_justify="left")
+        for heading in ("action", "unit", "different", "mean", "p99", "largest"):
+            table.add_column(heading, justify="left" if heading in ("action", "unit") else "right")
+        for name, numbers in outcome["dimensions"].items():
+            distances = (f"{numbers[key]:.3g}" for key in ("mean", "p99", "largest"))
+            table.add_row(name, numbers["unit"], str(numbers["different"]), *distances)
+        console.print(table)
+    for heading, counts in (("different", outcome["causes"]), ("not replayed", outcome["not_replayed"])):
+        for reason, count in counts.items():
+            say(f"{count} {heading}: {reason}")
+    for remark in outcome["remarks"]:
+        say(f"note: {remark}")

@@ -1,0 +1,50 @@
+"""The software stop of the policy node: the services ``~/hold`` and ``~/resume``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from std_srvs.srv import Trigger
+
+from qgf_ros.nodes.tick_loop import TickLoop
+
+
+class HoldServices:
+    """A stop that outlives observations, parameters and every transition of the life cycle; only ``~/resume`` ends it.
+
+    Args:
+        node: Whose services they are.
+        loop: Returns the tick loop while the node is configured, else None.
+    """
+
+    def __init__(self, node: Any, loop: Callable[[], TickLoop | None]) -> None:
+        self._loop = loop
+        self._stopped: str | None = None
+        node.create_service(Trigger, "~/hold", self._on_hold)
+        node.create_service(Trigger, "~/resume", self._on_resume)
+
+    def stop_if_held(self, loop: TickLoop) -> None:
+        """Stop a new tick loop if the last word was ``~/hold``."""
+        if self._stopped is not None:
+            loop.stop(self._stopped)
+
+    def _on_hold(self, request: Any, response: Any) -> Any:
+        self._stopped = "by ~/hold; call ~/resume to go on"
+        response.success, response.message = True, "nothing but the hold is published until ~/resume"
+        loop = self._loop()
+        if loop is not None:
+            try:
+                loop.stop(self._stopped)
+            except Exception as error:  # nothing more goes out, yet the hold itself may not have
+                response.success, response.message = False, f"the hold could not be published: {error}"
+        return response
+
+    def _on_resume(self, request: Any, response: Any) -> Any:
+        held, self._stopped = self._stopped is not None, None
+        loop = self._loop()
+        if held and loop is not None:
+            loop.resume()
+        response.success = True
+        response.message = "observations are answered again" if held else "nothing was held"
+        return response

@@ -1,0 +1,293 @@
+"""Records a run of the policy node into an MCAP file, as a process of its own.
+
+Recorded are the topics of the contract, commands, telemetry, diagnostics, parameter events and the outcomes of
+episodes, each as it came over the wire. A topic is subscribed to when somebody publishes it, with the quality of
+service that is offered. The policy node knows nothing of its recorder: a full disk, a full file or a death of this
+process changes nothing for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import Parameter as ParameterMsg
+from rcl_interfaces.srv import GetParameters, ListParameters
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
+
+from qgf_ros.bundle.locate import locate_bundle
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+from qgf_ros.control.contract import read_robot_contract
+from qgf_ros.errors import QgfError, RecordingError
+from qgf_ros.nodes.diagnostics import diagnostic_array
+from qgf_ros.nodes.pipeline import Level
+from qgf_ros.recording.queue import RecordingQueue
+from qgf_ros.recording.recording import MANIFEST_ATTACHMENT, PARAMETERS_RECORD, RUN_RECORD
+from qgf_ros.recording.schemas import definition, leading_stamp, starts_with_stamp
+from qgf_ros.recording.writer import Received, RecordingWriter
+
+#: Time between two looks at who publishes what [s].
+DISCOVERY_PERIOD = 0.1
+#: Messages of one topic that may wait for this process.
+DEPTH = 1000
+
+#: What is recorded beside the contract's topics, relative to the namespace of the policy node.
+OUTPUTS = (
+    "command",
+    "{node}/shadow_command",
+    "{node}/telemetry",
+    "/diagnostics",
+    "/parameter_events",
+    "sim_bridge/episode",
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A subscription and what it was made for."""
+
+    subscription: Any
+    type_name: str
+    reliable: bool
+    latched: bool
+
+
+class Recorder(Node):  # type: ignore[misc]
+    """Records until it is closed or `ended`; see the module.
+
+    Args:
+        options: Of `rclpy.node.Node`, such as `namespace` and `parameter_overrides`.
+
+    Raises:
+        QgfError: The bundle, its contract or the file is not usable.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("recorder", **options)
+        _declare(self)
+        for name, example in (("bundle", "cube-single"), ("out", "run.mcap")):
+            if not self._value(name):
+                raise RecordingError(f"parameter {name} is empty; give a path, such as {example}")
+        bundle = locate_bundle(self._value("bundle"))
+        manifest = load_manifest(bundle)
+        self._policy = str(self._value("policy_node"))
+        self._wanted = self._topics(manifest)
+        self._taps: dict[str, Tap] = {}
+        self._refused: set[str] = set()
+        self._queue = self._start(bundle, manifest)
+        self._parameter_services = {
+            kind: self.create_client(kind, f"{self._policy}/{name}")
+            for kind, name in ((ListParameters, "list_parameters"), (GetParameters, "get_parameters"))
+        }
+        self._asked = False
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(DISCOVERY_PERIOD, self._discover, clock=steady)
+        self.create_timer(1.0, self._on_diagnostics, clock=steady)
+        self.get_logger().info(f"recording into {self._value('out')}, waiting for {', '.join(self._wanted)}")
+
+    @property
+    def ended(self) -> str | None:
+        """Why nothing is recorded any more, or None."""
+        return self._queue.end
+
+    @property
+    def failed(self) -> bool:
+        """Whether the disk made it end."""
+        return self._queue.failed
+
+    def close(self) -> None:
+        """End the file and destroy the node."""
+        self._queue.close()
+        self.get_logger().info(
+            f"{self._value('out')}: {self._queue.messages} messages on {len(self._taps)} topics, "
+            f"{self._queue.dropped} dropped"
+        )
+        self.destroy_node()
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _topics(self, manifest: Manifest) -> tuple[str, ...]:
+        fields = manifest.observation
+        if self._value("contract"):
+            fields = read_robot_contract(Path(self._value("contract")).expanduser()).apply(manifest)
+        inputs = [field.topic for field in fields if field.constant is None]
+        outputs = [name.format(node=self._policy) for name in OUTPUTS]
+        names = [*inputs, *outputs, *filter(None, self._value("topics"))]
+        return tuple(dict.fromkeys(self.resolve_topic_name(name) for name in names))
+
+    def _start(self, bundle: Path, manifest: Manifest) -> RecordingQueue:
+        writer = RecordingWriter(Path(self._value("out")).expanduser(), self._value("max_size_mb") * 1_000_000)
+        now = time.time_ns()
+        writer.add_attachment(MANIFEST_ATTACHMENT, "application/json", (bundle / MANIFEST_NAME).read_bytes(), now)
+        run = {"bundle": manifest.name, "namespace": self.get_namespace(), "policy_node": self._policy}
+        writer.add_metadata(RUN_RECORD, run)
+        return RecordingQueue(writer)
+
+    def _discover(self) -> None:
+        for topic in self._wanted:
+            infos = self.get_publishers_info_by_topic(topic)
+            if not infos or topic in self._refused:
+                continue
+            offered = [info.qos_profile for info in infos]
+            reliable = all(profile.reliability == QoSReliabilityPolicy.RELIABLE for profile in offered)
+            latched = all(profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
+            tap = self._taps.get(topic)
+            if tap is None:
+                self._tap(topic, infos[0].topic_type, reliable, latched)
+            elif (tap.reliable and not reliable) or (tap.latched and not latched):
+                # A publisher has come that offers less, and would not be heard.
+                self.destroy_subscription(tap.subscription)
+                self._tap(topic, tap.type_name, reliable, latched)
+        if not self._asked and all(client.service_is_ready() for client in self._parameter_services.values()):
+            self._asked = True
+            self._parameter_services[ListParameters].call_async(ListParameters.Request()).add_done_callback(
+                self._on_names
+            )
+
+    def _tap(self, topic: str, type_name: str, reliable: bool, latched: bool) -> None:
+        try:
+            package, _, name = type_name.partition("/msg/")
+            kind = getattr(importlib.import_module(f"{package}.msg"), name)
+            stamped = starts_with_stamp(type_name, definition(type_name))
+        except (ImportError, AttributeError, RecordingError) as error:
+            self._refused.add(topic)
+            self.get_logger().error(f"{topic} is not recorded, its type {type_name} is not installed here ({error})")
+            return
+        quality = QoSProfile(
+            depth=DEPTH,
+            reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
+            durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
+        )
+
+        def receive(data: bytes, info: Mapping[str, int]) -> None:
+            self._receive(topic, type_name, stamped, data, info)
+
+        self._taps[topic] = Tap(
+            self.create_subscription(kind, topic, receive, quality, raw=True), type_name, reliable, latched
+        )
+        self.get_logger().info(f"recording {topic}, {type_name}")
+
+    def _receive(self, topic: str, type_name: str, stamped: bool, data: bytes, info: Mapping[str, int]) -> None:
+        log_time = info.get("received_timestamp") or time.time_ns()
+        publish_time = leading_stamp(data) if stamped else info.get("source_timestamp") or log_time
+        if not self._queue.put(Received(topic, type_name, log_time, max(publish_time, 0), data)) and self.ended is None:
+            self.get_logger().warning(
+                f"{self._queue.dropped} messages are dropped so far, the disk is too slow", throttle_duration_sec=5.0
+            )
+
+    def _on_names(self, future: Any) -> None:
+        names = list(future.result().result.names)
+        request = GetParameters.Request(names=names)
+        answer = self._parameter_services[GetParameters].call_async(request)
+        answer.add_done_callback(functools.partial(self._on_values, names))
+
+    def _on_values(self, names: list[str], future: Any) -> None:
+        values = {}
+        for name, value in zip(names, future.result().values):
+            plain = Parameter.from_parameter_msg(ParameterMsg(name=name, value=value)).value
+            values[name] = json.dumps(plain, default=list)
+        self._queue.put_metadata(PARAMETERS_RECORD, values)
+
+    def _on_diagnostics(self) -> None:
+        queue = self._queue
+        level, text = (Level.OK, "recording") if queue.end is None else (Level.ERROR, queue.end)
+        if queue.dropped and queue.end is None:
+            level, text = Level.WARN, f"{queue.dropped} messages are dropped, the disk is too slow"
+        figures: dict[str, str | int | float] = {
+            "messages": queue.messages,
+            "dropped": queue.dropped,
+            "size_mb": queue.size / 1e6,
+            "silent_topics": ", ".join(topic for topic in self._wanted if topic not in self._taps),
+        }
+        name = f"{self.get_fully_qualified_name()}: recording"
+        now = int(self.get_clock().now().nanoseconds)
+        self._diagnostics.publish(diagnostic_array(now, name, str(self._value("out")), level, text, figures))
+
+
+def _declare(node: Node) -> None:
+    texts = {
+        "bundle": ("", "Path or name of the bundle that runs; its contract says which topics are recorded."),
+        "contract": ("", "Robot contract (YAML) that the policy node uses; empty for the bundle's own."),
+        "out": ("", "File to write; it must not exist."),
+        "policy_node": ("policy_node", "Name of the policy node."),
+        "topics": ([""], "Further topics to record."),
+    }
+    for name, (default, description) in texts.items():
+        node.declare_parameter(name, default, ParameterDescriptor(description=description, read_only=True))
+    sizes = [IntegerRange(from_value=1, to_value=10_000_000, step=1)]
+    description = "Largest size of the file [MB]; recording ends when it is reached."
+    descriptor = ParameterDescriptor(description=description, read_only=True, integer_range=sizes)
+    node.declare_parameter("max_size_mb", 1024, descriptor)
+
+
+def run(parameters: Mapping[str, Any], args: list[str] | None = None, **options: Any) -> int:
+    """Record until SIGINT, SIGTERM, a full file or a full disk.
+
+    Args:
+        parameters: Of the node, by name.
+        args: ROS arguments; those of the process by default.
+        options: Of `rclpy.node.Node`.
+
+    Returns:
+        Exit code: 0, or 1 if the disk failed.
+
+    Raises:
+        QgfError: Recording cannot begin.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    try:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        recorder = Recorder(parameter_overrides=overrides, **options)
+        executor.add_node(recorder)
+        try:
+            while rclpy.ok() and not stop.is_set() and recorder.ended is None:
+                executor.spin_once(timeout_sec=0.1)
+        except ExternalShutdownException:
+            pass
+        finally:
+            recorder.close()
+        if recorder.ended is not None:
+            get_logger("recorder").error(recorder.ended)
+        return int(recorder.failed)
+    finally:
+        executor.shutdown()
+        rclpy.try_shutdown()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node as a process; return the exit code."""
+    try:
+        return run({}, args)
+    except (QgfError, ParameterException) as error:
+        print(f"recorder: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,308 @@
+"""From recordings to training data in OGBench's format.
+
+A row is a command and the observation it answers. Rows of a trajectory lie a control period apart; a trajectory ends
+with its episode, at a gap, or where no observation could be made. One more row closes it, which only serves as the
+successor of the last command: the observation a period later, where there is one.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.errors import ObservationError, RecordingError
+from qgf_ros.recording.readings import ObservationSource, by_topic, command_values
+from qgf_ros.recording.recording import Recorded, Recording
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """Where rewards come from: a field of a topic, or the success of each episode.
+
+    Attributes:
+        topic: None for success: 0 for the command that solves the task, after which nothing counts, else -1.
+        path: Names of the field and of the fields it is in; a number is an index.
+    """
+
+    topic: str | None = None
+    path: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Reward:
+        """Return the reward of ``success`` or ``TOPIC:FIELD``, such as ``/reward:data``; raises RecordingError."""
+        if text == "success":
+            return cls()
+        topic, _, path = text.rpartition(":")
+        if not topic or not path:
+            raise RecordingError(f"reward {text!r} was given, expected success or TOPIC:FIELD, such as /reward:data")
+        return cls(topic, tuple(path.split(".")))
+
+    def value(self, recorded: Recorded) -> float:
+        """Return the reward that a message holds; raises RecordingError."""
+        value: Any = recorded.message
+        try:
+            for name in self.path:
+                value = value[int(name)] if name.isdecimal() else getattr(value, name)
+            number = float(value)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise RecordingError(
+                f"topic {recorded.topic}, {recorded.type_name}, has no number {'.'.join(self.path)} ({error}); "
+                "give the path of a number, such as data"
+            ) from error
+        if not np.isfinite(number):
+            raise RecordingError(f"topic {recorded.topic} holds a reward that is not finite")
+        return number
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to take out of recordings.
+
+    Attributes:
+        observation: The observation contract, as the robot served it.
+        action: The action contract.
+        control_rate: [Hz].
+        reward: Where rewards come from.
+        alignment: As of `ObservationAssembler`.
+        command: Topic of the commands, relative to the namespace of the run.
+        episode: Topic of outcomes: a String of JSON with the key success.
+    """
+
+    observation: Sequence[ObservationField]
+    action: Sequence[ActionField]
+    control_rate: float
+    reward: Reward = Reward()
+    alignment: str = "latest"
+    command: str = "command"
+    episode: str = "sim_bridge/episode"
+
+
+@dataclass
+class Trajectory:
+    """Rows of one trajectory; its last row has no successor.
+
+    Attributes:
+        observations, actions, rewards: One entry per row.
+        solved: Whether its last command solved the task.
+    """
+
+    observations: list[Float] = field(default_factory=list)
+    actions: list[Float] = field(default_factory=list)
+    rewards: list[float] = field(default_factory=list)
+    solved: bool = False
+
+    def append(self, observation: Float, action: Float, reward: float) -> None:
+        """Add a row."""
+        self.observations.append(observation)
+        self.actions.append(action)
+        self.rewards.append(reward)
+
+
+@dataclass
+class Conversion:
+    """Trajectories of one or more recordings, and what was left out of them.
+
+    Attributes:
+        trajectories: Of at least two rows each.
+        left_out: Number of commands by reason.
+        outcomes: Number of episodes whose outcome was recorded.
+    """
+
+    trajectories: list[Trajectory] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    outcomes: int = 0
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return the data set by OGBench's keys.
+
+        Raises:
+            RecordingError: There is no trajectory.
+        """
+        if not self.trajectories:
+            reasons = "; ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
+            raise RecordingError(
+                f"there is no trajectory of two rows or more ({reasons or 'no commands'}); "
+                "check the contract, its control rate and the topics"
+            )
+        lengths = [len(trajectory.actions) for trajectory in self.trajectories]
+        rows = sum(lengths)
+        ends = np.cumsum(lengths) - 1
+        terminals = np.zeros(rows, dtype=bool)
+        terminals[ends] = True
+        masks = np.ones(rows, dtype=np.float32)
+        for end, trajectory in zip(ends, self.trajectories):
+            if trajectory.solved:
+                masks[end - 1 : end + 1] = 0.0
+        return {
+            "observations": np.concatenate([trajectory.observations for trajectory in self.trajectories]),
+            "actions": np.concatenate([trajectory.actions for trajectory in self.trajectories]),
+            "terminals": terminals,
+            "rewards": np.concatenate([trajectory.rewards for trajectory in self.trajectories]).astype(np.float32),
+            "masks": masks,
+        }
+
+
+def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
+    """Return the training data of recordings.
+
+    Raises:
+        RecordingError: A topic is missing or of another type, or success is asked for and no outcome was recorded.
+    """
+    conversion = Conversion()
+    for recording in recordings:
+        _Converter(recording, source, conversion).run()
+    if source.reward.topic is None and not conversion.outcomes:
+        raise RecordingError(
+            f"no outcome of an episode was recorded on {source.episode}; publish one, or give --reward TOPIC:FIELD"
+        )
+    return conversion
+
+
+class _Converter:
+    """Converts one recording."""
+
+    def __init__(self, recording: Recording, source: Source, into: Conversion) -> None:
+        self._source = source
+        self._into = into
+        self._period = round(1e9 / source.control_rate)
+        topics = [source.command, source.episode, *filter(None, [source.reward.topic])]
+        names = {topic: recording.resolve(topic) for topic in topics}
+        for topic in (source.command, source.reward.topic):
+            if topic is not None and names[topic] not in recording.topics:
+                raise RecordingError(
+                    f"{recording.path} has no topic {names[topic]}; it has {', '.join(sorted(recording.topics)) or 'none'}"
+                )
+        messages = by_topic(recording, set(names.values()))
+        self._commands = messages[names[source.command]]
+        self._outcomes = messages[names[source.episode]]
+        rewards = messages[names[source.reward.topic]] if source.reward.topic is not None else []
+        self._rewards_stamped = any(hasattr(recorded.message, "header") for recorded in rewards)
+        rewards = sorted(rewards, key=lambda recorded: recorded.stamp)  # without a header, of their arrival
+        self._reward_times = [recorded.stamp for recorded in rewards]
+        self._reward_values = [source.reward.value(recorded) for recorded in rewards]
+        self._names = [field.name for field in source.action]
+        self._scale = np.array([field.scale for field in source.action])
+        self._observations = ObservationSource(
+            recording, source.observation, 1.0 / source.control_rate, source.alignment
+        )
+
+    def run(self) -> None:
+        for commands, solved in self._episodes():
+            chains = control_ticks([command.stamp for command in commands], self._period)
+            self._into.left_out["commands between two control ticks"] += len(commands) - sum(map(len, chains))
+            for chain in chains:
+                self._add([commands[index] for index in chain], solved and chain is chains[-1])
+
+    def _episodes(self) -> list[tuple[list[Recorded], bool]]:
+        """Return the commands of each episode, the first of each stamp in the order of stamps, and its success."""
+        episodes: list[tuple[list[Recorded], bool]] = []
+        commands: list[Recorded] = []
+        outcomes = {id(outcome) for outcome in self._outcomes}
+        for recorded in sorted([*self._commands, *self._outcomes], key=lambda recorded: recorded.log_time):
+            if id(recorded) in outcomes:
+                self._into.outcomes += 1
+                episodes.append((commands, _success(recorded)))
+                commands = []
+            elif not commands or recorded.stamp > commands[-1].stamp:  # the same stamp: a hold, or the answer again
+                commands.append(recorded)
+            elif recorded.stamp < commands[-1].stamp:  # the clock was restarted
+                episodes.append((commands, False))
+                commands = [recorded]
+        return [(commands, solved) for commands, solved in [*episodes, (commands, False)] if commands]
+
+    def _add(self, commands: Sequence[Recorded], solved: bool) -> None:
+        """Add the trajectories of commands that lie a control period apart; the last may solve the task."""
+        trajectory = Trajectory()
+        for command in commands:
+            try:
+                row = self._row(command)
+            except ObservationError as error:
+                self._into.left_out[f"commands without an observation ({_kind(error)})"] += 1
+                self._close(trajectory, None)
+                trajectory = Trajectory()
+            else:
+                trajectory.append(*row)
+        trajectory.solved = solved and bool(trajectory.actions)
+        self._close(trajectory, commands[-1])
+
+    def _row(self, command: Recorded) -> tuple[Float, Float, float]:
+        """Return observation, normalised action and reward of a command."""
+        observation = self._observations.observe(command.stamp, command.log_time)
+        values = command_values(self._names, command)
+        if not np.isfinite(values).all():
+            raise ObservationError("the command is not finite")
+        action = np.clip(values / self._scale, -1.0, 1.0).astype(np.float32)
+        return observation.vector, action, self._reward(command)
+
+    def _close(self, trajectory: Trajectory, last: Recorded | None) -> None:
+        """Keep a trajectory, with the successor of its last command where it can be known or is never looked at."""
+        successor = None if last is None else self._successor(last)
+        if trajectory.solved and successor is None:
+            successor = trajectory.observations[-1]  # its mask is 0: whatever comes after does not count
+        if trajectory.solved and self._source.reward.topic is None:
+            trajectory.rewards[-1] = 0.0
+        if successor is not None and trajectory.actions:
+            trajectory.append(successor, trajectory.actions[-1], trajectory.rewards[-1])
+        if len(trajectory.actions) > 1:
+            self._into.trajectories.append(trajectory)
+        else:
+            self._into.left_out["commands alone, without a neighbour a control period away"] += len(trajectory.actions)
+
+    def _successor(self, last: Recorded) -> Float | None:
+        """Return the observation one control period after a command, or None if there is no newer one."""
+        try:
+            observation = self._observations.observe(last.stamp + self._period, last.log_time + self._period)
+        except ObservationError:
+            return None
+        return observation.vector if observation.stamp > last.stamp else None
+
+    def _reward(self, command: Recorded) -> float:
+        if self._source.reward.topic is None:
+            return -1.0
+        time = command.stamp if self._rewards_stamped else command.log_time
+        index = bisect.bisect_right(self._reward_times, time) - 1
+        if index < 0:
+            raise ObservationError(f"no reward yet on topic {self._source.reward.topic}")
+        return self._reward_values[index]
+
+
+def control_ticks(stamps: Sequence[int], period: int) -> list[list[int]]:
+    """Return which of some rising stamps [ns] lie one `period` [ns] apart, to half a period: a list per gapless run."""
+    runs = [[0]]
+    while True:
+        row = runs[-1][-1]
+        wanted = stamps[row] + period
+        later = bisect.bisect_left(stamps, stamps[row] + period / 2)
+        if later == len(stamps):
+            return runs
+        near = bisect.bisect_left(stamps, wanted)
+        nearest = min((i for i in (near - 1, near) if later <= i < len(stamps)), key=lambda i: abs(stamps[i] - wanted))
+        if abs(stamps[nearest] - wanted) < period / 2:
+            runs[-1].append(nearest)
+        else:
+            runs.append([later])
+
+
+def _success(recorded: Recorded) -> bool:
+    try:
+        return json.loads(recorded.message.data).get("success") is True
+    except (AttributeError, ValueError) as error:
+        raise RecordingError(
+            f"topic {recorded.topic} holds no outcome of an episode ({error}); it must be a String of JSON with the key success"
+        ) from error
+
+
+def _kind(error: ObservationError) -> str:
+    """Return a complaint without its numbers, so that equal ones count together."""
+    return re.sub(r"-?\d+\.\d+ s", "… s", str(error))

@@ -1,0 +1,55 @@
+"""The policy node's parameters at any time of a recording, of a snapshot and of the changes after it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from qgf_ros.control.options import DEFAULT_OPTIONS, GuidanceOptions
+from qgf_ros.recording.recording import Recorded, Recording
+
+# Where the value of each parameter type lies in a ParameterValue (rcl_interfaces/msg/ParameterType).
+_VALUES = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value"}
+_TYPES = {option.name: type(getattr(DEFAULT_OPTIONS, option.name)) for option in fields(GuidanceOptions)}
+
+
+class ParameterHistory:
+    """Options of guidance over time; what was never recorded has its default.
+
+    Args:
+        recording: Its snapshot is the beginning.
+        node: Full name of the policy node.
+        events: Messages of ``/parameter_events`` in the order they were received.
+    """
+
+    def __init__(self, recording: Recording, node: str, events: Sequence[Recorded]) -> None:
+        self._options: dict[str, Any] = {}
+        #: Limit of `Settings` of that name.
+        self.max_guidance_deviation = math.inf
+        for name, text in recording.parameters.items():
+            try:
+                self._keep(name, json.loads(text))
+            except ValueError:
+                recording.damage.append(f"the recorded value of parameter {name} is damaged")
+        self._events = [event for event in events if event.message.node == node]
+        self._next = 0
+
+    def options(self, time: int) -> GuidanceOptions:
+        """Return the options in force at `time` [ns]; call it with times that do not fall."""
+        while self._next < len(self._events) and self._events[self._next].log_time <= time:
+            message = self._events[self._next].message
+            for parameter in [*message.new_parameters, *message.changed_parameters]:
+                kind = _VALUES.get(parameter.value.type)
+                if kind is not None:
+                    self._keep(parameter.name, getattr(parameter.value, kind))
+            self._next += 1
+        return GuidanceOptions(**self._options)
+
+    def _keep(self, name: str, value: Any) -> None:
+        if name in _TYPES and type(value) is _TYPES[name]:
+            self._options[name] = value
+        elif name == "max_guidance_deviation" and isinstance(value, float) and value > 0.0:
+            self.max_guidance_deviation = value

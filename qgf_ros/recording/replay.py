@@ -1,0 +1,287 @@
+"""What a bundle would have commanded in a recorded run, and why it differs from what was commanded.
+
+Each recorded tick is answered again by the same contract, controller and noise. Telemetry says, tick by tick, which
+settings were in force, how far the noise had been drawn and what the observation was (its checksum). So a tick either
+is the same to the bit, or differs for a reason that is named, or cannot be replayed, and it is said why.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.errors import ObservationError, RecordingError
+from qgf_ros.recording.parameters import ParameterHistory
+from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures
+from qgf_ros.recording.recording import Recorded, Recording
+
+#: Settings that may be replayed with another value.
+OVERRIDES = ("guidance_weight", "critic", "num_samples", "execution_horizon", "seed")
+#: The cause of a difference where inputs, bundle, settings and noise are those of the recorded run.
+ARITHMETIC = "other arithmetic (processor, ONNX Runtime, provider or threads), or another state of the safety envelope"
+
+# More than this is no number of a real run.
+_MOST_NOISE, _MOST_SAMPLES = 10**10, 1024
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """One recorded tick, answered again.
+
+    Attributes:
+        stamp: Of the observation [ns].
+        recorded, replayed: Commands, float64 [A].
+        causes: What was another than in the recorded run.
+    """
+
+    stamp: int
+    recorded: NDArray[np.float64]
+    replayed: NDArray[np.float64]
+    causes: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the commands are the same bits."""
+        return bool(np.array_equal(self.recorded, self.replayed))
+
+
+@dataclass
+class Replay:
+    """The outcome of a replay.
+
+    Attributes:
+        manifest: Of the bundle that was replayed.
+        ticks: What could be replayed.
+        not_replayed: Number of recorded ticks by the reason why they could not be.
+        remarks: What limits the comparison as a whole.
+    """
+
+    manifest: Manifest
+    ticks: list[Replayed] = field(default_factory=list)
+    not_replayed: Counter[str] = field(default_factory=Counter)
+    remarks: list[str] = field(default_factory=list)
+
+    def record(self) -> dict[str, Any]:
+        """Return the outcome as JSON has it."""
+        different = [tick for tick in self.ticks if not tick.same]
+        causes = Counter(", ".join(tick.causes) for tick in different)
+        return {
+            "bundle": self.manifest.name,
+            "ticks": len(self.ticks) + sum(self.not_replayed.values()),
+            "identical": len(self.ticks) - len(different),
+            "different": len(different),
+            "not_replayed": dict(self.not_replayed),
+            "causes": dict(causes),
+            "first_difference": different[0].stamp if different else None,
+            "dimensions": self._dimensions(),
+            "remarks": self.remarks,
+        }
+
+    def _dimensions(self) -> dict[str, dict[str, Any]]:
+        """Return the differences of each command component over all replayed ticks."""
+        if not self.ticks:
+            return {}
+        distances = np.abs([tick.replayed - tick.recorded for tick in self.ticks])
+        return {
+            action.name: {
+                "unit": action.unit,
+                "different": int((column > 0).sum()),
+                "mean": float(column.mean()),
+                "p99": float(np.percentile(column, 99)),
+                "largest": float(column.max()),
+            }
+            for action, column in zip(self.manifest.action, distances.T)
+        }
+
+
+def replay(
+    recording: Recording,
+    policy: ChunkPolicy,
+    observation: Sequence[ObservationField],
+    alignment: str = "latest",
+    overrides: Mapping[str, Any] | None = None,
+) -> Replay:
+    """Answer every recorded tick again.
+
+    Args:
+        recording: Of a run of the policy node.
+        policy: The bundle to answer with.
+        observation: The observation contract as the robot served it.
+        alignment: As of `ObservationAssembler`.
+        overrides: Settings, of `OVERRIDES`, in place of the recorded ones.
+
+    Raises:
+        RecordingError: A topic is missing.
+        GuidanceError: The bundle cannot run the settings.
+    """
+    overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
+    return _Replayer(recording, policy, observation, alignment, overrides).run()
+
+
+class _NotReplayable(Exception):
+    """Why a tick cannot be answered again."""
+
+
+class _Replayer:
+    def __init__(
+        self,
+        recording: Recording,
+        policy: ChunkPolicy,
+        observation: Sequence[ObservationField],
+        alignment: str,
+        overrides: Mapping[str, Any],
+    ) -> None:
+        self._policy = policy
+        self._manifest = manifest = policy.manifest
+        self._overrides = overrides
+        node = recording.run.get("policy_node", "policy_node")
+        telemetry, command = recording.resolve("~/telemetry", node), recording.resolve("command")
+        if not recording.topics.get(telemetry, ("", 0))[1] or command not in recording.topics:
+            raise RecordingError(
+                f"{recording.path} has no messages on {telemetry} and {command}; record a run of the policy node"
+            )
+        messages = by_topic(recording, {telemetry, command, "/parameter_events"})
+        self._ticks = messages[telemetry]
+        self._commands: dict[int, list[Recorded]] = {}
+        for message in messages[command]:
+            self._commands.setdefault(message.stamp, []).append(message)
+        self._parameters = ParameterHistory(recording, recording.resolve(node), messages["/parameter_events"])
+        self._source = ObservationSource(recording, observation, 1.0 / manifest.control_rate, alignment)
+        self._bundle_causes = _other_files(recording.manifest, manifest)
+        self._outcome = Replay(manifest, remarks=[*recording.damage])
+        if recording.dropped:
+            self._outcome.remarks.append(f"{recording.dropped} messages were dropped while recording")
+        if recording.manifest is None:
+            self._outcome.remarks.append("the recording does not say which bundle ran")
+        if self._source.inferred:
+            self._outcome.remarks.append("which readings a tick saw is partly inferred from times of arrival")
+        self._controller: Controller | None = None
+        self._noise: tuple[int, int] | None = None  # recorded: the seed, and the numbers drawn since
+
+    def run(self) -> Replay:
+        last: int | None = None
+        for tick in self._ticks:
+            values = figures(tick)
+            try:
+                self._outcome.ticks.append(self._answer(tick, values, last))
+            except _NotReplayable as reason:
+                self._outcome.not_replayed[str(reason)] += 1
+            last = tick.stamp
+        return self._outcome
+
+    def _answer(self, tick: Recorded, values: Mapping[str, str], last: int | None) -> Replayed:
+        settings = self._settings(tick, values)
+        controller = self._prepare(tick, values, settings, last)
+        try:
+            observation = self._source.observe(tick.stamp, tick.log_time)
+        except ObservationError as error:
+            raise _NotReplayable(f"the observation is not in the recording: {error}") from error
+        if values.get("observation_crc32") != str(zlib.crc32(observation.vector.tobytes())):
+            raise _NotReplayable("the node saw another observation than the one recorded")
+        if tick.stamp not in self._commands:
+            raise _NotReplayable("its command is not in the recording")
+        if values.get("inferred") == "1":
+            self._place_noise(controller, values, settings)
+        elif controller.needs_chunk(tick.stamp):
+            raise _NotReplayable("its action chunk began before the recording, or at a tick that is not replayed")
+        command = controller.tick(observation)
+        recorded = command_values([action.name for action in self._manifest.action], self._commands[tick.stamp][0])
+        return Replayed(tick.stamp, recorded, command.values, self._causes(values))
+
+    def _settings(self, tick: Recorded, values: Mapping[str, str]) -> Settings:
+        """Return the settings of a tick, with the overrides; raises GuidanceError if the bundle cannot run them."""
+        options = self._parameters.options(tick.log_time)
+        deviation = self._parameters.max_guidance_deviation
+        settings = Settings(
+            _number(values, "guidance_weight"),
+            values.get("critic", ""),
+            _integer(values, "num_samples", _MOST_SAMPLES),
+            _integer(values, "execution_horizon"),
+            _integer(values, "seed"),
+            replace(options, estimator=values.get("estimator", options.estimator)).resolve(self._manifest),
+            deviation,
+        )
+        return replace(settings, **self._overrides)
+
+    def _prepare(self, tick: Recorded, values: Mapping[str, str], settings: Settings, last: int | None) -> Controller:
+        """Return the controller as it stood before a tick."""
+        controller = self._controller
+        if controller is None:
+            controller = self._controller = Controller(self._policy, settings)
+            if values.get("tick") != "1":
+                self._outcome.remarks.append(
+                    "the recording begins within a run, so a rate limit may make the first commands differ"
+                )
+        if settings != controller.settings:
+            controller.apply(settings)
+        if last is not None and tick.stamp < last:
+            controller.reset()
+        elif last is not None and self._was_held(last):
+            controller.hold()
+        if values.get("inferred") == "1" and not controller.needs_chunk(tick.stamp):
+            controller.apply(settings)  # something dropped the chunk, such as a parameter set to the value it had
+        return controller
+
+    def _was_held(self, stamp: int) -> bool:
+        """Whether the command stamped `stamp` [ns] was followed by another one of that stamp, which is a hold."""
+        positions = [list(command.message.position) for command in self._commands.get(stamp, [])]
+        return any(position != positions[0] for position in positions[1:])
+
+    def _place_noise(self, controller: Controller, values: Mapping[str, str], settings: Settings) -> None:
+        """Put the noise where it stood before a recorded inference."""
+        size = self._manifest.chunk_size
+        seed, drawn = _integer(values, "seed"), _integer(values, "noise_drawn", _MOST_NOISE)
+        samples = _integer(values, "num_samples", _MOST_SAMPLES)
+        before = drawn - samples * size
+        if before < 0:
+            raise _NotReplayable("telemetry does not say how far the noise had been drawn")
+        if self._noise is not None and (seed != self._noise[0] or before < self._noise[1]):
+            controller.reset()  # as the node does when its seed is set
+        if self._noise != (seed, before):
+            inferences = before // (samples * size)  # since the seed; exact as long as num_samples was the same
+            skipped = before if settings.num_samples == samples else inferences * settings.num_samples * size
+            controller.seek_noise(settings.seed, skipped)
+        self._noise = (seed, drawn)
+
+    def _causes(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Return what was another at a tick than in the recorded run."""
+        changes = [
+            f"{name} {values.get(name)} → {value}"
+            for name, value in self._overrides.items()
+            if str(value) != values.get(name)
+        ]
+        if values.get("critic_failed", "0.0") != "0.0":
+            changes.append("the critic had failed")
+        return (*self._bundle_causes, *changes) or (ARITHMETIC,)
+
+
+def _other_files(recorded: Manifest | None, replayed: Manifest) -> tuple[str, ...]:
+    """Return which files of the bundle are not those that ran."""
+    if recorded is None:
+        return ()
+    names = sorted(recorded.files.keys() | replayed.files.keys())
+    other = [name for name in names if recorded.files.get(name) != replayed.files.get(name)]
+    return tuple(f"another {name}" for name in other)
+
+
+def _integer(values: Mapping[str, str], name: str, most: int = 2**63) -> int:
+    text = values.get(name, "")
+    if not (text.isdecimal() and len(text) < 20 and int(text) <= most):
+        raise _NotReplayable(f"telemetry has no sound {name}")
+    return int(text)
+
+
+def _number(values: Mapping[str, str], name: str) -> float:
+    try:
+        return float(values[name])
+    except (KeyError, ValueError):
+        raise _NotReplayable(f"telemetry has no sound {name}") from None

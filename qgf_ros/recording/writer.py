@@ -1,0 +1,194 @@
+"""Writes an MCAP file that is readable at any moment, and never larger than it was allowed to be.
+
+Every `flush` ends a chunk and puts it on the disk, so that a killed process or a power cut costs what came after the
+last one. Nothing is buffered in between: an error of the disk comes out of the call that met it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mcap.well_known import MessageEncoding, Profile, SchemaEncoding
+from mcap.writer import CompressionType, Writer
+
+from qgf_ros import __version__
+from qgf_ros.errors import RecordingError
+from qgf_ros.recording.schemas import definition
+
+#: A chunk is ended at this size, before compression [bytes].
+CHUNK_SIZE = 256 * 1024
+#: Bytes that a message takes beside its own: its record's head and its entry in the index.
+_MESSAGE_OVERHEAD = 31 + 16
+#: Bytes that a chunk takes at most beside its messages, per chunk and per channel: its head and its two indexes.
+_CHUNK_OVERHEAD, _CHANNEL_OVERHEAD = 256, 40
+#: What the end of a file takes beside schemas, channels and chunk indexes.
+_SUMMARY_OVERHEAD = 4096
+
+
+@dataclass(frozen=True)
+class Received:
+    """A serialised message.
+
+    Attributes:
+        topic: Fully qualified.
+        type_name: Such as ``sensor_msgs/msg/JointState``.
+        log_time: When it was received [ns].
+        publish_time: When it was made: the stamp in it, where it has one [ns].
+        data: CDR, as it came.
+    """
+
+    topic: str
+    type_name: str
+    log_time: int
+    publish_time: int
+    data: bytes
+
+
+class _File:
+    """An unbuffered file that knows its size."""
+
+    def __init__(self, path: Path) -> None:
+        self._raw = path.open("xb", buffering=0)
+        self.size = 0
+
+    def write(self, data: bytes | memoryview) -> int:
+        view = memoryview(data)
+        while view:
+            written = self._raw.write(view)
+            self.size += written
+            view = view[written:]
+        return len(data)
+
+    def tell(self) -> int:
+        return self.size
+
+    def flush(self) -> None:
+        os.fsync(self._raw.fileno())
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class RecordingWriter:
+    """One MCAP file being written. Use it on one thread.
+
+    Args:
+        path: The file; it must not exist, its folder is made.
+        max_size: Largest size of the file [bytes].
+
+    Raises:
+        RecordingError: The file exists or cannot be written.
+    """
+
+    def __init__(self, path: Path, max_size: int) -> None:
+        self.path = path
+        self.max_size = max_size
+        self._definitions: dict[str, bytes] = {}
+        self._schemas: dict[str, int] = {}
+        self._channels: dict[str, int] = {}
+        self._sequences: dict[int, int] = {}
+        self._repeated = 0  # bytes that the summary says again
+        self._pending = 0  # bytes of the chunk under way, before compression
+        self._chunks = 0
+        self._broken = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            self._file = _File(path)
+            self._mcap = Writer(self._file, chunk_size=2 * CHUNK_SIZE, compression=CompressionType.ZSTD)  # type: ignore[arg-type]
+            self._mcap.start(Profile.ROS2, library=f"qgf_ros {__version__}")
+        except FileExistsError as error:
+            raise RecordingError(f"{path} exists, and a recording is never overwritten; give another --out") from error
+        except OSError as error:
+            raise self._failed(error) from error
+
+    @property
+    def size(self) -> int:
+        """Size of the file if it were ended now, at most [bytes]."""
+        chunks = (self._chunks + 1) * (_CHUNK_OVERHEAD + len(self._channels) * _CHANNEL_OVERHEAD)
+        compressed = self._pending + self._pending // 64  # what zstd adds at most to what it cannot compress
+        return self._file.size + compressed + self._repeated + chunks + _SUMMARY_OVERHEAD
+
+    def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
+        """Add a record of names and words; raises RecordingError."""
+        try:
+            self._mcap.add_metadata(name, dict(values))
+        except OSError as error:
+            raise self._failed(error) from error
+        self._repeated += 64 + len(name)
+
+    def add_attachment(self, name: str, media_type: str, data: bytes, time: int) -> None:
+        """Add a file, made at `time` [ns]; raises RecordingError."""
+        try:
+            self._mcap.add_attachment(time, time, name, media_type, data)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._repeated += 128 + len(name) + len(media_type)
+
+    def write(self, message: Received) -> bool:
+        """Add a message; return False, and write nothing, if the file has no room for it.
+
+        Raises:
+            RecordingError: The type is unknown, or the disk is full or gone.
+        """
+        name = message.type_name
+        if name not in self._definitions:
+            self._definitions[name] = definition(name).encode()
+        text = self._definitions[name]
+        size = len(message.data) + _MESSAGE_OVERHEAD
+        extra = 0 if message.topic in self._channels else 2 * (len(message.topic) + 64)
+        extra += 0 if name in self._schemas else 2 * (len(text) + len(name) + 64)
+        if self.size + size + size // 64 + extra > self.max_size:
+            return False
+        try:
+            if name not in self._schemas:
+                self._schemas[name] = self._mcap.register_schema(name, SchemaEncoding.ROS2, text)
+            if message.topic not in self._channels:
+                schema = self._schemas[name]
+                self._channels[message.topic] = self._mcap.register_channel(message.topic, MessageEncoding.CDR, schema)
+            channel = self._channels[message.topic]
+            sequence = self._sequences[channel] = self._sequences.get(channel, 0) + 1
+            self._mcap.add_message(channel, message.log_time, message.data, message.publish_time, sequence)
+            self._pending += size + extra // 2
+            self._repeated += extra // 2
+            if self._pending > CHUNK_SIZE:
+                self._end_chunk()
+        except OSError as error:
+            raise self._failed(error) from error
+        return True
+
+    def flush(self) -> None:
+        """Put everything on the disk; raises RecordingError if that cannot be done."""
+        try:
+            self._end_chunk()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """End the file with its index; a file that could not be written stays as it is, without one."""
+        try:
+            if not self._broken:
+                self._mcap.finish()  # type: ignore[no-untyped-call]
+                self._file.flush()
+        except OSError as error:
+            raise self._failed(error) from error
+        finally:
+            self._file.close()
+
+    def _end_chunk(self) -> None:
+        if self._pending:
+            self._mcap.flush()  # type: ignore[no-untyped-call]
+            self._chunks += 1
+            self._pending = 0
+
+    def _failed(self, error: OSError) -> RecordingError:
+        self._broken = True
+        return RecordingError(
+            f"{self.path} cannot be written ({error.strerror or error}); what was written before is readable, "
+            "make room or give another --out"
+        )

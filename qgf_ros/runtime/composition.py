@@ -1,0 +1,344 @@
+"""One tick of Algorithm 1 as one ONNX graph, composed from the weights of a bundle's primitives.
+
+The graph carries guided rows G and plain rows R together through T denoising steps and values the guided actions at the
+end. It computes what `guidance.sampler` does with the estimator ``qgf``, in fewer and larger operators:
+
+- The observation's part of each first layer is computed once a tick, the time's part once for all ticks.
+- Only rows whose minimum a member is go through its backward pass.
+- A forward pass keeps nothing but z, the input of each LayerNorm; the backward pass starts from there, with the
+  activations of all layers side by side in one tensor.
+- The mean over a layer's units is taken out of its weights and bias beforehand: LayerNorm cannot tell, and the backward
+  pass need not subtract it. Of a hidden layer  x -> z = x W + b -> n = z r -> y = n gamma + beta -> h = GELU(y)  it is
+
+      dn = dh F,   F = r gamma GELU'(y),   dz = dn - n mean(dn n),   dx = dz W^T,
+
+  where r is the reciprocal standard deviation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from onnx import TensorProto
+
+from qgf_ros.runtime.graph import CONTRIB, Graph, tensor
+from qgf_ros.runtime.networks import Layer, Layers, UnknownFormError, Weights
+
+LAYER_NORM_EPS = 1e-6
+#: GELU(y) = y sigmoid(w + _CUBIC w^3) with w = _LINEAR y, in its tanh form.
+_LINEAR = 2.0 * float(np.sqrt(2.0 / np.pi))
+_CUBIC = 0.044715 / _LINEAR**2
+#: Weights that share a scale, and the accuracy level at which `MatMulNBits` multiplies in 8 bits.
+_BLOCK, _INT8_ACCUMULATION = 128, 4
+#: Of the weights between hidden layers; the first and the last layer are small and stay in float32.
+Precision = Literal["fp32", "int8"]
+
+
+def plain_flow(velocity: Layers, observation_size: int, chunk_size: int, precision: Precision = "fp32") -> bytes:
+    """Build the graph of the unguided flow.
+
+    Inputs, float32: ``s`` [R, S], ``noise`` [R, C], ``time`` [T, 1, O] (what the time adds to the velocity's first
+    layer at each step), ``dt`` [] (1/T). Output: ``action`` [R, C] before the clip.
+
+    Args:
+        velocity: Layers of the velocity field, centred.
+        observation_size: S.
+        chunk_size: C.
+        precision: Of the weights.
+    """
+    g = Graph()
+    flow = _Network(velocity, "velocity", observation_size, chunk_size, precision)
+    first = flow.observe(g, "s")
+    step = Graph(g)
+    v, _ = flow.forward(step, "a", step.add("Add", first, "time_k"))
+    after = step.add("Add", "a", step.add("Mul", v, "dt"))
+    (action,) = g.scan(step, [("noise", "a", after)], [("time", "time_k")])
+    return g.model(_flow_inputs(velocity, observation_size, chunk_size), {"action": action})
+
+
+def guided_flow(
+    velocity: Layers,
+    critic: Sequence[Layers],
+    aggregation: str,
+    observation_size: int,
+    chunk_size: int,
+    precision: Precision = "fp32",
+) -> bytes:
+    """Build the graph of the guided flow.
+
+    Inputs beside those of `plain_flow`, whose rows are the G guided ones, then the R plain ones: ``split`` int64 [2]
+    (G and R), ``remaining`` [T, 1, 1] (1 - t), ``weight`` [T, G, 1] (guidance weight times schedule), ``mask`` [C],
+    ``max_norm`` [] and ``disagreement`` [].
+
+    Outputs: ``action`` [G + R, C] before the clip, ``norm`` [G, 1], the sum of the gradients' norms over the steps, and
+    ``q`` [G, E] of the clipped guided actions.
+
+    Args:
+        velocity: Layers of the velocity field, centred.
+        critic: Layers of each member, centred.
+        aggregation: "min" or "mean".
+        observation_size: S.
+        chunk_size: C.
+        precision: Of the weights.
+
+    Raises:
+        UnknownFormError: The backward pass is not written for such a critic.
+    """
+    g = Graph()
+    flow = _Network(velocity, "velocity", observation_size, chunk_size, precision)
+    ensemble = _Ensemble(critic, aggregation, observation_size, chunk_size, precision)
+    first = flow.observe(g, "s")
+    ensemble.observe(g, _rows(g, "s")[0])
+    nothing, no_pull = _rows(g, g.add("Mul", "noise", g.scalar(0.0)))
+
+    step = Graph(g)
+    v, _ = flow.forward(step, "a", step.add("Add", first, "time_k"))
+    ahead = step.add("Add", _rows(step, "a")[0], step.add("Mul", _rows(step, v)[0], "remaining_k"))
+    q, z = ensemble.forward(step, _clip(step, ahead))
+    gradient = ensemble.gradient(step, q, z)
+    pull = step.add("Concat", _pull(step, gradient, q), no_pull, axis=0)
+    after = step.add("Add", "a", step.add("Mul", step.add("Add", v, pull), "dt"))
+    total = step.add("Add", "total", step.add("ReduceL2", gradient, step.integers(1)))
+    action, norm = g.scan(
+        step,
+        [("noise", "a", after), (g.add("ReduceSum", nothing, g.integers(1)), "total", total)],
+        [("time", "time_k"), ("remaining", "remaining_k"), ("weight", "weight_k")],
+    )
+    q, _ = ensemble.forward(g, _clip(g, _rows(g, action)[0]))
+    inputs = [
+        *_flow_inputs(velocity, observation_size, chunk_size),
+        tensor("split", [2], TensorProto.INT64),
+        tensor("remaining", ["T", 1, 1]),
+        tensor("weight", ["T", "G", 1]),
+        tensor("mask", [chunk_size]),
+        tensor("max_norm", []),
+        tensor("disagreement", []),
+    ]
+    return g.model(inputs, {"action": action, "norm": norm, "q": q})
+
+
+def centred(layers: Layers) -> Layers:
+    """Return the layers with the mean over the units taken out of weights and bias wherever a LayerNorm follows."""
+
+    def without_mean(layer: Layer) -> Layer:
+        if layer.scale is None:
+            return layer
+        weight, bias = layer.weight.astype(np.float64), layer.bias.astype(np.float64)
+        weight, bias = weight - weight.mean(axis=1, keepdims=True), bias - bias.mean()
+        return Layer(weight.astype(np.float32), bias.astype(np.float32), layer.scale, layer.shift)
+
+    return tuple(without_mean(layer) for layer in layers)
+
+
+def _flow_inputs(velocity: Layers, observation_size: int, chunk_size: int) -> list[object]:
+    return [
+        tensor("s", ["M", observation_size]),
+        tensor("noise", ["M", chunk_size]),
+        tensor("time", ["T", 1, len(velocity[0].bias)]),
+        tensor("dt", []),
+    ]
+
+
+def _rows(g: Graph, x: str) -> list[str]:
+    """Return the guided and the plain rows of a tensor."""
+    return g.split("Split", 2, x, "split", axis=0)
+
+
+def _clip(g: Graph, x: str) -> str:
+    return g.add("Clip", x, g.scalar(-1.0), g.scalar(1.0))
+
+
+def _pull(g: Graph, gradient: str, q: str) -> str:
+    """Append what is added to the guided velocities [G, C]: `Guidance.pull`."""
+    columns = g.integers(1)
+    pull = g.add("Mul", gradient, "mask")
+    norm = g.add("Max", g.add("ReduceL2", pull, columns), g.scalar(1e-30))
+    weight = g.add("Mul", "weight_k", g.add("Min", g.add("Div", "max_norm", norm), g.scalar(1.0)))
+    spread = g.add("Sub", g.add("ReduceMax", q, columns), g.add("ReduceMin", q, columns))
+    weight = g.add("Div", weight, g.add("Add", g.add("Div", spread, "disagreement"), g.scalar(1.0)))
+    return g.add("Mul", pull, weight)
+
+
+class _Network:
+    """An MLP over [s, a, ...], its layers centred."""
+
+    def __init__(self, layers: Layers, name: str, observation_size: int, chunk_size: int, precision: Precision) -> None:
+        self._layers = layers
+        self._name = name
+        self._precision = precision
+        self._observation = slice(observation_size)
+        self._action = slice(observation_size, observation_size + chunk_size)
+
+    def observe(self, g: Graph, s: str) -> str:
+        """Append what the observation and the bias add to the first layer [N, O]."""
+        first = self._layers[0]
+        weight = g.constant(first.weight[self._observation], f"{self._name} observation")
+        return g.add("Gemm", s, weight, g.constant(first.bias, f"{self._name} bias 0"))
+
+    def forward(self, g: Graph, a: str, first: str) -> tuple[str, list[str]]:
+        """Append the forward pass for actions [N, C]; return its output and z of each hidden layer [N, O].
+
+        Args:
+            g: The graph.
+            a: The actions.
+            first: What everything else adds to the first layer [N, O].
+        """
+        z = [self._product(g, a, 0, first)]
+        for number, layer in enumerate(self._layers[:-1]):
+            x = z[-1]
+            if layer.scale is not None and layer.shift is not None:
+                scale = g.constant(layer.scale, f"{self._name} scale {number}")
+                shift = g.constant(layer.shift, f"{self._name} shift {number}")
+                x = g.add("LayerNormalization", x, scale, shift, epsilon=LAYER_NORM_EPS)
+            bias = g.constant(self._layers[number + 1].bias, f"{self._name} bias {number + 1}")
+            z.append(self._product(g, g.add("Gelu", x, approximate="tanh"), number + 1, bias))
+        return z[-1], z[:-1]
+
+    def backward(self, g: Graph, z: str, *, single: bool) -> str:
+        """Append the backward pass of a network of one output; return its gradient by the action [N, C].
+
+        Args:
+            g: The graph.
+            z: Of all hidden layers, side by side [N, L O].
+            single: Whether N is 1.
+        """
+        n, factor = self._slopes(g, z)
+        dx = ""
+        for number in range(len(n) - 1, -1, -1):
+            dn = g.add("Mul", dx, factor[number]) if dx else factor[number]
+            if single:
+                along = g.add("Gemm", dn, n[number], transB=1, alpha=1.0 / len(self._layers[0].bias))
+                dz = g.add("Gemm", along, n[number], dn, alpha=-1.0)
+            else:
+                along = g.add("ReduceMean", g.add("Mul", dn, n[number]), g.integers(1))
+                dz = g.add("Sub", dn, g.add("Mul", n[number], along))
+            dx = self._product(g, dz, number)
+        return dx
+
+    def _slopes(self, g: Graph, z: str) -> tuple[list[str], list[str]]:
+        """Append n and F of each hidden layer [N, O]; the last F includes the weights of the output."""
+        hidden, size = len(self._layers) - 1, len(self._layers[0].bias)
+        scale, shift = (
+            np.stack([np.asarray(getattr(layer, part)) for layer in self._layers[:-1]]) for part in ("scale", "shift")
+        )
+        ones, zeros = g.constant(np.ones(size, np.float32), "ones"), g.constant(np.zeros(size, np.float32), "zeros")
+        z = g.add("Reshape", z, g.integers(0, hidden, size))
+        n, _, r = g.split("LayerNormalization", 3, z, ones, zeros, epsilon=LAYER_NORM_EPS)
+        w = g.add("Mul", n, g.constant(np.float32(_LINEAR) * scale, f"{self._name} scale w"))
+        w = g.add("Add", w, g.constant(np.float32(_LINEAR) * shift, f"{self._name} shift w"))
+        # With u = _CUBIC w^3 and p = sigmoid(w + u), GELU' = p (1 + (1 - p) (w + 3 u)).
+        u = g.add("Mul", g.add("Mul", g.add("Mul", w, w), w), g.scalar(_CUBIC))
+        p = g.add("Sigmoid", g.add("Add", w, u))
+        bend = g.add("Mul", g.add("Sub", g.scalar(1.0), p), g.add("Sum", w, u, u, u))
+        slope = g.add("Mul", p, g.add("Add", bend, g.scalar(1.0)))
+        scale[-1] *= self._layers[-1].weight[:, 0]
+        factor = g.add("Mul", g.add("Mul", slope, g.constant(scale, f"{self._name} scale F")), r)
+        return self._apart(g, n), self._apart(g, factor)
+
+    def _apart(self, g: Graph, x: str) -> list[str]:
+        """Return the layers [N, O] of a tensor [N, L, O]."""
+        hidden, size = len(self._layers) - 1, len(self._layers[0].bias)
+        flat = g.add("Reshape", x, g.integers(0, hidden * size))
+        return g.split("Split", hidden, flat, g.integers(*[size] * hidden), axis=1) if hidden > 1 else [flat]
+
+    def _product(self, g: Graph, x: str, number: int, bias: str = "") -> str:
+        """Append x W + b for the output of the layer before, or, without b, x W^T for a cotangent."""
+        weight = self._layers[number].weight if number else self._layers[0].weight[self._action]
+        name = f"{self._name} weight {number}"
+        if self._precision == "int8" and 0 < number < len(self._layers) - 1:
+            return _int8_product(g, x, weight.T if bias else weight, name if bias else f"{name} transposed", bias)
+        weights = g.constant(weight, name)
+        return g.add("Gemm", x, weights, bias) if bias else g.add("Gemm", x, weights, transB=1)
+
+
+def _int8_product(g: Graph, x: str, weight: Weights, name: str, bias: str) -> str:
+    """Append x W^T + b for a weight [O, I] in 8 bits, a scale to each block of a row; b may be empty."""
+    outputs, inputs = weight.shape
+    blocks = -(-inputs // _BLOCK)
+    padded = np.zeros((outputs, blocks * _BLOCK), np.float32)
+    padded[:, :inputs] = weight
+    padded = padded.reshape(outputs, blocks, _BLOCK)
+    scale = np.maximum(np.abs(padded).max(axis=2), np.finfo(np.float32).tiny) / np.float32(127.0)
+    quantised = (np.rint(padded / scale[:, :, None]) + 128.0).astype(np.uint8)
+    product = g.add(
+        "MatMulNBits",
+        x,
+        g.constant(quantised, name),
+        g.constant(scale.reshape(-1), f"{name} scale"),
+        domain=CONTRIB,
+        K=inputs,
+        N=outputs,
+        bits=8,
+        block_size=_BLOCK,
+        accuracy_level=_INT8_ACCUMULATION,
+    )
+    return g.add("Add", product, bias) if bias else product
+
+
+class _Ensemble:
+    """A critic."""
+
+    def __init__(
+        self,
+        members: Sequence[Layers],
+        aggregation: str,
+        observation_size: int,
+        chunk_size: int,
+        precision: Precision,
+    ) -> None:
+        for layers in members:
+            if layers[0].weight.shape[0] != observation_size + chunk_size or layers[-1].weight.shape[1] != 1:
+                raise UnknownFormError("a member does not map an observation and a chunk to one value")
+            if any(layer.scale is None or len(layer.bias) != len(layers[0].bias) for layer in layers[:-1]):
+                raise UnknownFormError("its hidden layers are not all of one size with a LayerNorm")
+        self._members = [
+            _Network(layers, f"q{e}", observation_size, chunk_size, precision) for e, layers in enumerate(members)
+        ]
+        self._aggregation = aggregation
+        self._first: list[str] = []
+
+    def observe(self, g: Graph, s: str) -> None:
+        """Append what the observations of all further passes add to the first layers."""
+        self._first = [member.observe(g, s) for member in self._members]
+
+    def forward(self, g: Graph, a: str) -> tuple[str, list[str]]:
+        """Append the forward passes for actions [N, C]; return the values [N, E] and z of each member [N, L O]."""
+        passes = [member.forward(g, a, first) for member, first in zip(self._members, self._first)]
+        q = g.add("Concat", *(value for value, _ in passes), axis=1)
+        return q, [g.add("Concat", *z, axis=1) for _, z in passes]
+
+    def gradient(self, g: Graph, q: str, z: Sequence[str]) -> str:
+        """Append dq/da of the aggregated value [N, C], given what `forward` returned."""
+        if self._aggregation == "mean" or len(self._members) == 1:
+            parts = [member.backward(g, z[e], single=False) for e, member in enumerate(self._members)]
+            return g.add("Mul", g.add("Sum", *parts), g.scalar(1.0 / len(parts)))
+        selected = g.add("ArgMin", q, axis=1, keepdims=0)
+        one_row = g.add("Equal", g.add("Size", selected), g.integers(1))
+        return g.choose(one_row, self._of_one(z, selected, 0), lambda branch: self._of_many(branch, z, selected))
+
+    def _of_one(self, z: Sequence[str], selected: str, e: int) -> Callable[[Graph], str]:
+        """Return what appends the gradient for a single row, whose member is `e` or a later one."""
+
+        def fill(g: Graph) -> str:
+            if e == len(self._members) - 1:
+                return self._members[e].backward(g, z[e], single=True)
+            here = g.add("Equal", selected, g.integers(e))
+            return g.choose(
+                here, lambda b: self._members[e].backward(b, z[e], single=True), self._of_one(z, selected, e + 1)
+            )
+
+        return fill
+
+    def _of_many(self, g: Graph, z: Sequence[str], selected: str) -> str:
+        """Append the gradient for many rows, those of each member together."""
+        rows, parts = [], []
+        for e, member in enumerate(self._members):
+            chosen = g.add("NonZero", g.add("Equal", selected, g.integers(e)))
+            rows.append(g.add("Squeeze", chosen, g.integers(0)))
+            parts.append(member.backward(g, g.add("Gather", z[e], rows[-1], axis=0), single=False))
+        grouped = g.add("Concat", *parts, axis=0)
+        # Every row of the result is written once.
+        order = g.add("Unsqueeze", g.add("Concat", *rows, axis=0), g.integers(1))
+        return g.add("ScatterND", grouped, order, grouped)

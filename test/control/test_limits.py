@@ -1,0 +1,189 @@
+"""The motion limiter: every limit at once, whatever is wanted; nothing touched that is inside them; never stuck."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgf_ros.control.limits import KINDS, MotionLimiter, brake
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+PERIOD = 0.05
+#: Rounding of third differences of float64 commands of the order of 1.
+ROUNDING = 1e-13
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+class Limits:
+    """Random limits of many components, of which a third has no limit of a kind."""
+
+    def __init__(self, seed: int, size: int) -> None:
+        random = np.random.default_rng(seed)
+        magnitude = 10.0 ** random.uniform([-1.5, -1.0, -0.5, 1.0], [0.5, 0.5, 1.5, 2.5], (size, 4))
+        unlimited = random.random((size, 4)) < [0.0, 0.33, 0.33, 0.33]
+        self.half, self.rate, self.acceleration, self.jerk = np.where(unlimited, np.inf, magnitude).T
+        self.limiter = MotionLimiter(-self.half, self.half, self.rate, self.acceleration, self.jerk, PERIOD)
+        self.limiter.restart(np.zeros(size))
+        self.random = random
+
+    def signal(self, kind: str, length: int) -> Array:
+        """Return a wanted signal [length, size] that tries to break the limits."""
+        size, random = len(self.half), self.random
+        step = np.minimum(self.rate * PERIOD, self.half)
+        if kind == "noise":
+            return self.half * random.uniform(-1.5, 1.5, (length, size))
+        if kind == "walk":
+            return np.cumsum(random.normal(0.0, step / 2.0, (length, size)), axis=0)
+        if kind == "jumps":
+            return np.repeat(self.half * random.uniform(-1.5, 1.5, (1 + length // 9, size)), 9, axis=0)[:length]
+        phase = np.arange(length)[:, None] / random.uniform(2.0, 20.0, size)
+        return 2.0 * self.half * np.sign(np.sin(phase)) + random.normal(0.0, step / 100.0, (length, size))
+
+    def check(self, commands: Array) -> None:
+        first, second, third = differences(commands)
+        assert (np.abs(commands) <= self.half).all()
+        for values, limit in (
+            (first, self.rate * PERIOD),
+            (second, self.acceleration * PERIOD**2),
+            (third, self.jerk * PERIOD**3),
+        ):
+            assert (np.abs(values) <= limit * (1.0 + 1e-6) + ROUNDING).all()
+
+
+def differences(commands: Array) -> tuple[Array, Array, Array]:
+    """Return the first three differences of commands that begin at rest at 0."""
+    first = np.diff(np.concatenate([np.zeros((3, commands.shape[1])), commands]), axis=0)
+    second = np.diff(first, axis=0)
+    return first, second, np.diff(second, axis=0)
+
+
+def single(half: float, rate: float, acceleration: float, jerk: float, size: int = 1) -> MotionLimiter:
+    made = MotionLimiter(*(np.full(size, value) for value in (-half, half, rate, acceleration, jerk)), PERIOD)
+    made.restart(np.zeros(size))
+    return made
+
+
+KIND = st.sampled_from(["noise", "walk", "jumps", "bang"])
+
+
+@given(KIND, seeds)
+@settings(max_examples=6, deadline=None)
+def test_no_limit_is_ever_left_whatever_is_wanted(kind: str, seed: int) -> None:
+    limits = Limits(seed, 24)
+    limits.check(np.array([limits.limiter.step(wanted)[0] for wanted in limits.signal(kind, 20)]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["noise", "walk", "jumps", "bang"])
+def test_ten_thousand_random_chunks_of_every_kind_stay_inside(kind: str) -> None:
+    limits = Limits(7, 1_000)
+    limits.check(
+        np.array([limits.limiter.step(wanted)[0] for wanted in limits.signal(kind, 50)])
+    )  # 10 chunks of 5 each
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_a_signal_inside_the_limits_passes_bit_for_bit(seed: int) -> None:
+    limits = Limits(seed, 30)
+    phase = np.arange(60)[:, None] * PERIOD * limits.random.uniform(0.2, 2.0, 30)
+    wanted = (1.0 - np.cos(phase)) ** 2  # begins at rest, and so smoothly that every difference does
+    allowed = limits.half / 4.0, limits.rate * PERIOD, limits.acceleration * PERIOD**2, limits.jerk * PERIOD**3
+    most = [np.abs(values).max(axis=0) for values in (wanted, *differences(wanted))]
+    wanted = wanted * 0.2 * np.min([limit / value for limit, value in zip(allowed, most)], axis=0)
+    for w in wanted:
+        command, kinds = limits.limiter.step(w)
+        assert kinds is None
+        np.testing.assert_array_equal(command, w)
+
+
+@given(KIND, seeds)
+@settings(max_examples=3, deadline=None)
+def test_a_constant_wanted_value_is_reached_exactly_and_kept(kind: str, seed: int) -> None:
+    limits = Limits(seed, 10)
+    for wanted in limits.signal(kind, 10):
+        limits.limiter.step(wanted)
+    goal = limits.half * limits.random.uniform(-1.0, 1.0, 10)
+    for _ in range(2_000):
+        command, kinds = limits.limiter.step(goal)
+        if kinds is None:
+            break
+    np.testing.assert_array_equal(command, goal)
+    for _ in range(5):
+        assert limits.limiter.step(goal)[1] is None
+
+
+def test_a_moving_wanted_signal_is_caught_up_with() -> None:
+    made = single(8.0, 1.0, 4.0, 80.0)
+    ramp = 0.3 * PERIOD * np.arange(100)[:, None]
+    kinds = [made.step(wanted + 0.05)[1] for wanted in ramp]  # a jump of 0.05, and then 0.3 a second
+    assert kinds[0] is not None
+    assert kinds[-60:] == [None] * 60
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((0.5, np.inf, np.inf, np.inf), "position"),
+        ((2.0, 1.0, np.inf, np.inf), "velocity"),
+        ((2.0, np.inf, 4.0, np.inf), "acceleration"),
+        ((2.0, np.inf, np.inf, 80.0), "jerk"),
+    ],
+)
+def test_what_intervened_is_told(values: tuple[float, float, float, float], kind: str) -> None:
+    kinds = single(*values, size=4).step(np.array([0.0, 1.0, 0.0, -1.0]))[1]
+    assert kinds is not None
+    assert [KINDS[i] if i >= 0 else None for i in kinds] == [None, kind, None, kind]
+
+
+def test_braking_before_a_bound_is_told() -> None:
+    made = single(0.3, 1.0, 4.0, 80.0)
+    found = [made.step(np.array([wanted]))[1] for wanted in 0.4 * (1.0 - np.cos(np.arange(20) * 0.09)) ** 2]
+    assert "braking" in {KINDS[kinds[0]] for kinds in found if kinds is not None}
+
+
+def test_an_unknown_position_begins_with_the_first_command_at_rest() -> None:
+    made = single(1.0, 1.0, 4.0, 80.0)
+    made.restart(np.array([np.nan]))
+    assert made.step(np.array([0.7])) == (pytest.approx([0.7]), None)
+    assert abs(made.step(np.array([-0.7]))[0][0] - 0.7) <= 80.0 * PERIOD**3 * (1.0 + 1e-9)
+
+
+def test_without_acceleration_and_jerk_limits_the_command_is_the_clipped_one() -> None:
+    made = single(1.0, 2.0, np.inf, np.inf, size=4)
+    previous = np.zeros(4)
+    for wanted in np.random.default_rng(0).uniform(-1.5, 1.5, (50, 4)):
+        previous = np.clip(np.clip(wanted, -1.0, 1.0), previous - 2.0 * PERIOD, previous + 2.0 * PERIOD)
+        np.testing.assert_array_equal(made.step(wanted)[0], previous)
+
+
+def test_braking_obeys_its_limits_and_ends_at_rest() -> None:
+    random = np.random.default_rng(2)
+    v, a = random.uniform(-3.0, 3.0, 500), random.uniform(-0.5, 0.5, 500)
+    for _ in range(200):
+        following = brake(v, a, np.full(500, 0.5), np.full(500, 0.03))
+        assert (np.abs(following - a) <= 0.03 + 1e-12).all()
+        assert (np.abs(following) <= 0.5).all()
+        v, a = v + following, following
+    assert not v.any()
+    assert not a.any()
+
+
+def test_the_quick_answer_never_contradicts_the_braking_it_stands_for() -> None:
+    random = np.random.default_rng(1)
+    made = single(1.0, 1.0, 4.0, 80.0)
+    quick = 0
+    for _ in range(500):
+        made.restart(random.uniform(-1.0, 1.0, 1))
+        made._v = random.uniform(-0.05, 0.05, 1)
+        made._a = random.uniform(-0.01, 0.01, 1)
+        command = made.position + made._v + random.uniform(-0.01, 0.01, 1)
+        if made._stops_early(command):
+            quick += 1
+            assert made._judge(command, command)[0].all()
+    assert quick > 50

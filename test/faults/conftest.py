@@ -1,0 +1,97 @@
+"""A bundle that is small, made without torch, and may be damaged."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+S, C, HIDDEN = 5, 6, 8
+
+
+def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """Yield path and content of the primitives of random networks of two hidden layers, two critics each."""
+    graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
+    from qgf_ros.bundle.store import critic_file
+
+    random = np.random.default_rng(5)
+
+    def layers(inputs: int, outputs: int, norm_last: bool) -> list[object]:
+        def normal(*shape: int) -> np.ndarray:
+            return random.standard_normal(shape, dtype=np.float32) / 3
+
+        return [
+            graphs.Layer(normal(inputs, HIDDEN), normal(HIDDEN), 1 + normal(HIDDEN), normal(HIDDEN)),
+            graphs.Layer(normal(HIDDEN, HIDDEN), normal(HIDDEN), *([1 + normal(HIDDEN), normal(HIDDEN)] * norm_last)),
+            graphs.Layer(normal(HIDDEN, outputs), normal(outputs)),
+        ]
+
+    frequencies = np.array([1.0, 0.1], dtype=np.float32)
+    velocity = layers(S + C + 4, C, False)
+    yield "velocity.onnx", graphs.velocity_graph(velocity, S, C, frequencies, 30.0, vjp=False)
+    yield "velocity_vjp.onnx", graphs.velocity_graph(velocity, S, C, frequencies, 30.0, vjp=True)
+    for name in critics:
+        yield critic_file(name), graphs.critic_graph([layers(S + C, 1, True) for _ in range(2)], S, C, "min")
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole bundle: two fields, two actions, horizon 3, two critics."""
+    from qgf_ros.bundle.fields import ActionField, ObservationField
+    from qgf_ros.bundle.manifest import CriticCard, Evaluation, Manifest
+    from qgf_ros.bundle.store import write_bundle
+
+    evaluation = Evaluation(
+        guidance_weight=0.1,
+        episodes=50,
+        successes=40,
+        ci95=(0.7, 0.9),
+        mean_length=80.0,
+        first_seed=0,
+        last_seed=49,
+        purpose="reporting",
+    )
+    card = CriticCard(task="reach", discount=0.99, ensemble_size=2, recommended_weight=0.1, evaluations=(evaluation,))
+    critics = ("near", "far")
+    manifest = Manifest(
+        name="small",
+        observation=(
+            ObservationField(
+                name="angle",
+                topic="joint_states",
+                message_type="sensor_msgs/msg/JointState",
+                extraction="joint_position",
+                joints=("shoulder", "elbow"),
+                size=2,
+                unit="rad",
+            ),
+            ObservationField(
+                name="effector",
+                topic="effector_pose",
+                message_type="geometry_msgs/msg/PoseStamped",
+                extraction="position",
+                size=S - 2,
+                unit="m",
+                clip=(-1.0, 1.0),
+            ),
+        ),
+        action=tuple(ActionField(name=name, unit="m", scale=0.1, lower=-0.1, upper=0.1) for name in ("dx", "dy")),
+        horizon=C // 2,
+        execution_horizon=2,
+        control_rate=20.0,
+        critics={name: card for name in critics},
+        training={"updates": 1000, "losses": [0.5, 0.25]},
+        parity={"velocity.onnx/v": 1e-6},
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "small"
+    write_bundle(folder, manifest, dict(small_files(critics)))
+    return folder
+
+
+@pytest.fixture
+def bundle(small_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may damage."""
+    return Path(shutil.copytree(small_bundle, tmp_path / "small"))

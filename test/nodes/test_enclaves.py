@@ -1,0 +1,104 @@
+"""The SROS 2 policy in config/ allows what the running nodes use, no less and no more."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+pytest.importorskip("ogbench", reason="the bridge needs the sim extra")
+
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+DOMAIN = 93 + os.getpid() % 8
+PATIENCE = 120.0  # [s], for a machine that is busy with something else
+NODES = {
+    "policy_node": ("qgf_ros.nodes.policy_node", ["bundle:=cube-single", "autostart:=true", "use_sim_time:=true"]),
+    "sim_bridge": ("qgf_sim.bridge_node", ["autostart:=false", "camera:=true"]),
+}
+
+Names = dict[str, set[str]]
+
+
+def allowed(enclave: str) -> Names:
+    """Return the full names that the policy allows an enclave to publish, subscribe, reply and request."""
+    names: Names = {"publish": set(), "subscribe": set(), "reply": set(), "request": set()}
+    (profile,) = ElementTree.parse(ROOT / "config/sros2/policy.xml").findall(f".//enclave[@path='/{enclave}']//profile")
+    for group in profile:
+        for verb, rule in group.attrib.items():
+            assert rule == "ALLOW"
+            for expression in group:
+                name = (expression.text or "").replace("~/", f"/{enclave}/")
+                names[verb].add(name if name.startswith("/") else f"/{name}")
+    return names
+
+
+@pytest.fixture(scope="module")
+def observer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A node that looks on while both nodes run."""
+    home = str(tmp_path_factory.mktemp("ros"))
+    environment = {
+        "ROS_DOMAIN_ID": str(DOMAIN),
+        "ROS_HOME": home,
+        "ROS_LOG_DIR": home,
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+    processes = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        for module, parameters in NODES.values():
+            arguments = [word for parameter in parameters for word in ("-p", parameter)]
+            processes.append(
+                subprocess.Popen([sys.executable, "-m", module, "--ros-args", *arguments], cwd=ROOT, text=True)
+            )
+        context = Context()
+        rclpy.init(context=context)
+        node = Node("observer", context=context, start_parameter_services=False)
+        yield node
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(PATIENCE)
+        node.destroy_node()
+        context.try_shutdown()
+
+
+def used(observer: Node, name: str) -> Names:
+    """Return the full names that a running node publishes, subscribes to and serves."""
+    try:
+        publishers = observer.get_publisher_names_and_types_by_node(name, "/")
+        subscriptions = observer.get_subscriber_names_and_types_by_node(name, "/")
+        services = observer.get_service_names_and_types_by_node(name, "/")
+    except rclpy.node.NodeNameNonExistentError:
+        return {}
+    kinds = {"publish": publishers, "subscribe": subscriptions, "reply": services}
+    return {"request": set(), **{verb: {topic for topic, _ in found} for verb, found in kinds.items()}}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_policy_allows_exactly_what_the_running_node_uses(observer: Node, name: str) -> None:
+    executor = SingleThreadedExecutor(context=observer.context)
+    executor.add_node(observer)
+    expected, deadline = allowed(name), time.monotonic() + PATIENCE
+    while used(observer, name) != expected and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.2)  # discovery wakes it
+    executor.remove_node(observer)
+    assert used(observer, name) == expected
+
+
+def test_what_an_operator_may_ask_for_is_served() -> None:
+    operator, node = allowed("operator"), allowed("policy_node")
+    assert operator["request"] <= node["reply"]
+    assert operator["subscribe"] <= node["publish"]
+    assert "/command" not in operator["publish"]

@@ -1,0 +1,233 @@
+"""The recorder over real DDS: what is published is in the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+rclpy = pytest.importorskip("rclpy", reason="the recorder needs the ros extra or a ROS 2 installation")
+pytest.importorskip("mcap", reason="the recorder needs the record extra")
+
+from geometry_msgs.msg import PoseStamped  # noqa: E402
+from mcap.reader import make_reader  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+from rclpy.serialization import deserialize_message  # noqa: E402
+from sensor_msgs.msg import JointState  # noqa: E402
+from std_msgs.msg import String  # noqa: E402
+
+from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
+from qgf_ros.nodes.recorder import Recorder  # noqa: E402
+from qgf_ros.recording.recording import Recording  # noqa: E402
+
+TIMEOUT = 20.0
+DOMAIN = 62 + os.getpid() % 30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    home = str(tmp_path_factory.mktemp("ros"))
+    with pytest.MonkeyPatch.context() as patch:
+        settings = {"ROS_HOME": home, "ROS_LOG_DIR": home, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+        for name, value in {**settings, "ROS_DOMAIN_ID": str(DOMAIN)}.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def context(graph: None) -> Iterator[Context]:
+    own = Context()
+    rclpy.init(context=own, domain_id=DOMAIN)
+    yield own
+    own.try_shutdown()
+
+
+class Stage:
+    """A recorder and a node that stands in for the robot and for the policy node."""
+
+    def __init__(self, context: Context, bundle: Path, out: Path, **parameters: Any) -> None:
+        self.out = out
+        self.executor = SingleThreadedExecutor(context=context)
+        values = {"bundle": str(bundle), "out": str(out), **parameters}
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        self.peer = Node("policy_node", namespace="/cell", context=context)
+        self.peer.declare_parameter("seed", 7)
+        self.peer.declare_parameter("providers", ["CPUExecutionProvider"])
+        self.recorder = Recorder(context=context, namespace="/cell", parameter_overrides=overrides)
+        self.executor.add_node(self.peer)
+        self.executor.add_node(self.recorder)
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        end = time.monotonic() + TIMEOUT
+        while not condition():
+            assert time.monotonic() < end, "the awaited event did not come"
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def publisher(self, kind: type, topic: str, quality: Any = 10) -> Any:
+        publisher = self.peer.create_publisher(kind, topic, quality)
+        self.until(lambda: publisher.get_subscription_count() > 0)
+        return publisher
+
+    def written(self) -> int:
+        return self.recorder._queue.messages
+
+    def finish(self) -> Recording:
+        self.recorder.close()
+        return Recording.open(self.out)
+
+
+@pytest.fixture
+def stage(context: Context, tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+    stages: list[Stage] = []
+
+    def make(**parameters: Any) -> Stage:
+        stages.append(Stage(context, tiny_bundle, tmp_path / f"run{len(stages)}.mcap", **parameters))
+        return stages[-1]
+
+    yield make
+    for made in stages:
+        made.recorder._queue.close()
+        made.executor.shutdown()
+        made.peer.destroy_node()
+
+
+def joints(stamp: int) -> JointState:
+    message = JointState(name=["a", "b"], position=[0.1, -1.0 / 3.0])
+    message.header.stamp.sec = stamp
+    return message
+
+
+def test_every_message_is_in_the_file_with_its_own_stamp(stage: Callable[..., Stage], tiny_bundle: Path) -> None:
+    scene = stage(topics=["/extra"])
+    sensor = scene.publisher(JointState, "joint_states", qos_profile_sensor_data)
+    command = scene.publisher(JointState, "command")
+    extra = scene.publisher(String, "/extra")
+    before = scene.written()
+    sent = [joints(i) for i in range(1, 6)]
+    for message in sent:
+        sensor.publish(message)
+    command.publish(joints(9))
+    extra.publish(String(data="hello"))
+    scene.until(lambda: scene.written() >= before + 7)
+    recording = scene.finish()
+    assert recording.namespace == "/cell"
+    assert (recording.damage, recording.dropped) == ([], 0)
+    assert recording.manifest is not None
+    with (tiny_bundle / "manifest.json").open("rb") as file:
+        assert recording.manifest.model_dump() == type(recording.manifest).model_validate_json(file.read()).model_dump()
+    with scene.out.open("rb") as file:
+        found = [(channel.topic, message) for _, channel, message in make_reader(file).iter_messages()]
+    on_joints = [message for topic, message in found if topic == "/cell/joint_states"]
+    assert [deserialize_message(message.data, JointState) for message in on_joints] == sent
+    assert [message.publish_time for message in on_joints] == [i * 10**9 for i in range(1, 6)]
+    assert all(abs(message.log_time - time.time_ns()) < 120e9 for message in on_joints)
+    assert [m.publish_time for topic, m in found if topic == "/cell/command"] == [9 * 10**9]
+    (word,) = recording.messages({"/extra"})
+    assert word.message.data == "hello"
+
+
+def test_parameters_and_their_changes_are_recorded(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    scene.until(lambda: "/parameter_events" in scene.recorder._taps)
+    scene.until(lambda: scene.recorder._queue.messages or scene.recorder._asked)
+    seen = scene.written()
+    scene.peer.set_parameters([Parameter("seed", value=8)])
+    scene.until(lambda: scene.written() > seen)
+    recording = scene.finish()
+    # Taken while the recording began, before or after the change.
+    values = {name: json.loads(text) for name, text in recording.parameters.items()}
+    assert values.get("seed", 8) in (7, 8)
+    events = [recorded.message for recorded in recording.messages({"/parameter_events"})]
+    changes = [p.value.integer_value for e in events if e.node == "/cell/policy_node" for p in e.changed_parameters]
+    assert 8 in changes
+
+
+def test_a_snapshot_of_the_parameters_is_taken(stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = stage()
+    taken = threading.Event()
+    put = scene.recorder._queue.put_metadata
+
+    def remember(name: str, values: dict[str, str]) -> None:
+        put(name, values)
+        taken.set()
+
+    monkeypatch.setattr(scene.recorder._queue, "put_metadata", remember)
+    scene.until(taken.is_set)
+    values = {name: json.loads(text) for name, text in scene.finish().parameters.items()}
+    assert (values["seed"], values["providers"]) == (7, ["CPUExecutionProvider"])
+
+
+def test_a_second_publisher_that_offers_less_is_heard_too(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    first = scene.publisher(PoseStamped, "effector_pose", QoSProfile(depth=10))
+    second = scene.peer.create_publisher(PoseStamped, "effector_pose", qos_profile_sensor_data)
+    scene.until(lambda: second.get_subscription_count() > 0 and first.get_subscription_count() > 0)
+    before = scene.written()
+    for frame, publisher in (("first", first), ("second", second)):
+        message = PoseStamped()
+        message.header.frame_id = frame
+        publisher.publish(message)
+    scene.until(lambda: scene.written() >= before + 2)
+    frames = {m.message.header.frame_id for m in scene.finish().messages({"/cell/effector_pose"})}
+    assert frames == {"first", "second"}
+
+
+def test_without_a_file_or_a_bundle_nothing_begins(context: Context, tiny_bundle: Path, tmp_path: Path) -> None:
+    def start(**values: str) -> Recorder:
+        overrides = [Parameter(name, value=value) for name, value in values.items()]
+        return Recorder(context=context, parameter_overrides=overrides)
+
+    with pytest.raises(RecordingError, match="parameter out is empty"):
+        start(bundle=str(tiny_bundle))
+    with pytest.raises(QgfError, match="but no folder of that path or name holds a manifest.json"):
+        start(bundle="no-such-bundle", out=str(tmp_path / "x.mcap"))
+    assert not (tmp_path / "x.mcap").exists()
+
+
+def test_a_disk_that_takes_no_more_ends_the_process_with_a_sentence(tiny_bundle: Path, tmp_path: Path) -> None:
+    """The kernel refuses to let the file grow: the recorder meets the error of a full disk."""
+    room = 60_000
+    out = tmp_path / "run.mcap"
+    manifest = (tiny_bundle / "manifest.json").stat().st_size
+    assert manifest < room
+    arguments = ["--ros-args", "-p", f"bundle:={tiny_bundle}", "-p", f"out:={out}", "-p", "topics:=['/noise']"]
+    environment = {key: value for key, value in os.environ.items() if key != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qgf_ros.nodes.recorder", *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    own = Context()
+    rclpy.init(context=own, domain_id=DOMAIN)
+    noise = Node("noise", context=own)
+    publisher = noise.create_publisher(String, "/noise", 10)
+    end = time.monotonic() + 2 * TIMEOUT
+    while process.poll() is None:
+        assert time.monotonic() < end, "the recorder went on"
+        publisher.publish(String(data=os.urandom(1000).hex()))
+        time.sleep(0.01)  # the load, not a wait
+    output, _ = process.communicate()
+    noise.destroy_node()
+    own.try_shutdown()
+    assert process.returncode == 1, output
+    assert "File too large" in output
+    assert "Traceback" not in output
+    recording = Recording.open(out)
+    assert recording.manifest is not None
+    assert recording.damage

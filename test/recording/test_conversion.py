@@ -1,0 +1,213 @@
+"""Recordings as training data: the rows a policy would have been trained on, and the honest end of each trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import WrenchStamped
+from hypothesis import given
+from hypothesis import strategies as st
+from std_msgs.msg import Float64MultiArray
+
+from qgf_ros.cli import main
+from qgf_ros.errors import RecordingError
+from qgf_ros.learning.dataset import chunk_returns, load_dataset
+from qgf_ros.recording.conversion import Reward, Source, control_ticks, convert
+
+Make = Callable[..., Any]
+
+
+def source_of(manifest: Any, **changes: Any) -> Source:
+    return Source(manifest.observation, manifest.action, manifest.control_rate, **changes)
+
+
+def test_rows_are_what_the_node_saw_and_sent(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(7)
+    run.finish_episode(success=True)
+    run.ticks(5)
+    run.finish_episode(success=False)
+    arrays = convert([record(run)], source_of(run.manifest)).arrays()
+    # Nothing was measured after the last command of an episode. Solved, its last row is repeated as a successor that
+    # a mask of 0 hides; unsolved, the last command has no successor.
+    rows = [*range(7), 6, *range(7, 12)]
+    commands = np.array([values for _, values in run.commands])
+    assert np.array_equal(arrays["observations"], np.array(run.vectors)[rows])
+    assert np.array_equal(arrays["actions"], (commands[rows] / 0.1).astype(np.float32))
+    assert np.flatnonzero(arrays["terminals"]).tolist() == [7, 12]
+    assert arrays["rewards"].tolist() == [-1.0] * 6 + [0.0, 0.0] + [-1.0] * 5
+    assert arrays["masks"].tolist() == [1.0] * 6 + [0.0, 0.0] + [1.0] * 5
+
+
+def test_the_command_that_solves_the_task_is_trained_on_and_ends_the_return(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(4)
+    run.finish_episode(success=True)
+    arrays = convert([record(run)], source_of(run.manifest)).arrays()
+    starts = np.arange(4)
+    returns, bootstraps = chunk_returns(starts, arrays["rewards"], arrays["masks"], 1, 0.9)
+    assert returns.tolist() == [-1.0, -1.0, -1.0, 0.0]
+    assert bootstraps[:3] == pytest.approx(0.9)
+    assert bootstraps[3] == 0.0
+
+
+def test_an_observation_after_the_last_command_closes_the_trajectory(
+    run_of: Make, record: Make, joint_message: Make
+) -> None:
+    run = run_of()
+    run.ticks(3)
+    run.hear("/joint_states", joint_message(run.stamp, 7.0, 8.0))
+    arrays = convert([record(run)], source_of(run.manifest, reward=Reward("/joint_states", ("position", "0")))).arrays()
+    assert arrays["observations"][-1].tolist() == [7.0, 8.0]
+    assert arrays["terminals"].tolist() == [False, False, False, True]
+
+
+def test_a_gap_ends_a_trajectory_and_a_lonely_command_is_left_out(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(4)
+    run.stamp += 3 * run.PERIOD
+    run.ticks(1)
+    run.stamp += 3 * run.PERIOD
+    run.ticks(3)
+    run.finish_episode(success=True)
+    conversion = convert([record(run)], source_of(run.manifest))
+    assert [len(trajectory.actions) for trajectory in conversion.trajectories] == [4, 4]
+    assert [trajectory.solved for trajectory in conversion.trajectories] == [False, True]
+    assert sum(count for reason, count in conversion.left_out.items() if "alone" in reason) == 1
+
+
+def test_holds_and_repeated_answers_are_no_rows(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(3)
+    run.loop.hold("a test")
+    run.ticks(3)
+    run.finish_episode(success=True)
+    assert len(run.commands) == 7
+    arrays = convert([record(run)], source_of(run.manifest)).arrays()
+    answers = np.array([values for i, (_, values) in enumerate(run.commands) if i != 3])
+    assert np.array_equal(arrays["actions"][:-1], (answers / 0.1).astype(np.float32))
+
+
+def test_an_observation_that_cannot_be_made_is_a_gap_and_is_counted(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(3)
+    run.tick(float("nan"), 0.0)
+    run.ticks(3)
+    run.finish_episode(success=False)
+    conversion = convert([record(run)], source_of(run.manifest))
+    assert [len(trajectory.actions) for trajectory in conversion.trajectories] == [3, 3]
+    assert any("not finite" in reason for reason, count in conversion.left_out.items() if count == 1)
+
+
+def test_rewards_come_from_a_topic_with_or_without_a_header(run_of: Make, record: Make) -> None:
+    run = run_of()
+    for i in range(4):
+        stamped = WrenchStamped()
+        stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(run.stamp, 10**9)
+        stamped.wrench.force.z = 10.0 + i
+        run.hear("/contact", stamped)
+        run.hear("/reward", Float64MultiArray(data=[0.0, float(i)]))
+        run.tick(0.1 * i, 0.0)
+    recording = record(run)
+    for text, expected in (("/contact:wrench.force.z", [10, 11, 12, 13]), ("/reward:data.1", [0, 1, 2, 3])):
+        arrays = convert([recording], source_of(run.manifest, reward=Reward.parse(text))).arrays()
+        assert arrays["rewards"].tolist() == expected
+        assert arrays["masks"].tolist() == [1.0] * 4
+
+
+def test_faster_commands_are_taken_at_the_control_rate(run_of: Make, record: Make, joint_message: Make) -> None:
+    run = run_of()
+    for i in range(31):  # a teleoperation device at 60 Hz, a robot at 500 Hz
+        stamp = run.START + round(i * 1e9 / 60)
+        for j in range(8):
+            run.hear("/joint_states", joint_message(stamp - 16_000_000 + 2_000_000 * j, float(i), float(j)))
+        run.send_command(np.array([0.001 * i, 0.0]), stamp)
+    source = source_of(run.manifest, reward=Reward("/command", ("position", "1")))
+    conversion = convert([record(run)], source)
+    arrays = conversion.arrays()
+    assert arrays["actions"][:, 0] == pytest.approx(0.01 * np.arange(0, 31, 3), rel=1e-6)
+    assert arrays["observations"][:, 0].tolist() == list(range(0, 31, 3))
+    assert np.flatnonzero(arrays["terminals"]).tolist() == [10]
+
+
+@given(
+    steps=st.lists(st.integers(1, 400), min_size=1, max_size=40),
+    period=st.sampled_from([50, 100]),
+)
+def test_control_ticks_lie_a_period_apart_and_cover_every_run(steps: list[int], period: int) -> None:
+    stamps = np.cumsum(steps).tolist()
+    runs = control_ticks(stamps, period)
+    chosen = [row for run in runs for row in run]
+    assert chosen == sorted(set(chosen))
+    for run in runs:
+        gaps = np.diff([stamps[row] for row in run])
+        assert (np.abs(gaps - period) < period / 2).all()
+    for before, after in zip(runs, runs[1:]):  # nothing that would have continued a run was passed over
+        last = stamps[before[-1]]
+        assert not [s for s in stamps if abs(s - last - period) < period / 2]
+        assert stamps[after[0]] == min(s for s in stamps if s >= last + period / 2)
+
+
+def test_jitter_does_not_end_a_trajectory_however_long() -> None:
+    random = np.random.default_rng(0)
+    stamps = np.cumsum(random.uniform(40, 62, size=5000)).astype(int).tolist()
+    assert control_ticks(stamps, 50) == [list(range(5000))]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"command": "/cmd"}, "has no topic /cmd; it has /command, "),
+        ({"reward": Reward("/rew", ("data",))}, "has no topic /rew"),
+        ({"reward": Reward("/command", ("positions",))}, "has no number positions"),
+        ({"episode": "/nowhere"}, "no outcome of an episode was recorded on /nowhere; publish one, or give --reward"),
+        ({"episode": "/command"}, "holds no outcome of an episode"),
+    ],
+)
+def test_what_is_missing_is_named(run_of: Make, record: Make, changes: dict[str, Any], sentence: str) -> None:
+    run = run_of()
+    run.ticks(3)
+    with pytest.raises(RecordingError, match=sentence):
+        convert([record(run)], source_of(run.manifest, **changes))
+
+
+def test_slow_commands_make_no_trajectory_and_it_is_said(run_of: Make, record: Make) -> None:
+    run = run_of()
+    for _ in range(4):
+        run.tick(0.0, 0.0)
+        run.stamp += run.PERIOD
+    run.finish_episode(success=False)
+    with pytest.raises(RecordingError, match="no trajectory of two rows or more .4 commands alone"):
+        convert([record(run)], source_of(run.manifest)).arrays()
+
+
+@pytest.mark.parametrize("text", ["", "sucess", "/reward", ":data", "/reward:"])
+def test_a_reward_that_cannot_be_understood_is_refused(text: str) -> None:
+    with pytest.raises(RecordingError, match="expected success or TOPIC:FIELD"):
+        Reward.parse(text)
+
+
+def test_the_command_writes_what_training_reads(
+    run_of: Make, record: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of()
+    run.ticks(6)
+    run.finish_episode(success=True)
+    first = record(run)
+    run.ticks(4)
+    run.finish_episode(success=False)
+    second = record(run)
+    contract = tmp_path / "contract.json"
+    contract.write_text(run.manifest.model_dump_json())
+    out = tmp_path / "data" / "run.npz"
+    files = [str(first.path), str(second.path)]
+    assert main(["dataset", "from-bag", *files, "--contract", str(contract), "--out", str(out)]) == 0
+    assert "18 rows in 3 trajectories, 2 solved" in capsys.readouterr().out
+    dataset = load_dataset(out)
+    assert len(dataset.terminals) == 18
+    assert set(dataset.extras) == {"rewards", "masks"}
+    assert not list(out.parent.glob(".*"))
