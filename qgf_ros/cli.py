@@ -49,10 +49,10 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 #: Which extra brings a package that the core installation lacks.
 EXTRAS = {
     **dict.fromkeys(("mujoco", "ogbench", "gymnasium", "dm_control"), "sim"),
-    **dict.fromkeys(("torch", "safetensors", "tensorboard", "onnx"), "train"),
+    **dict.fromkeys(("torch", "safetensors", "tensorboard"), "train"),
     **dict.fromkeys(("rclpy", "std_msgs", "std_srvs", "sensor_msgs", "geometry_msgs", "diagnostic_msgs"), "ros"),
     **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
-    "onnxruntime": "cpu",
+    **dict.fromkeys(("onnx", "onnxruntime"), "cpu"),
     "matplotlib": "analysis",
     **dict.fromkeys(("mcap", "mcap_ros2", "zstandard", "lz4"), "record"),
     **dict.fromkeys(("jax", "jaxlib"), "peers"),

@@ -18,6 +18,7 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.runtime.composition import Precision
 from qgf_ros.runtime.policy import Policy
 
 SCHEMA = 1
@@ -27,7 +28,7 @@ TOLERANCE = 1e-4
 BACKENDS = ("reference", "fused")
 #: The same sampler in other frameworks.
 PEERS = ("torch", "torch.compile", "jax")
-PRECISIONS = ("fp32",)
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
 #: What the fast path has graphs for; with other methods it runs over the primitives.
 FUSED_METHODS = ("bc", "qgf")
 
@@ -51,7 +52,7 @@ class Plan:
     methods: tuple[str, ...] = ("qgf",)
     candidates: tuple[int, ...] = CANDIDATES
     backends: tuple[str, ...] = BACKENDS
-    precisions: tuple[str, ...] = PRECISIONS
+    precisions: tuple[Precision, ...] = PRECISIONS[:1]
     providers: tuple[str, ...] = ("cpu",)
     threads: int = 2
     weight: float | None = None
@@ -76,7 +77,7 @@ class Plan:
         """Return every method with every N."""
         return [Case(method, n) for method in self.methods for n in self.candidates]
 
-    def variants(self, case: Case) -> list[tuple[str, str]]:
+    def variants(self, case: Case) -> list[tuple[str, Precision]]:
         """Return every backend that has this case, with each of its precisions."""
         return [
             (backend, precision)
@@ -141,15 +142,17 @@ class Subject:
         return 0.0 if case.method == "bc" else self.weight
 
 
-def load_policy(subject: Subject, backend: str, plan: Plan) -> Policy:
-    """Load a bundle on one of `BACKENDS`.
+def load_policy(subject: Subject, backend: str, precision: Precision, plan: Plan) -> Policy:
+    """Load a bundle on one of `BACKENDS`, with one of `PRECISIONS`.
 
     Raises:
         GuidanceError: The bundle has no fast path, and would run over the reference path instead.
     """
     fused = backend == "fused"
-    policy = Policy.load(subject.bundle, providers=plan.providers, threads=plan.threads, fused=fused)
-    if fused and (policy._fused is None or not policy._fused.has(subject.critic)):
+    policy = Policy.load(
+        subject.bundle, providers=plan.providers, threads=plan.threads, fused=fused, precision=precision
+    )
+    if fused and not policy.has_fast_path(subject.critic):
         raise GuidanceError(
             f"{subject.name}: there is no fast path for this bundle and providers {', '.join(plan.providers)}, which a "
             "warning above explains; use --backends reference"
@@ -237,7 +240,9 @@ def prepare(subject: Subject, plan: Plan, bandwidth: float) -> Iterator[Contende
             "floor": {"bytes": traffic, "ms": traffic / bandwidth * 1e3},
         }
         for backend, precision in plan.variants(case):
-            contender = Contender(subject.name, case, backend, precision, acts.of(backend, case), inputs, facts)
+            contender = Contender(
+                subject.name, case, backend, precision, acts.of(backend, precision, case), inputs, facts
+            )
             yield replace(contender, facts={**facts, "difference": check_agreement(contender, expected)})
 
 
@@ -246,22 +251,23 @@ class _Acts:
 
     def __init__(self, subject: Subject, plan: Plan) -> None:
         self._subject, self._plan = subject, plan
-        self._policies: dict[str, Policy] = {}
+        self._policies: dict[tuple[str, Precision], Policy] = {}
         self._networks: Any = None
 
     def reference(self, case: Case) -> Callable[[Float, Float], Chunk]:
-        return self._tick("reference", case)
+        return self._tick("reference", "fp32", case)
 
-    def of(self, backend: str, case: Case) -> Act:
+    def of(self, backend: str, precision: Precision, case: Case) -> Act:
         if backend in PEERS:
             return self._peer(backend, case)
-        infer = self._tick(backend, case)
+        infer = self._tick(backend, precision, case)
         return lambda observation, noise: infer(observation, noise).actions.ravel()
 
-    def _tick(self, backend: str, case: Case) -> Callable[[Float, Float], Chunk]:
-        if backend not in self._policies:
-            self._policies[backend] = load_policy(self._subject, backend, self._plan)
-        return tick(self._policies[backend], self._subject, case)
+    def _tick(self, backend: str, precision: Precision, case: Case) -> Callable[[Float, Float], Chunk]:
+        key = (backend, precision)
+        if key not in self._policies:
+            self._policies[key] = load_policy(self._subject, backend, precision, self._plan)
+        return tick(self._policies[key], self._subject, case)
 
     def _peer(self, backend: str, case: Case) -> Act:
         from qgf_ros.analysis.peers import read_networks

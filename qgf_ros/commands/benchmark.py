@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qgf_ros.commands.arguments import Integers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
+
+    from qgf_ros.runtime.composition import Precision
 
 
 def benchmark(
@@ -78,7 +80,7 @@ def benchmark(
         methods=_names(estimators),
         candidates=num_samples,
         backends=tuple(dict.fromkeys((*chosen, *(PEERS if peers else ())))),
-        precisions=_names(precisions),
+        precisions=cast("tuple[Precision, ...]", _names(precisions)),  # which Plan checks
         providers=_names(providers),
         threads=threads,
         weight=weight,

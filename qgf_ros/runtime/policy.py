@@ -84,6 +84,10 @@ class Policy:
             fast = _load_fused(files, manifest, velocity, critics, threads, precision)
         return cls(manifest, velocity, critics, fast)
 
+    def has_fast_path(self, critic: str) -> bool:
+        """Return whether a critic guides over the fast path, where the estimator is ``qgf``."""
+        return self._fused is not None and self._fused.has(critic)
+
     def warm_up(self, num_samples: int = 1) -> None:
         """Run every graph once, so that the first tick is as fast as the others, whatever its estimator."""
         observation = np.zeros((1, self.manifest.observation_size), dtype=np.float32)

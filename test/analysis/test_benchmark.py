@@ -170,7 +170,7 @@ def test_ratios_stay_within_a_setting() -> None:
 
 def test_a_critic_that_fails_is_no_fast_tick(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = Subject.load("a", bundle, PLAN)
-    policy = load_policy(subject, "reference", PLAN)
+    policy = load_policy(subject, "reference", "fp32", PLAN)
 
     def fail(*_: Any) -> Any:
         raise RuntimeError("broken")
@@ -195,7 +195,7 @@ def test_the_fast_path_is_not_timed_where_it_is_the_reference(bundle: Path, monk
         ({"methods": ("qfg",)}, "methods: 'qfg' was given; expected some of bc, qgf"),
         ({"methods": ()}, "methods: 'nothing' was given"),
         ({"backends": ("tensorflow",)}, "expected some of reference, fused, torch, torch.compile, jax"),
-        ({"precisions": ("fp4",)}, "expected some of fp32"),
+        ({"precisions": ("fp4",)}, "expected some of fp32, int8"),
         ({"candidates": (1, 0)}, "candidates: 0 was given"),
         ({"threads": 0}, "threads: 0 was given"),
     ],

@@ -225,6 +225,20 @@ def test_a_critic_that_gives_nan_leaves_plain_cloning_and_says_so(random_bundle:
     assert policy.act(s, noise, CRITIC, 0.0)[0].telemetry["critic_failed"] == 0.0
 
 
+def test_a_critic_that_gives_nan_keeps_no_other_from_the_fast_path(
+    random_bundle: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    files, manifest = random_bundle
+    files = {**files, critic_file("bad"): broken(files, "q")[critic_file(CRITIC)]}
+    manifest = manifest.model_copy(update={"critics": dict.fromkeys((CRITIC, "bad"), manifest.critics[CRITIC])})
+    velocity, critic = models(files)
+    _, bad = models(files, critic="bad")
+    sampler = fused.load_fused(files, manifest, velocity, {CRITIC: critic, "bad": bad}, 1)
+    assert sampler is not None
+    assert (sampler.has(CRITIC), sampler.has("bad")) == (True, False)
+    assert "critic bad runs over the reference path" in caplog.text
+
+
 def test_a_velocity_that_gives_nan_is_an_error(random_bundle: Any) -> None:
     files, manifest = random_bundle
     sampler = fused.FusedSampler(broken(files, "velocity"), manifest, 1)
