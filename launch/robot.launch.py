@@ -91,12 +91,18 @@ def recorder(context: LaunchContext) -> list[Node]:
     """Return the node that records the run, if one is wanted; its end, whatever the reason, ends nothing else."""
     if LaunchConfiguration("record").perform(context) != "true":
         return []
-    values = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "contract", "record_file")}
-    file = values.pop("record_file") or time.strftime("run-%Y%m%d-%H%M%S.mcap")
-    namespace = LaunchConfiguration("namespace")
-    parameters = {name: ParameterValue(value, value_type=str) for name, value in {**values, "out": file}.items()}
+    given = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "contract", "record_file")}
+    file = given.pop("record_file") or time.strftime("run-%Y%m%d-%H%M%S.mcap")
+    values = {name: value for name, value in given.items() if value}
+    overrides = {name: ParameterValue(value, value_type=str) for name, value in {**values, "out": file}.items()}
     return [
-        Node(package="qgf_ros", executable="recorder", namespace=namespace, parameters=[parameters], output="screen")
+        Node(
+            package="qgf_ros",
+            executable="recorder",
+            namespace=LaunchConfiguration("namespace"),
+            parameters=[LaunchConfiguration("params_file"), overrides],
+            output="screen",
+        )
     ]
 
 

@@ -54,6 +54,8 @@ def dataset(
     solved = sum(trajectory.solved for trajectory in found)
     lines = [f"{recording.path}: {sentence}" for recording in opened for sentence in recording.damage]
     lines += [f"left out: {count} {reason}" for reason, count in conversion.left_out.items() if count]
+    if conversion.inferred:
+        lines.append("note: which readings a command answers is partly inferred from times of arrival")
     lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
     for line in lines:
         Console().print(Text(line), soft_wrap=True)

@@ -15,7 +15,6 @@ def replay(
     guidance_weight: float | None = None,
     critic: str | None = None,
     num_samples: int | None = None,
-    execution_horizon: int | None = None,
     seed: int | None = None,
     threads: int = 1,
     json: Path | None = None,
@@ -29,7 +28,6 @@ def replay(
         guidance_weight: In place of the recorded one.
         critic: In place of the recorded one.
         num_samples: In place of the recorded one.
-        execution_horizon: In place of the recorded one.
         seed: In place of the recorded one.
         threads: Threads of each ONNX Runtime operator.
         json: Where to write the numbers.
@@ -47,7 +45,6 @@ def replay(
         "guidance_weight": guidance_weight,
         "critic": critic,
         "num_samples": num_samples,
-        "execution_horizon": execution_horizon,
         "seed": seed,
     }
     folder = locate_bundle(bundle)

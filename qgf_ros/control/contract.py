@@ -86,6 +86,14 @@ class RobotContract(_Record):
                 f"field {unknown[0]} is in the contract, but bundle {manifest.name} has {', '.join(known)}"
             )
         mapped = tuple(_mapped(field, self.fields.get(field.name)) for field in manifest.observation)
+        guarding = {action.measured.field for action in manifest.action if action.measured is not None}
+        for field, own in zip(mapped, manifest.observation):
+            same = (field.extraction, field.components) == (own.extraction, own.components)
+            if field.name in guarding and not (field.live and same):
+                raise ContractError(
+                    f"field {field.name} measures where the robot is, for its limits, so it must come from a topic with a "
+                    "max_age and keep its extraction and components; leave these out of the contract"
+                )
         try:
             check_topics(mapped)
         except ValueError as error:

@@ -172,7 +172,7 @@ class Observation:
 
     Attributes:
         vector: float32 [observation_size].
-        stamp: The instant it is of, in the clock of the readings [ns].
+        stamp: Newest stamp of the live topics [ns].
     """
 
     vector: NDArray[np.float32]
@@ -182,11 +182,10 @@ class Observation:
 class ObservationAssembler:
     """Keeps the latest readings of every topic and fills the observation vector.
 
-    The readings of different topics are brought together by `alignment`. ``latest`` takes the newest of each, and the
-    observation is of the newest stamp among them. ``nearest`` takes of each topic the reading nearest to the newest
-    instant that every topic has reached, and the observation is of that instant: right where a slow topic and fast
-    ones must not be seconds apart. A field with a history takes the readings nearest to the instants that lie whole
-    control periods before.
+    The readings of different topics are brought together by `alignment`. ``latest`` takes the newest of each, ``nearest``
+    of each topic the reading nearest to the newest instant that every topic has reached, so that what a slow topic and
+    fast ones say belongs together. Either way the observation has the newest stamp of all. A field with a history takes
+    the readings nearest to the instants that lie whole control periods before.
 
     Args:
         fields: The observation contract, in order.
@@ -214,8 +213,10 @@ class ObservationAssembler:
         return kept
 
     def update(self, topic: str, stamp: int, reading: Reading) -> None:
-        """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored."""
+        """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored, but a goal always replaces."""
         kept = self._readings.setdefault(topic, deque(maxlen=MOST_READINGS))
+        if topic not in self.live_topics:
+            kept.clear()
         if kept and stamp < kept[-1][0]:
             return
         if kept and stamp == kept[-1][0]:
@@ -254,10 +255,10 @@ class ObservationAssembler:
             if field.constant is None:
                 block = self._block(field, now, common)
             else:
-                block = _scaled(field, np.broadcast_to(field.constant, field.size))
+                block = np.tile(_scaled(field, np.broadcast_to(field.constant, field.instant_size)), field.history)
             vector[start : start + field.size] = block
             start += field.size
-        return Observation(vector, common if self._nearest else max(reached, default=now))
+        return Observation(vector, max(reached, default=now))
 
     def _block(self, field: ObservationField, now: int, common: int) -> Array:
         kept = self._readings.get(field.topic)

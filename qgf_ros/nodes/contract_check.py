@@ -70,7 +70,7 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | No
         return str(error).partition(": ")[2]
     if wanted.max_age is None:
         return None
-    oldest = max(heard.ages, key=abs)
+    oldest = max(heard.ages, key=abs, default=0.0)
     if abs(oldest) > wanted.max_age:
         where = "from the future by" if oldest < 0.0 else "old by"
         return f"stamps are {where} {abs(oldest):.3f} s on arrival, at most {wanted.max_age:g} s allowed; compare the clocks"
@@ -168,5 +168,6 @@ class Listener:
             heard.ages.append(0.0)
         else:
             now = self._node.get_clock().now().nanoseconds
-            heard.ages.append((now - from_time(message.header.stamp)) * 1e-9)
+            if now > 0:  # simulated time has no clock before the first /clock
+                heard.ages.append((now - from_time(message.header.stamp)) * 1e-9)
         heard.newest = to_reading(message)

@@ -26,6 +26,7 @@ from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.clock import Clock, ClockType
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
@@ -50,6 +51,8 @@ from qgf_ros.recording.writer import Received, RecordingWriter
 DISCOVERY_PERIOD = 0.1
 #: Messages of one topic that may wait for this process.
 DEPTH = 1000
+#: Longest time that `Recorder.close` takes messages that were delivered before it [s].
+DRAIN = 1.0
 
 #: What is recorded beside the contract's topics, relative to the namespace of the policy node.
 OUTPUTS = (
@@ -117,11 +120,14 @@ class Recorder(Node):  # type: ignore[misc]
         return self._queue.failed
 
     def close(self) -> None:
-        """End the file and destroy the node."""
+        """Take what was delivered, end the file and destroy the node; call it when the executor is not spinning."""
+        end = time.monotonic() + DRAIN
+        for tap in self._taps.values():
+            self._drain(tap, end)
         self._queue.close()
         self.get_logger().info(
             f"{self._value('out')}: {self._queue.messages} messages on {len(self._taps)} topics, "
-            f"{self._queue.dropped} dropped"
+            f"{self._queue.dropped} dropped, {self._queue.lost} lost"
         )
         self.destroy_node()
 
@@ -139,10 +145,14 @@ class Recorder(Node):  # type: ignore[misc]
 
     def _start(self, bundle: Path, manifest: Manifest) -> RecordingQueue:
         writer = RecordingWriter(Path(self._value("out")).expanduser(), self._value("max_size_mb") * 1_000_000)
-        now = time.time_ns()
-        writer.add_attachment(MANIFEST_ATTACHMENT, "application/json", (bundle / MANIFEST_NAME).read_bytes(), now)
         run = {"bundle": manifest.name, "namespace": self.get_namespace(), "policy_node": self._policy}
-        writer.add_metadata(RUN_RECORD, run)
+        content = (bundle / MANIFEST_NAME).read_bytes()
+        try:
+            writer.add_attachment(MANIFEST_ATTACHMENT, "application/json", content, time.time_ns())
+            writer.add_metadata(RUN_RECORD, run)
+        except RecordingError:
+            writer.close()
+            raise
         return RecordingQueue(writer)
 
     def _discover(self) -> None:
@@ -158,6 +168,7 @@ class Recorder(Node):  # type: ignore[misc]
                 self._tap(topic, infos[0].topic_type, reliable, latched)
             elif (tap.reliable and not reliable) or (tap.latched and not latched):
                 # A publisher has come that offers less, and would not be heard.
+                self._drain(tap, time.monotonic() + DRAIN)
                 self.destroy_subscription(tap.subscription)
                 self._tap(topic, tap.type_name, reliable, latched)
         if not self._asked and all(client.service_is_ready() for client in self._parameter_services.values()):
@@ -184,18 +195,30 @@ class Recorder(Node):  # type: ignore[misc]
         def receive(data: bytes, info: Mapping[str, int]) -> None:
             self._receive(topic, type_name, stamped, data, info)
 
-        self._taps[topic] = Tap(
-            self.create_subscription(kind, topic, receive, quality, raw=True), type_name, reliable, latched
-        )
+        events = SubscriptionEventCallbacks(message_lost=self._on_lost)
+        subscription = self.create_subscription(kind, topic, receive, quality, raw=True, event_callbacks=events)
+        self._taps[topic] = Tap(subscription, type_name, reliable, latched)
         self.get_logger().info(f"recording {topic}, {type_name}")
+
+    def _drain(self, tap: Tap, end: float) -> None:
+        """Take what was delivered for a topic, until `end` (`time.monotonic`) at most."""
+        subscription = tap.subscription
+        while self.ended is None and time.monotonic() < end:
+            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+            if taken is None:
+                return
+            subscription.callback(*taken)
 
     def _receive(self, topic: str, type_name: str, stamped: bool, data: bytes, info: Mapping[str, int]) -> None:
         log_time = info.get("received_timestamp") or time.time_ns()
-        publish_time = leading_stamp(data) if stamped else info.get("source_timestamp") or log_time
+        publish_time = leading_stamp(data, log_time) if stamped else info.get("source_timestamp") or log_time
         if not self._queue.put(Received(topic, type_name, log_time, max(publish_time, 0), data)) and self.ended is None:
             self.get_logger().warning(
                 f"{self._queue.dropped} messages are dropped so far, the disk is too slow", throttle_duration_sec=5.0
             )
+
+    def _on_lost(self, event: Any) -> None:
+        self._queue.lost += event.total_count_change
 
     def _on_names(self, future: Any) -> None:
         names = list(future.result().result.names)
@@ -218,6 +241,7 @@ class Recorder(Node):  # type: ignore[misc]
         figures: dict[str, str | int | float] = {
             "messages": queue.messages,
             "dropped": queue.dropped,
+            "lost": queue.lost,
             "size_mb": queue.size / 1e6,
             "silent_topics": ", ".join(topic for topic in self._wanted if topic not in self._taps),
         }

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.errors import ObservationError, RecordingError
-from qgf_ros.recording.readings import ObservationSource, by_topic, command_values
+from qgf_ros.recording.epochs import restarts, split
+from qgf_ros.recording.readings import by_topic, command_values, observation_sources
 from qgf_ros.recording.recording import Recorded, Recording
 
 Float = NDArray[np.float32]
@@ -117,11 +118,13 @@ class Conversion:
         trajectories: Of at least two rows each.
         left_out: Number of commands by reason.
         outcomes: Number of episodes whose outcome was recorded.
+        inferred: Whether times of arrival had to tell which readings some command answers.
     """
 
     trajectories: list[Trajectory] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     outcomes: int = 0
+    inferred: bool = False
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the data set by OGBench's keys.
@@ -186,23 +189,27 @@ class _Converter:
         messages = by_topic(recording, set(names.values()))
         self._commands = messages[names[source.command]]
         self._outcomes = messages[names[source.episode]]
+        found = restarts(self._commands)
+        self._epoch_starts = [part[0].log_time for part in split(self._commands, found) if part]
         rewards = messages[names[source.reward.topic]] if source.reward.topic is not None else []
         self._rewards_stamped = any(hasattr(recorded.message, "header") for recorded in rewards)
-        rewards = sorted(rewards, key=lambda recorded: recorded.stamp)  # without a header, of their arrival
-        self._reward_times = [recorded.stamp for recorded in rewards]
-        self._reward_values = [source.reward.value(recorded) for recorded in rewards]
+        # Without a header, the stamp is the time of arrival.
+        self._rewards = [sorted(part, key=_stamp) for part in split(rewards, found)]
         self._names = [field.name for field in source.action]
         self._scale = np.array([field.scale for field in source.action])
-        self._observations = ObservationSource(
-            recording, source.observation, 1.0 / source.control_rate, source.alignment
+        self._sources = observation_sources(
+            recording, source.observation, 1.0 / source.control_rate, source.alignment, found
         )
+        self._epoch = 0
 
     def run(self) -> None:
         for commands, solved in self._episodes():
+            self._epoch = bisect.bisect_right(self._epoch_starts, commands[0].log_time) - 1
             chains = control_ticks([command.stamp for command in commands], self._period)
             self._into.left_out["commands between two control ticks"] += len(commands) - sum(map(len, chains))
             for chain in chains:
                 self._add([commands[index] for index in chain], solved and chain is chains[-1])
+        self._into.inferred |= any(source.inferred for source in self._sources)
 
     def _episodes(self) -> list[tuple[list[Recorded], bool]]:
         """Return the commands of each episode, the first of each stamp in the order of stamps, and its success."""
@@ -238,7 +245,7 @@ class _Converter:
 
     def _row(self, command: Recorded) -> tuple[Float, Float, float]:
         """Return observation, normalised action and reward of a command."""
-        observation = self._observations.observe(command.stamp, command.log_time)
+        observation = self._sources[self._epoch].observe(command.stamp, command.log_time)
         values = command_values(self._names, command)
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
@@ -262,7 +269,7 @@ class _Converter:
     def _successor(self, last: Recorded) -> Float | None:
         """Return the observation one control period after a command, or None if there is no newer one."""
         try:
-            observation = self._observations.observe(last.stamp + self._period, last.log_time + self._period)
+            observation = self._sources[self._epoch].observe(last.stamp + self._period, last.log_time + self._period)
         except ObservationError:
             return None
         return observation.vector if observation.stamp > last.stamp else None
@@ -271,10 +278,15 @@ class _Converter:
         if self._source.reward.topic is None:
             return -1.0
         time = command.stamp if self._rewards_stamped else command.log_time
-        index = bisect.bisect_right(self._reward_times, time) - 1
+        rewards = self._rewards[self._epoch]
+        index = bisect.bisect_right(rewards, time, key=_stamp) - 1
         if index < 0:
             raise ObservationError(f"no reward yet on topic {self._source.reward.topic}")
-        return self._reward_values[index]
+        return self._source.reward.value(rewards[index])
+
+
+def _stamp(recorded: Recorded) -> int:
+    return recorded.stamp
 
 
 def control_ticks(stamps: Sequence[int], period: int) -> list[list[int]]:

@@ -29,6 +29,8 @@ class ParameterHistory:
         self._options: dict[str, Any] = {}
         #: Limit of `Settings` of that name.
         self.max_guidance_deviation = math.inf
+        #: The action's limits that differ from the bundle's; fixed while the node is configured.
+        self.limits = ""
         for name, text in recording.parameters.items():
             try:
                 self._keep(name, json.loads(text))
@@ -53,3 +55,5 @@ class ParameterHistory:
             self._options[name] = value
         elif name == "max_guidance_deviation" and isinstance(value, float) and value > 0.0:
             self.max_guidance_deviation = value
+        elif name == "limits" and isinstance(value, str):
+            self.limits = value

@@ -33,9 +33,11 @@ class RecordingQueue:
         self._closing = False
         self.messages = 0
         self.dropped = 0
+        #: Messages that never came, as the middleware told; counted by whoever puts them.
+        self.lost = 0
         #: Why nothing is written any more, or None.
         self.end: str | None = None
-        #: Whether it ended because the disk failed.
+        #: Whether it ended because the disk failed, or had no room for metadata.
         self.failed = False
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
@@ -71,18 +73,18 @@ class RecordingQueue:
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            self._write()
-            self._writer.add_metadata(
-                "qgf_end",
-                {"messages": str(self.messages), "dropped": str(self.dropped), "reason": self.end or "closed"},
-            )
-        except RecordingError as error:
-            self.end, self.failed = str(error), True
-        try:
-            self._writer.close()
-        except RecordingError as error:
-            self.end, self.failed = self.end or str(error), True
+        for step in (self._write, self._end, self._writer.close):
+            try:
+                step()
+            except RecordingError as error:
+                self.end, self.failed = self.end or str(error), True
+
+    def _end(self) -> None:
+        if self._writer.broken:
+            return
+        counts = {"messages": self.messages, "dropped": self.dropped, "lost": self.lost}
+        values = {name: str(count) for name, count in counts.items()}
+        self._writer.add_metadata("qgf_end", {**values, "reason": self.end or "closed"}, last=True)
 
     def _write(self) -> None:
         flushed = time.monotonic()

@@ -21,7 +21,11 @@ from qgf_ros.control.observation import (
     WrenchReading,
 )
 from qgf_ros.errors import RecordingError
+from qgf_ros.recording.epochs import Restart, split
 from qgf_ros.recording.recording import Recorded, Recording
+
+#: A command that is received sooner than this after its stamp is stamped by the recorder's clock [ns].
+LONGEST_TICK = 1_000_000_000
 
 
 def _xyz(vector: Any) -> NDArray[np.float64]:
@@ -59,47 +63,33 @@ def to_reading(recorded: Recorded) -> Reading:
 class ObservationSource:
     """Makes observations of recorded readings, as a node made them that stamped its command with the newest of them.
 
-    A reading was there if its stamp is no newer than the command's. Where that does not tell (topics without a header,
-    readings brought together by ``nearest``), it was there if it was received before the command: an inference.
+    A reading was there if its stamp is no newer than the command's. A topic without a header was heard before the
+    command was stamped, as far as stamps are of the recorder's clock. Where that does not tell either (simulated time,
+    readings brought together by ``nearest``), a reading was there if it was received before the command: an inference.
 
     Args:
-        recording: The file.
+        readings: Of one epoch, in the order they were received.
         fields: The observation contract.
         period: Control period [s].
         alignment: As of `ObservationAssembler`.
-
-    Raises:
-        RecordingError: A topic of the contract is not in the file.
     """
 
     def __init__(
-        self, recording: Recording, fields: Sequence[ObservationField], period: float, alignment: str = "latest"
+        self, readings: Iterable[TimedReading], fields: Sequence[ObservationField], period: float, alignment: str
     ) -> None:
         self._contract = fields, period, alignment
         self._assembler = ObservationAssembler(*self._contract)
-        names = {recording.resolve(topic): topic for topic in self._assembler.topics}
-        absent = [name for name in names if name not in recording.topics]
-        if absent:
-            raise RecordingError(
-                f"{recording.path} has no topic {', '.join(absent)}; it has {', '.join(sorted(recording.topics)) or 'none'}"
-            )
-        self._by_stamp: list[_Item] = []
-        self._by_arrival: list[_Item] = []
-        for recorded in recording.messages(names):
-            stamp = recorded.stamp if hasattr(recorded.message, "header") else None
-            by_stamp = alignment == "latest" and stamp is not None
-            key = recorded.stamp if by_stamp else recorded.log_time
-            item = _Item(key, stamp, names[recorded.topic], to_reading(recorded))
-            (self._by_stamp if by_stamp else self._by_arrival).append(item)
-        self._by_stamp.sort(key=_key)
-        self._by_arrival.sort(key=_key)
+        self._latest = alignment == "latest"
+        self._by_stamp: list[TimedReading] = []
+        self._by_arrival: list[TimedReading] = []
+        for reading in readings:
+            (self._by_stamp if self._latest and reading.stamped else self._by_arrival).append(reading)
+        self._by_stamp.sort(key=_stamp)
+        self._by_arrival.sort(key=_log_time)
         self._last: int | None = None
         self._taken = [0, 0]
-
-    @property
-    def inferred(self) -> bool:
-        """Whether times of arrival had to tell which readings were there."""
-        return bool(self._by_arrival)
+        #: Whether the arrival of a command had to tell which readings were there.
+        self.inferred = False
 
     def observe(self, stamp: int, received: int) -> Observation:
         """Return the observation behind a command stamped `stamp` [ns] and received at `received` [ns].
@@ -110,25 +100,74 @@ class ObservationSource:
         if self._last is not None and stamp < self._last:
             self._assembler, self._taken = ObservationAssembler(*self._contract), [0, 0]
         self._last = stamp
-        for which, (items, limit) in enumerate(((self._by_stamp, stamp), (self._by_arrival, received))):
-            end = bisect.bisect_right(items, limit, lo=self._taken[which], key=_key)
-            for item in items[self._taken[which] : end]:
-                self._assembler.update(item.topic, stamp if item.stamp is None else item.stamp, item.reading)
+        same_clock = self._latest and 0 <= received - stamp < LONGEST_TICK
+        self.inferred |= bool(self._by_arrival) and not same_clock
+        arrived = stamp if same_clock else received
+        for which, (readings, limit, key) in enumerate(
+            ((self._by_stamp, stamp, _stamp), (self._by_arrival, arrived, _log_time))
+        ):
+            end = bisect.bisect_right(readings, limit, lo=self._taken[which], key=key)
+            for reading in readings[self._taken[which] : end]:
+                self._assembler.update(reading.topic, reading.stamp if reading.stamped else stamp, reading.reading)
             self._taken[which] = end
         return self._assembler.assemble(stamp)
 
 
-class _Item(NamedTuple):
-    """A reading, the time that tells whether it was there [ns], and its stamp [ns] where it has one."""
+class TimedReading(NamedTuple):
+    """A reading of a topic of the contract, when it was received and its stamp, or that again if it has none [ns]."""
 
-    key: int
-    stamp: int | None
+    log_time: int
+    stamp: int
+    stamped: bool
     topic: str
     reading: Reading
 
 
-def _key(item: _Item) -> int:
-    return item.key
+def _log_time(reading: TimedReading) -> int:
+    return reading.log_time
+
+
+def _stamp(reading: TimedReading) -> int:
+    return reading.stamp
+
+
+def observation_sources(
+    recording: Recording,
+    fields: Sequence[ObservationField],
+    period: float,
+    alignment: str = "latest",
+    found: Sequence[Restart] = (),
+) -> list[ObservationSource]:
+    """Return a source of observations for each epoch of a recording; goals are carried over into the next one.
+
+    Args:
+        recording: The file.
+        fields, period, alignment: As of `ObservationSource`.
+        found: Restarts of the clock.
+
+    Raises:
+        RecordingError: A topic of the contract is not in the file, or its type is none of an observation.
+    """
+    assembler = ObservationAssembler(fields, period, alignment)
+    names = {recording.resolve(topic): topic for topic in assembler.topics}
+    absent = [name for name in names if name not in recording.topics]
+    if absent:
+        raise RecordingError(
+            f"{recording.path} has no topic {', '.join(absent)}; it has {', '.join(sorted(recording.topics)) or 'none'}"
+        )
+    heard: dict[str, list[TimedReading]] = {topic: [] for topic in assembler.topics}
+    for recorded in recording.messages(names):
+        topic, stamped = names[recorded.topic], hasattr(recorded.message, "header")
+        stamp = recorded.stamp if stamped else recorded.log_time
+        heard[topic].append(TimedReading(recorded.log_time, stamp, stamped, topic, to_reading(recorded)))
+    epochs: list[list[TimedReading]] = [[] for _ in range(len(found) + 1)]
+    for topic, readings in heard.items():
+        goal: list[TimedReading] = []
+        for epoch, part in zip(epochs, split(sorted(readings, key=_log_time), found)):
+            epoch += [*goal, *part]
+            if topic not in assembler.live_topics:
+                goal = [reading._replace(log_time=-1, stamp=-1) for reading in [*goal, *part][-1:]]
+    return [ObservationSource(epoch, fields, period, alignment) for epoch in epochs]
 
 
 def command_values(names: Sequence[str], recorded: Recorded) -> NDArray[np.float64]:

@@ -103,6 +103,12 @@ class Recording:
         text = self.run.get("dropped", "")
         return int(text) if text.isdecimal() else None
 
+    @property
+    def lost(self) -> int:
+        """Messages that the middleware said were lost on their way to the recorder."""
+        text = self.run.get("lost", "")
+        return int(text) if text.isdecimal() else 0
+
     def resolve(self, topic: str, node: str = "") -> str:
         """Return the full name of a topic of the run: absolute, ``~/…`` of `node`, or relative to the namespace."""
         if topic.startswith("~/"):

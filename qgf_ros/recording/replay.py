@@ -7,6 +7,7 @@ is the same to the bit, or differs for a reason that is named, or cannot be repl
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,16 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.adjustment import manifest_with_limits
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
 from qgf_ros.errors import ObservationError, RecordingError
+from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.parameters import ParameterHistory
-from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures
+from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures, observation_sources
 from qgf_ros.recording.recording import Recorded, Recording
 
 #: Settings that may be replayed with another value.
-OVERRIDES = ("guidance_weight", "critic", "num_samples", "execution_horizon", "seed")
+OVERRIDES = ("guidance_weight", "critic", "num_samples", "seed")
 #: The cause of a difference where inputs, bundle, settings and noise are those of the recorded run.
 ARITHMETIC = "other arithmetic (processor, ONNX Runtime, provider or threads), or another state of the safety envelope"
 
@@ -122,9 +125,24 @@ def replay(
     Raises:
         RecordingError: A topic is missing.
         GuidanceError: The bundle cannot run the settings.
+        SafetyError: The limits that were set in the run are none of this bundle's.
     """
     overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
     return _Replayer(recording, policy, observation, alignment, overrides).run()
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """Ticks between two restarts of the clock, what they saw, and the commands to the robot and to nobody by stamp."""
+
+    ticks: list[Recorded]
+    source: ObservationSource
+    commands: Mapping[int, list[Recorded]]
+    shadows: Mapping[int, list[Recorded]]
+
+    def commands_of(self, motion: str) -> Mapping[int, list[Recorded]]:
+        """Return what a tick answered whose telemetry says `motion`."""
+        return self.shadows if motion == "0" else self.commands
 
 
 class _NotReplayable(Exception):
@@ -140,61 +158,73 @@ class _Replayer:
         alignment: str,
         overrides: Mapping[str, Any],
     ) -> None:
-        self._policy = policy
-        self._manifest = manifest = policy.manifest
         self._overrides = overrides
         node = recording.run.get("policy_node", "policy_node")
         telemetry, command = recording.resolve("~/telemetry", node), recording.resolve("command")
-        if not recording.topics.get(telemetry, ("", 0))[1] or command not in recording.topics:
+        shadow = recording.resolve("~/shadow_command", node)
+        if not recording.topics.get(telemetry, ("", 0))[1] or not {command, shadow} & recording.topics.keys():
             raise RecordingError(
-                f"{recording.path} has no messages on {telemetry} and {command}; record a run of the policy node"
+                f"{recording.path} has no messages on {telemetry} and on {command} or {shadow}; record a run of the policy node"
             )
-        messages = by_topic(recording, {telemetry, command, "/parameter_events"})
-        self._ticks = messages[telemetry]
-        self._commands: dict[int, list[Recorded]] = {}
-        for message in messages[command]:
-            self._commands.setdefault(message.stamp, []).append(message)
+        messages = by_topic(recording, {telemetry, command, shadow, "/parameter_events"})
         self._parameters = ParameterHistory(recording, recording.resolve(node), messages["/parameter_events"])
-        self._source = ObservationSource(recording, observation, 1.0 / manifest.control_rate, alignment)
+        self._policy = copy.copy(policy)
+        self._policy.manifest = manifest_with_limits(policy.manifest, self._parameters.limits)
+        self._manifest = manifest = self._policy.manifest
+        found = restarts(messages[telemetry])
+        sources = observation_sources(recording, observation, 1.0 / manifest.control_rate, alignment, found)
+        parts = (split(messages[topic], found) for topic in (telemetry, command, shadow))
+        self._epochs = [
+            _Epoch(ticks, source, _by_stamp(commands), _by_stamp(shadows))
+            for source, ticks, commands, shadows in zip(sources, *parts)
+        ]
+        self._epoch = self._epochs[0]
         self._bundle_causes = _other_files(recording.manifest, manifest)
         self._outcome = Replay(manifest, remarks=[*recording.damage])
         if recording.dropped:
             self._outcome.remarks.append(f"{recording.dropped} messages were dropped while recording")
+        if recording.lost:
+            self._outcome.remarks.append(f"{recording.lost} messages were lost on their way to the recorder")
         if recording.manifest is None:
             self._outcome.remarks.append("the recording does not say which bundle ran")
-        if self._source.inferred:
-            self._outcome.remarks.append("which readings a tick saw is partly inferred from times of arrival")
         self._controller: Controller | None = None
+        self._motion = ""  # recorded, of the tick before
         self._noise: tuple[int, int] | None = None  # recorded: the seed, and the numbers drawn since
 
     def run(self) -> Replay:
         last: int | None = None
-        for tick in self._ticks:
-            values = figures(tick)
-            try:
-                self._outcome.ticks.append(self._answer(tick, values, last))
-            except _NotReplayable as reason:
-                self._outcome.not_replayed[str(reason)] += 1
-            last = tick.stamp
+        for epoch in self._epochs:
+            self._epoch = epoch
+            for tick in epoch.ticks:
+                values = figures(tick)
+                try:
+                    self._outcome.ticks.append(self._answer(tick, values, last))
+                except _NotReplayable as reason:
+                    self._outcome.not_replayed[str(reason)] += 1
+                last = tick.stamp
+                self._motion = values.get("motion", "1")
+        if any(epoch.source.inferred for epoch in self._epochs):
+            self._outcome.remarks.append("which readings a tick saw is partly inferred from times of arrival")
         return self._outcome
 
     def _answer(self, tick: Recorded, values: Mapping[str, str], last: int | None) -> Replayed:
         settings = self._settings(tick, values)
         controller = self._prepare(tick, values, settings, last)
         try:
-            observation = self._source.observe(tick.stamp, tick.log_time)
+            observation = self._epoch.source.observe(tick.stamp, tick.log_time)
         except ObservationError as error:
             raise _NotReplayable(f"the observation is not in the recording: {error}") from error
         if values.get("observation_crc32") != str(zlib.crc32(observation.vector.tobytes())):
             raise _NotReplayable("the node saw another observation than the one recorded")
-        if tick.stamp not in self._commands:
+        commands = self._epoch.commands_of(values.get("motion", "1"))
+        if tick.stamp not in commands:
             raise _NotReplayable("its command is not in the recording")
         if values.get("inferred") == "1":
             self._place_noise(controller, values, settings)
         elif controller.needs_chunk(tick.stamp):
             raise _NotReplayable("its action chunk began before the recording, or at a tick that is not replayed")
         command = controller.tick(observation)
-        recorded = command_values([action.name for action in self._manifest.action], self._commands[tick.stamp][0])
+        recorded = command_values([action.name for action in self._manifest.action], commands[tick.stamp][0])
         return Replayed(tick.stamp, recorded, command.values, self._causes(values))
 
     def _settings(self, tick: Recorded, values: Mapping[str, str]) -> Settings:
@@ -223,7 +253,8 @@ class _Replayer:
                 )
         if settings != controller.settings:
             controller.apply(settings)
-        if last is not None and tick.stamp < last:
+        switched = self._motion not in ("", values.get("motion", "1"))
+        if last is not None and (switched or tick.stamp < last):
             controller.reset()
         elif last is not None and self._was_held(last):
             controller.hold()
@@ -233,7 +264,7 @@ class _Replayer:
 
     def _was_held(self, stamp: int) -> bool:
         """Whether the command stamped `stamp` [ns] was followed by another one of that stamp, which is a hold."""
-        positions = [list(command.message.position) for command in self._commands.get(stamp, [])]
+        positions = [list(command.message.position) for command in self._epoch.commands_of(self._motion).get(stamp, [])]
         return any(position != positions[0] for position in positions[1:])
 
     def _place_noise(self, controller: Controller, values: Mapping[str, str], settings: Settings) -> None:
@@ -245,7 +276,7 @@ class _Replayer:
         if before < 0:
             raise _NotReplayable("telemetry does not say how far the noise had been drawn")
         if self._noise is not None and (seed != self._noise[0] or before < self._noise[1]):
-            controller.reset()  # as the node does when its seed is set
+            controller.drop_chunk()  # as the node does when its seed is set
         if self._noise != (seed, before):
             inferences = before // (samples * size)  # since the seed; exact as long as num_samples was the same
             skipped = before if settings.num_samples == samples else inferences * settings.num_samples * size
@@ -262,6 +293,13 @@ class _Replayer:
         if values.get("critic_failed", "0.0") != "0.0":
             changes.append("the critic had failed")
         return (*self._bundle_causes, *changes) or (ARITHMETIC,)
+
+
+def _by_stamp(messages: Sequence[Recorded]) -> dict[int, list[Recorded]]:
+    found: dict[int, list[Recorded]] = {}
+    for message in messages:
+        found.setdefault(message.stamp, []).append(message)
+    return found
 
 
 def _other_files(recorded: Manifest | None, replayed: Manifest) -> tuple[str, ...]:

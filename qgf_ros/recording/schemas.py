@@ -53,8 +53,10 @@ def starts_with_stamp(type_name: str, text: str) -> bool:
     return next(iter(_types_within(type_name.replace("/msg/", "/"), text, primitives=True)), "") in _STAMPS
 
 
-def leading_stamp(data: bytes) -> int:
-    """Return the stamp at the beginning of a serialised message [ns]; see `starts_with_stamp`."""
+def leading_stamp(data: bytes, log_time: int) -> int:
+    """Return the stamp at the beginning of a serialised message, or `log_time` if it is cut short [ns]."""
+    if len(data) < 12:  # four bytes of encapsulation, eight of the stamp
+        return log_time
     seconds, rest = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
     return int(seconds) * 1_000_000_000 + int(rest)
 

@@ -24,7 +24,7 @@ CHUNK_SIZE = 256 * 1024
 _MESSAGE_OVERHEAD = 31 + 16
 #: Bytes that a chunk takes at most beside its messages, per chunk and per channel: its head and its two indexes.
 _CHUNK_OVERHEAD, _CHANNEL_OVERHEAD = 256, 40
-#: What the end of a file takes beside schemas, channels and chunk indexes.
+#: What the end of a file takes beside schemas, channels and chunk indexes, its last metadata record included.
 _SUMMARY_OVERHEAD = 4096
 
 
@@ -93,7 +93,8 @@ class RecordingWriter:
         self._repeated = 0  # bytes that the summary says again
         self._pending = 0  # bytes of the chunk under way, before compression
         self._chunks = 0
-        self._broken = False
+        #: Whether the disk has failed; what was written before is readable.
+        self.broken = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -114,8 +115,15 @@ class RecordingWriter:
         compressed = self._pending + self._pending // 64  # what zstd adds at most to what it cannot compress
         return self._file.size + compressed + self._repeated + chunks + _SUMMARY_OVERHEAD
 
-    def add_metadata(self, name: str, values: Mapping[str, str]) -> None:
-        """Add a record of names and words; raises RecordingError."""
+    def add_metadata(self, name: str, values: Mapping[str, str], *, last: bool = False) -> None:
+        """Add a record of names and words; the `last` one goes into the room that is kept for the end of the file.
+
+        Raises:
+            RecordingError: The file has no room for it, or the disk is full or gone.
+        """
+        if not last:
+            pairs = sum(8 + len(key.encode()) + len(value.encode()) for key, value in values.items())
+            self._make_sure_of(f"record {name}", pairs + 2 * len(name) + 128)
         try:
             self._mcap.add_metadata(name, dict(values))
         except OSError as error:
@@ -123,12 +131,24 @@ class RecordingWriter:
         self._repeated += 64 + len(name)
 
     def add_attachment(self, name: str, media_type: str, data: bytes, time: int) -> None:
-        """Add a file, made at `time` [ns]; raises RecordingError."""
+        """Add a file, made at `time` [ns].
+
+        Raises:
+            RecordingError: The recording has no room for it, or the disk is full or gone.
+        """
+        self._make_sure_of(name, len(data) + 2 * (len(name) + len(media_type)) + 256)
         try:
             self._mcap.add_attachment(time, time, name, media_type, data)
         except OSError as error:
             raise self._failed(error) from error
         self._repeated += 128 + len(name) + len(media_type)
+
+    def _make_sure_of(self, what: str, size: int) -> None:
+        if self.size + size > self.max_size:
+            raise RecordingError(
+                f"{self.path} may have {self.max_size / 1e6:g} MB, which leaves no room for its {what} of "
+                f"{size / 1e6:.3g} MB; raise --max-size-mb"
+            )
 
     def write(self, message: Received) -> bool:
         """Add a message; return False, and write nothing, if the file has no room for it.
@@ -172,7 +192,7 @@ class RecordingWriter:
     def close(self) -> None:
         """End the file with its index; a file that could not be written stays as it is, without one."""
         try:
-            if not self._broken:
+            if not self.broken:
                 self._mcap.finish()  # type: ignore[no-untyped-call]
                 self._file.flush()
         except OSError as error:
@@ -187,7 +207,7 @@ class RecordingWriter:
             self._pending = 0
 
     def _failed(self, error: OSError) -> RecordingError:
-        self._broken = True
+        self.broken = True
         return RecordingError(
             f"{self.path} cannot be written ({error.strerror or error}); what was written before is readable, "
             "make room or give another --out"

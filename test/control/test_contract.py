@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.contract import FieldSource, RobotContract, read_robot_contract, template
 from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
@@ -164,6 +164,25 @@ def test_whatever_a_contract_holds_it_is_applied_or_refused(values: Any) -> None
 
 def test_the_template_says_what_the_bundle_says(tmp_path: Path) -> None:
     assert read_robot_contract(write(tmp_path, template(MANIFEST))).apply(MANIFEST) == MANIFEST.observation
+
+
+@pytest.mark.parametrize("change", [{"constant": [0.0, 0.0]}, {"max_age": None}, {"components": [1, 0]}])
+def test_what_guards_the_robot_cannot_be_made_up(change: dict[str, Any]) -> None:
+    guarded = ActionField(
+        name="j1",
+        unit="rad",
+        scale=1.0,
+        lower=-1.0,
+        upper=1.0,
+        hold=None,
+        measured=Measurement(field="arm"),
+        max_start_jump=0.1,
+    )
+    arm = JOINTS.model_copy(update={"clip": None})
+    manifest = MANIFEST.model_copy(update={"observation": (arm, GOAL), "action": (guarded,)})
+    RobotContract.model_validate({"fields": {"arm": {"topic": "a", "max_age": 0.1}}}).apply(manifest)
+    with pytest.raises(ContractError, match="field arm measures where the robot is"):
+        RobotContract.model_validate({"fields": {"arm": change}}).apply(manifest)
 
 
 def test_fields_that_share_a_topic_must_agree_on_it() -> None:

@@ -253,7 +253,7 @@ def test_latest_takes_the_newest_of_each_topic() -> None:
 def test_nearest_takes_of_the_fast_topic_what_belongs_to_the_slow_one() -> None:
     observation = two_rates("nearest").assemble(SECOND + 410 * MILLISECOND)
     assert observation.vector.tolist() == [-1.0, 10.0]
-    assert observation.stamp == SECOND + 103 * MILLISECOND
+    assert observation.stamp == SECOND + 400 * MILLISECOND, "ticks go on at the pace of the fast topic"
 
 
 @pytest.mark.parametrize("alignment", ["latest", "nearest"])
@@ -275,3 +275,12 @@ def test_a_goal_holds_until_it_is_replaced_and_completes_nothing() -> None:
     assembler.clear()
     assembler.update("sensor", 200 * SECOND, QUARTER_TURN)
     assert assembler.assemble(200 * SECOND).vector[3] == 7.0
+    assembler.update("goal", 0, VectorReading(np.array([8.0])))
+    assert assembler.assemble(200 * SECOND).vector[3] == 8.0, "whatever its stamp: the clock may have restarted"
+
+
+def test_a_constant_is_repeated_for_every_instant_of_a_history() -> None:
+    constant = field(VECTOR, "data", 4, name="c", history=2, constant=(1.0, 2.0), offset=(0.5, 0.0), scale=2.0)
+    assembler = ObservationAssembler([POSITION, constant], 0.05)
+    assembler.update("sensor", SECOND, QUARTER_TURN)
+    assert assembler.assemble(SECOND).vector[3:].tolist() == [1.0, 4.0, 1.0, 4.0]

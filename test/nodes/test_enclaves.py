@@ -14,6 +14,7 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 pytest.importorskip("ogbench", reason="the bridge needs the sim extra")
+pytest.importorskip("mcap", reason="the recorder needs the record extra")
 
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
@@ -25,6 +26,7 @@ PATIENCE = 120.0  # [s], for a machine that is busy with something else
 NODES = {
     "policy_node": ("qgf_ros.nodes.policy_node", ["bundle:=cube-single", "autostart:=true", "use_sim_time:=true"]),
     "sim_bridge": ("qgf_sim.bridge_node", ["autostart:=false", "camera:=true"]),
+    "recorder": ("qgf_ros.nodes.recorder", ["bundle:=cube-single", "out:={folder}/run.mcap"]),
 }
 
 Names = dict[str, set[str]]
@@ -45,7 +47,7 @@ def allowed(enclave: str) -> Names:
 
 @pytest.fixture(scope="module")
 def observer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """A node that looks on while both nodes run."""
+    """A node that looks on while all nodes run."""
     home = str(tmp_path_factory.mktemp("ros"))
     environment = {
         "ROS_DOMAIN_ID": str(DOMAIN),
@@ -53,25 +55,38 @@ def observer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "ROS_LOG_DIR": home,
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
-    processes = []
+    processes: list[subprocess.Popen[str]] = []
+    context = Context()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)
-        for module, parameters in NODES.values():
-            arguments = [word for parameter in parameters for word in ("-p", parameter)]
-            processes.append(
-                subprocess.Popen([sys.executable, "-m", module, "--ros-args", *arguments], cwd=ROOT, text=True)
-            )
-        context = Context()
-        rclpy.init(context=context)
-        node = Node("observer", context=context, start_parameter_services=False)
-        yield node
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait(PATIENCE)
-        node.destroy_node()
-        context.try_shutdown()
+        try:
+            for module, parameters in NODES.values():
+                arguments = [word for parameter in parameters for word in ("-p", parameter.format(folder=home))]
+                processes.append(
+                    subprocess.Popen([sys.executable, "-m", module, "--ros-args", *arguments], cwd=ROOT, text=True)
+                )
+            rclpy.init(context=context)
+            node = Node("observer", context=context, start_parameter_services=False)
+            try:
+                yield node
+            finally:
+                node.destroy_node()
+        finally:
+            context.try_shutdown()
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                end(process)
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Wait for a process that was told to end, and kill it after `PATIENCE`."""
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def used(observer: Node, name: str) -> Names:
@@ -80,10 +95,11 @@ def used(observer: Node, name: str) -> Names:
         publishers = observer.get_publisher_names_and_types_by_node(name, "/")
         subscriptions = observer.get_subscriber_names_and_types_by_node(name, "/")
         services = observer.get_service_names_and_types_by_node(name, "/")
+        clients = observer.get_client_names_and_types_by_node(name, "/")
     except rclpy.node.NodeNameNonExistentError:
         return {}
-    kinds = {"publish": publishers, "subscribe": subscriptions, "reply": services}
-    return {"request": set(), **{verb: {topic for topic, _ in found} for verb, found in kinds.items()}}
+    kinds = {"publish": publishers, "subscribe": subscriptions, "reply": services, "request": clients}
+    return {verb: {topic for topic, _ in found} for verb, found in kinds.items()}
 
 
 @pytest.mark.parametrize("name", NODES)
@@ -100,5 +116,6 @@ def test_the_policy_allows_exactly_what_the_running_node_uses(observer: Node, na
 def test_what_an_operator_may_ask_for_is_served() -> None:
     operator, node = allowed("operator"), allowed("policy_node")
     assert operator["request"] <= node["reply"]
+    assert allowed("recorder")["request"] <= node["reply"]
     assert operator["subscribe"] <= node["publish"]
     assert "/command" not in operator["publish"]

@@ -36,6 +36,8 @@ from qgf_ros.nodes.messages import (
 
 RANDOM = np.random.default_rng(5)
 STAMP = 1_795_183_715_623_189_069
+#: Is read, but never sent: a reading is float64.
+FLOAT32 = "std_msgs/msg/Float32MultiArray"
 
 READINGS: dict[str, Reading] = {
     "sensor_msgs/msg/JointState": JointReading(
@@ -49,7 +51,13 @@ READINGS: dict[str, Reading] = {
 
 
 def test_every_message_type_of_the_contract_has_a_class_and_a_reading() -> None:
-    assert set(MESSAGE_CLASSES) == set(EXTRACTIONS) == set(READING_TYPES) == set(READINGS)
+    assert set(MESSAGE_CLASSES) == set(EXTRACTIONS) == set(READING_TYPES) == {*READINGS, FLOAT32}
+
+
+def test_an_array_of_float32_is_read_as_the_same_numbers() -> None:
+    reading = to_reading(MESSAGE_CLASSES[FLOAT32](data=[0.1, -3.0]))
+    assert isinstance(reading, VectorReading)
+    np.testing.assert_array_equal(reading.data, np.array([0.1, -3.0], dtype=np.float32).astype(np.float64))
 
 
 @pytest.mark.parametrize("kind", READINGS)

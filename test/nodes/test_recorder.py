@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ pytest.importorskip("mcap", reason="the recorder needs the record extra")
 from geometry_msgs.msg import PoseStamped  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
 from rclpy.context import Context  # noqa: E402
+from rclpy.duration import Duration  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
@@ -185,6 +187,38 @@ def test_a_second_publisher_that_offers_less_is_heard_too(stage: Callable[..., S
     assert frames == {"first", "second"}
 
 
+def test_what_was_delivered_before_the_end_is_in_the_file(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    command = scene.publisher(JointState, "command", QoSProfile(depth=1000))
+    for i in range(300):
+        command.publish(joints(i))
+    assert command.wait_for_all_acked(Duration(seconds=TIMEOUT))
+    commands = scene.finish().messages({"/cell/command"})
+    assert [recorded.stamp for recorded in commands] == [i * 10**9 for i in range(300)]
+
+
+def test_what_the_middleware_calls_lost_is_counted_and_written_down(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    scene.publisher(JointState, "command")
+    (tap,) = (tap for topic, tap in scene.recorder._taps.items() if topic == "/cell/command")
+    (lost,) = (handler for handler in tap.subscription.event_handlers if "_on_lost" in str(handler.callback))
+    for change in (2, 3):
+        lost.callback(SimpleNamespace(total_count_change=change))
+    assert scene.finish().lost == 5
+
+
+def test_a_message_that_is_cut_short_is_recorded_with_the_time_it_came(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    scene.publisher(JointState, "command")
+    tap = scene.recorder._taps["/cell/command"]
+    for content in (b"", b"\0\1\0\0\1\0\0\0\1\0\0"):
+        tap.subscription.callback(content, {"received_timestamp": 7, "source_timestamp": 5})
+    scene.recorder.close()
+    with scene.out.open("rb") as file:
+        found = [message for _, _, message in make_reader(file).iter_messages(["/cell/command"])]
+    assert [(message.log_time, message.publish_time) for message in found] == [(7, 7), (7, 7)]
+
+
 def test_without_a_file_or_a_bundle_nothing_begins(context: Context, tiny_bundle: Path, tmp_path: Path) -> None:
     def start(**values: str) -> Recorder:
         overrides = [Parameter(name, value=value) for name, value in values.items()]
@@ -214,17 +248,18 @@ def test_a_disk_that_takes_no_more_ends_the_process_with_a_sentence(tiny_bundle:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
     )
     own = Context()
-    rclpy.init(context=own, domain_id=DOMAIN)
-    noise = Node("noise", context=own)
-    publisher = noise.create_publisher(String, "/noise", 10)
-    end = time.monotonic() + 2 * TIMEOUT
-    while process.poll() is None:
-        assert time.monotonic() < end, "the recorder went on"
-        publisher.publish(String(data=os.urandom(1000).hex()))
-        time.sleep(0.01)  # the load, not a wait
-    output, _ = process.communicate()
-    noise.destroy_node()
-    own.try_shutdown()
+    try:
+        rclpy.init(context=own, domain_id=DOMAIN)
+        publisher = Node("noise", context=own).create_publisher(String, "/noise", 10)
+        end = time.monotonic() + 2 * TIMEOUT
+        while process.poll() is None:
+            assert time.monotonic() < end, "the recorder went on"
+            publisher.publish(String(data=os.urandom(1000).hex()))
+            time.sleep(0.01)  # the load, not a wait
+    finally:
+        process.kill()
+        output, _ = process.communicate()
+        own.try_shutdown()
     assert process.returncode == 1, output
     assert "File too large" in output
     assert "Traceback" not in output

@@ -124,14 +124,14 @@ class Run:
     START = 5 * 10**9
     PERIOD = 50_000_000
 
-    def __init__(self, manifest: Manifest, **settings: Any) -> None:
+    def __init__(self, manifest: Manifest, *, motion: bool = True, **settings: Any) -> None:
         self.manifest = manifest
         self.messages: list[Received] = []
         self.commands: list[tuple[int, list[float]]] = []
         self.vectors: list[Any] = []
         self.settings = Settings(**{"guidance_weight": 0.5, "critic": "near", "execution_horizon": 2, **settings})
         self.controller = Controller(LinearPolicy(manifest), self.settings)
-        self.loop = TickLoop(self.controller, self, TickStatistics(0.05))
+        self.loop = TickLoop(self.controller, self, TickStatistics(0.05), motion=motion)
         self.stamp = self.START
         self.clock = 9 * 10**9  # of the recorder
 

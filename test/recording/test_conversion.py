@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from std_msgs.msg import Float64MultiArray
 
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.cli import main
 from qgf_ros.errors import RecordingError
 from qgf_ros.learning.dataset import chunk_returns, load_dataset
@@ -117,6 +118,49 @@ def test_rewards_come_from_a_topic_with_or_without_a_header(run_of: Make, record
         arrays = convert([recording], source_of(run.manifest, reward=Reward.parse(text))).arrays()
         assert arrays["rewards"].tolist() == expected
         assert arrays["masks"].tolist() == [1.0] * 4
+
+
+def test_sessions_that_repeat_each_others_stamps_are_not_mixed(run_of: Make, record: Make) -> None:
+    run = run_of()
+    for offset, outcome in ((0.0, False), (5.0, True)):
+        for i in range(5):
+            stamped = WrenchStamped()
+            stamped.header.stamp.sec, stamped.header.stamp.nanosec = divmod(run.stamp, 10**9)
+            stamped.wrench.force.z = offset + i
+            run.hear("/contact", stamped)
+            run.tick(offset + 0.1 * i, offset)
+        run.finish_episode(success=outcome)
+        run.stamp = run.START
+        run.loop.restart()
+    source = source_of(run.manifest, reward=Reward.parse("/contact:wrench.force.z"))
+    arrays = convert([record(run)], source).arrays()
+    # The last row of an unsolved trajectory is only a successor; that of a solved one is repeated.
+    rows = [*range(5), *range(5, 10), 9]
+    assert np.array_equal(arrays["observations"], np.array(run.vectors)[rows])
+    assert arrays["rewards"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
+
+
+@pytest.mark.parametrize("wall_time", [True, False])
+def test_a_reading_without_a_header_that_came_after_the_decision_is_not_its_observation(
+    run_of: Make, record: Make, wall_time: bool
+) -> None:
+    state = ObservationField(
+        name="o", topic="state", message_type="std_msgs/msg/Float64MultiArray", extraction="data", size=2, unit="1"
+    )
+    run = run_of({"observation": (state,)})
+    begin = run.clock
+    for i in range(6):
+        run.clock = begin + i * run.PERIOD
+        run.hear("/state", Float64MultiArray(data=[float(i), 0.0]))
+        stamp = run.clock if wall_time else run.START + i * run.PERIOD
+        run.clock += 9_000_000
+        run.hear("/state", Float64MultiArray(data=[i + 0.5, 0.0]))  # while the policy thinks
+        run.clock += 10_000_000
+        run.send_command(np.array([0.01, 0.0]), stamp)
+    conversion = convert([record(run)], source_of(run.manifest, reward=Reward("/command", ("position", "0"))))
+    seen = [float(i) if wall_time else i + 0.5 for i in range(6)]
+    assert conversion.arrays()["observations"][:6, 0].tolist() == seen
+    assert conversion.inferred is not wall_time
 
 
 def test_faster_commands_are_taken_at_the_control_rate(run_of: Make, record: Make, joint_message: Make) -> None:

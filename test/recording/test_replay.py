@@ -11,10 +11,11 @@ import pytest
 from rcl_interfaces.msg import Parameter, ParameterEvent, ParameterType, ParameterValue
 
 from qgf_ros.bundle.manifest import FileRecord
+from qgf_ros.cli import main
 from qgf_ros.control.contract import RobotContract
-from qgf_ros.errors import GuidanceError, RecordingError
+from qgf_ros.errors import GuidanceError, RecordingError, SafetyError
 from qgf_ros.recording.recording import Recording
-from qgf_ros.recording.replay import ARITHMETIC, Replay, replay
+from qgf_ros.recording.replay import ARITHMETIC, OVERRIDES, Replay, replay
 
 Make = Callable[..., Any]
 
@@ -154,6 +155,57 @@ def test_a_clock_that_was_restarted_is_followed(run_of: Make, record: Make, poli
     run.ticks(5)
     outcome = answer(record(run), policy_of()).record()
     assert (outcome["identical"], outcome["ticks"]) == (10, 10)
+
+
+def test_a_session_that_repeats_the_stamps_of_another_is_replayed_with_its_own_inputs(
+    run_of: Make, record: Make, policy_of: Make
+) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.loop.hold("a test")
+    run.stamp = run.START
+    run.loop.restart()
+    for i in range(7):
+        run.tick(1.0 + 0.1 * i, 2.0)
+    outcome = answer(record(run), policy_of()).record()
+    assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (12, 12, {})
+
+
+def test_a_dry_run_is_replayed_by_its_shadows_and_a_change_of_motion_is_followed(
+    run_of: Make, record: Make, policy_of: Make
+) -> None:
+    run = run_of(motion=False)
+    run.ticks(5)
+    outcome = answer(record(run), policy_of()).record()
+    assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (5, 5, {})
+    run.loop.enable(True)
+    run.ticks(5)
+    run.loop.enable(False)
+    run.ticks(5)
+    outcome = answer(record(run), policy_of()).record()
+    assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (15, 15, {})
+
+
+def test_limits_that_were_set_in_the_run_hold_in_its_replay(run_of: Make, record: Make, policy_of: Make) -> None:
+    run = run_of({"max_rate": 0.05})
+    run.ticks(12)
+    policy = policy_of()
+    recording = record(run, qgf_parameters={"limits": json.dumps("dx.max_rate=0.05, dy.max_rate=0.05")})
+    outcome = answer(recording, policy).record()
+    assert (outcome["identical"], outcome["ticks"]) == (12, 12)
+    assert policy.manifest == policy_of().manifest
+    unlimited = answer(record(run), policy).record()
+    assert unlimited["different"] > 0
+    unknown = record(run, qgf_parameters={"limits": json.dumps("nothing.max_rate=1")})
+    with pytest.raises(SafetyError, match="expected component.attribute=value with a component of dx, dy"):
+        answer(unknown, policy)
+
+
+def test_the_execution_horizon_is_that_of_the_run() -> None:
+    """What another would have commanded depends on inferences that the run never made."""
+    assert "execution_horizon" not in OVERRIDES
+    with pytest.raises(SystemExit):
+        main(["replay", "run.mcap", "--bundle", "cube-single", "--execution-horizon", "2"])
 
 
 def test_topics_of_a_robot_contract_are_read(run_of: Make, record: Make, policy_of: Make) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -77,11 +76,13 @@ def test_a_killed_process_leaves_a_file_that_can_be_read(tmp_path: Path) -> None
     environment = {key: value for key, value in os.environ.items() if key != "_ROS_WHEELS_BOOTSTRAP_COMPLETE"}
     process = subprocess.Popen([sys.executable, "-c", ENDLESS, str(path)], env=environment)
     waiting = threading.Event()
-    while not path.is_file() or path.stat().st_size < 2000:
-        assert process.poll() is None
-        waiting.wait(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    try:
+        while not path.is_file() or path.stat().st_size < 2000:
+            assert process.poll() is None
+            waiting.wait(0.02)
+    finally:
+        process.kill()
+        process.wait()
     recording = Recording.open(path)
     assert [sentence for sentence in recording.damage if "was killed" in sentence or "ends within" in sentence]
     words = [recorded.message.data for recorded in recording.messages({"/words"})]
@@ -110,6 +111,25 @@ def test_a_file_is_never_larger_than_allowed_and_says_so(tmp_path: Path, max_siz
     assert recording.damage == []
     assert sum(count for _, count in recording.topics.values()) == queue.messages < 2000
     assert "largest size" in recording.run["reason"]
+
+
+def test_attachments_and_metadata_count_against_the_largest_size(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "run.mcap", 20_000)
+    with pytest.raises(RecordingError, match="leaves no room for its manifest.json of 0.03.* MB; raise --max-size-mb"):
+        writer.add_attachment("manifest.json", "application/json", bytes(30_000), 0)
+    writer.add_attachment("manifest.json", "application/json", bytes(4_000), 0)
+    queue = RecordingQueue(writer)
+    for i in range(9):
+        queue.put(Received("/topic", "std_msgs/msg/String", i, i, b"\0\1\0\0" + os.urandom(1000)))
+    queue.put_metadata("qgf_parameters", {f"p{i}": "x" * 100 for i in range(100)})
+    queue.close()
+    assert queue.end is not None
+    assert "no room for its record qgf_parameters" in queue.end
+    assert writer.path.stat().st_size <= 20_000
+    recording = Recording.open(writer.path)
+    assert recording.topics["/topic"][1] == queue.messages == 9
+    assert "no room" in recording.run["reason"]
+    assert [sentence for sentence in recording.damage if "manifest" not in sentence] == []
 
 
 def test_a_full_disk_ends_the_recording_with_a_sentence_and_leaves_it_readable(

@@ -1,0 +1,42 @@
+"""Observations of recorded readings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from std_msgs.msg import Float64MultiArray
+
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.recording.epochs import Restart
+from qgf_ros.recording.readings import observation_sources
+from qgf_ros.recording.recording import Recording
+
+Make = Callable[..., Any]
+
+
+def test_a_goal_outlives_a_restart_of_the_clock_and_a_measurement_does_not(
+    write: Make, as_received: Make, joint_message: Make, manifest_of: Make
+) -> None:
+    goal = ObservationField(
+        name="goal",
+        topic="goal",
+        message_type="std_msgs/msg/Float64MultiArray",
+        extraction="data",
+        size=1,
+        unit="1",
+        max_age=None,
+    )
+    fields = (*manifest_of().observation, goal)
+    path = write(
+        as_received("/goal", Float64MultiArray(data=[3.0]), 1),
+        as_received("/joint_states", joint_message(100, 0.1, 0.2), 10),
+        as_received("/joint_states", joint_message(90, 0.5, 0.6), 30),
+        as_received("/goal", Float64MultiArray(data=[4.0]), 50),
+        as_received("/joint_states", joint_message(100, 0.7, 0.8), 60),
+    )
+    old, new = observation_sources(Recording.open(path), fields, 0.05, "latest", [Restart(15, 20, 40)])
+    assert np.allclose(old.observe(100, 15).vector, [0.1, 0.2, 3.0])
+    assert np.allclose(new.observe(95, 40).vector, [0.5, 0.6, 3.0])
+    assert np.allclose(new.observe(100, 70).vector, [0.7, 0.8, 4.0])
