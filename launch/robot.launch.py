@@ -1,6 +1,7 @@
 """The policy node on a robot: `ros2 launch qgf_ros robot.launch.py bundle:=/path/of/a/bundle`.
 
 Values come from `params_file`; an argument that is given goes before the file, an empty one leaves the file's value.
+`enable_motion` and `autostart` never come from the file.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ ARGUMENTS = (
     ("seed", "", "Seed of the noise; empty: as in params_file.", None),
     (
         "trigger",
-        "timer",
-        "What starts a tick: the control rate, or a complete new observation.",
-        ["timer", "observation"],
+        "",
+        "What starts a tick: the control rate, or a complete new observation; empty: as in params_file.",
+        ["", "timer", "observation"],
     ),
     (
         "enable_motion",
@@ -45,7 +46,7 @@ ARGUMENTS = (
         ["true", "false"],
     ),
     ("autostart", "true", "Configure and activate by itself; false waits for 'ros2 lifecycle set'.", ["true", "false"]),
-    ("use_sim_time", "false", "Take the time from /clock.", ["true", "false"]),
+    ("use_sim_time", "", "Take the time from /clock; empty: as in params_file.", ["", "true", "false"]),
     ("namespace", "", "Namespace of the node, its topics and services.", None),
     ("record", "false", "Record the run into record_file; see docs/recording.md.", ["true", "false"]),
     ("record_file", "", "MCAP file to record into; empty: run-DATE-TIME.mcap in the working directory.", None),
@@ -53,7 +54,16 @@ ARGUMENTS = (
 )
 
 # Arguments that become parameters of the same name when they are given, with their type.
-OVERRIDES = {"bundle": str, "contract": str, "critic": str, "guidance_weight": None, "num_samples": int, "seed": int}
+OVERRIDES = {
+    "bundle": str,
+    "contract": str,
+    "critic": str,
+    "guidance_weight": None,
+    "num_samples": int,
+    "seed": int,
+    "trigger": str,
+    "use_sim_time": bool,
+}
 
 
 def policy_node(context: LaunchContext) -> list[Node]:
@@ -73,10 +83,8 @@ def policy_node(context: LaunchContext) -> list[Node]:
             parameters=[
                 LaunchConfiguration("params_file"),
                 {
-                    "trigger": LaunchConfiguration("trigger"),
                     "enable_motion": ParameterValue(LaunchConfiguration("enable_motion"), value_type=bool),
                     "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
-                    "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
                     **overrides,
                 },
             ],

@@ -26,7 +26,7 @@ def manifest_with_limits(manifest: Manifest, limits: str) -> Manifest:
     Args:
         manifest: The contract.
         limits: Assignments component.attribute=value, separated by commas; a pair is joined by a colon, ``none`` is no
-            limit, and ``measured=FIELD:INDEX`` names an observation component.
+            limit or no measurement, and ``measured=FIELD:INDEX`` names an observation component.
 
     Raises:
         SafetyError: An assignment cannot be read, or the limits do not fit together.
@@ -41,10 +41,10 @@ def manifest_with_limits(manifest: Manifest, limits: str) -> Manifest:
                 f"{', '.join(actions)} and an attribute of {', '.join(ADJUSTABLE)}"
             )
         first, colon, second = value.partition(":")
-        if attribute == "measured":
-            actions[name][attribute] = {"field": first, "component": second or 0}
-        elif value == "none":
+        if value == "none":
             actions[name][attribute] = None
+        elif attribute == "measured":
+            actions[name][attribute] = {"field": first, "component": second or 0}
         else:
             actions[name][attribute] = (first, second) if colon else first
     try:

@@ -166,22 +166,28 @@ class Controller:
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
 
+        The limits go on from the last command: what changes is what is wanted, not where the robot is.
+
         Args:
             settings: The new settings.
-            reseed: Restart the noise from `settings.seed`, as at the start of an episode.
+            reseed: Restart the noise from `settings.seed`.
 
         Raises:
             GuidanceError: The bundle cannot run them; the old ones stay.
         """
         settings.check(self.policy.manifest)
         self.settings = settings
-        self._schedule.clear()
+        self.drop_chunk()
         if reseed:
-            self.reset(settings.seed)
+            self.seek_noise(settings.seed)
+
+    def drop_chunk(self) -> None:
+        """Drop the chunk under way; the next tick infers a new one."""
+        self._schedule.clear()
 
     def reset(self, seed: int | None = None) -> None:
-        """Drop the chunk and the previous command; with a seed, restart the noise from it."""
-        self._schedule.clear()
+        """Begin an episode, with the robot somewhere else: forget chunk and last command; with a seed, restart the noise."""
+        self.drop_chunk()
         self.safety.clear()
         if seed is not None:
             self.seek_noise(seed)
@@ -195,7 +201,7 @@ class Controller:
 
     def hold(self) -> NDArray[np.float64] | None:
         """Drop the chunk and return the command that keeps the robot still, float64 [A]; see `SafetyEnvelope.hold`."""
-        self._schedule.clear()
+        self.drop_chunk()
         return self.safety.hold()
 
     def needs_chunk(self, stamp: int) -> bool:
@@ -248,7 +254,7 @@ class Controller:
         try:
             values = self.safety.command(action, self._measured(observation.vector))
         except Exception:
-            self._schedule.clear()
+            self.drop_chunk()
             raise
         return Command(values, action, observation.stamp, inferred, self._telemetry)
 

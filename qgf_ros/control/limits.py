@@ -73,6 +73,8 @@ class MotionLimiter:
         self._pace = np.minimum(self._pace, self._jerk + 2.0 * np.cbrt(self._jerk * room**2))
         #: Periods it takes to stop, float64 [A], at most.
         self.stopping_periods = 2.0 * np.sqrt(self._pace / self._jerk) + self._pace / self._acceleration + 3.0
+        # From twice the pace, after an acceleration that led there: what takes longer is refused.
+        self._longest = int(min(1e9, 4.0 * self.stopping_periods.max()))
         self.restart(np.full_like(lower, np.nan))
 
     def restart(self, position: Array) -> None:
@@ -156,23 +158,25 @@ class MotionLimiter:
         room = _SLACK * (self.upper - self.lower)
         lower, upper, rate = self.lower - room, self.upper + room, self._rate * (1.0 + _SLACK)
         inside = np.abs(v[0]) <= rate
-        while v.any() or a.any():
+        for _ in range(self._longest):
+            if not (v.any() or a.any()):
+                break
             a = brake(v, a, self._acceleration, self._jerk)
             v = v + a
             x = x + v
             inside &= (np.abs(v[0]) <= rate) & (x[0] >= lower) & (x[0] <= upper)
-        return inside, x[1]
+        return inside & (v[0] == 0.0) & (a[0] == 0.0), x[1]
 
     def _viable(self, command: Array, target: Array, low: Array, high: Array) -> Array:
         """Return the command nearest to the wanted one from which braking obeys the limits."""
-        inside, beyond = self._judge(command, target)
-        followed = (self.position == self._target) | (np.abs(beyond) <= _SLACK * self._jerk)
-        passes = self._direct | ((command == target) & inside & followed)
+        near = self.position + self._v + brake(self._v, self._a, self._acceleration, self._jerk)
+        inside, beyond = self._judge(np.stack([command, near]), target)
+        followed = (self.position == self._target) | (np.abs(beyond[0]) <= _SLACK * self._jerk)
+        passes = self._direct | ((command == target) & inside[0] & followed)
         if passes.all():
             return command
         # From the next step of braking, which may be sent, towards the wanted signal.
-        near = self.position + self._v + brake(self._v, self._a, self._acceleration, self._jerk)
-        rising = self._judge(near, target)[1] < 0.0
+        rising = beyond[1] < 0.0
         far = np.where(rising, high, low)
         for _ in range(_ROUNDS):
             inside, beyond = self._judge(near + _FRACTIONS * (far - near), target)

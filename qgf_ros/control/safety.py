@@ -13,8 +13,10 @@ from qgf_ros.errors import SafetyError
 
 Array = NDArray[np.float64]
 
-#: Longest way to rest that is simulated [control periods].
-LONGEST_STOP = 1000
+#: Longest way to rest that is allowed [control periods]; every command near a limit simulates it, see docs/safety.md.
+LONGEST_STOP = 100
+#: What a measured place may be outside the limits where there is no max_rate, relative to their distance: rounding.
+_ROUNDING = 1e-6
 #: What is counted: commands changed to keep a limit, and ticks answered with a hold.
 COUNTED = (*KINDS, "workspace", "guidance", "start_pose", "not_finite")
 #: The limit behind each kind, as people are told.
@@ -65,20 +67,26 @@ class SafetyEnvelope:
             np.array([field.max_jerk or np.inf for field in fields]),
             period,
         )
+        # From as far outside, the way to the limit is no larger step than any other.
+        self._start_outside = np.array([(field.max_rate or 0.0) * period for field in fields])
+        self._start_outside = np.maximum(self._start_outside, _ROUNDING * (upper - lower))
         longest = int(np.argmax(self._limiter.stopping_periods))
-        if self._limiter.stopping_periods[longest] > LONGEST_STOP:
+        if not self._limiter.stopping_periods[longest] <= LONGEST_STOP:
             raise SafetyError(
                 f"action {fields[longest].name} may take {self._limiter.stopping_periods[longest]:.0f} control periods to "
                 f"stop, at most {LONGEST_STOP} are allowed; raise its max_acceleration or max_jerk, or lower its max_rate"
             )
         self._previous: Array | None = None
+        self._measured = np.full_like(self._scale, np.nan)
         self._started = False
         self.counts = dict.fromkeys(COUNTED, 0)
         self.explanation = ""
+        self._guidance_explanation = ""
 
     def clear(self) -> None:
-        """Forget the previous command: the next is the first."""
+        """Forget the previous command and where the robot was: the next command is the first."""
         self._previous = None
+        self._measured = np.full_like(self._scale, np.nan)
         self._started = False
 
     def command(self, action: NDArray[np.float32], measured: Array | None = None) -> Array:
@@ -93,12 +101,12 @@ class SafetyEnvelope:
 
         Raises:
             SafetyError: The action is not finite, has another length than the action contract, or, as the first, lies
-                too far from the measured value.
+                too far from the measured value, or that lies outside the limits.
         """
-        self.explanation = ""
+        self.explanation, self._guidance_explanation = self._guidance_explanation, ""
         self._check(action)
         wanted = action.astype(np.float64) * self._scale
-        measured = np.full_like(wanted, np.nan) if measured is None else measured
+        measured = self._measured = np.full_like(wanted, np.nan) if measured is None else measured
         if not self._started:
             self._start(wanted, measured)
         command, kinds = self._limiter.step(wanted)
@@ -113,25 +121,36 @@ class SafetyEnvelope:
     def hold(self) -> Array | None:
         """Return the command that keeps the robot still, at once and whatever the limits.
 
+        Relative actions take their hold; absolute ones repeat the last command, or else the newest measured value.
+
         Returns:
-            float64 [A] in the units of the action contract, or None when an action can only repeat the last command
-            and there is none: the robot then has nothing to be stopped from.
+            float64 [A] in the units of the action contract, or None when an absolute action has neither: a command
+            has all components, and any value would move that one.
         """
         self._started = False
-        if self._previous is None and self._absolute.any():
+        place = self._measured if self._previous is None else self._previous
+        command = np.where(self._absolute, place, self._still)
+        if not np.isfinite(command).all():
             return None
-        command = self._still if self._previous is None else np.where(self._absolute, self._previous, self._still)
         self._previous = command
         return np.array(command)
 
     def limit_guidance(
         self, actions: NDArray[np.float32], unguided: NDArray[np.float32], distance: float
     ) -> NDArray[np.float32]:
-        """Return guided actions [H, A] brought to within `distance` [normalised] of the unguided ones of the same noise."""
+        """Return guided actions [H, A] brought to within `distance` [normalised] of the unguided ones of the same noise.
+
+        The next command explains it.
+        """
         largest = np.float32(distance)
         kept = np.clip(actions, unguided - largest, unguided + largest)
-        if (kept != actions).any():
+        changed = (kept != actions).any(axis=0)
+        self._guidance_explanation = ""
+        if changed.any():
             self.counts["guidance"] += 1
+            farthest = np.abs(actions - unguided).max(axis=0)
+            what = [f"{self._fields[i].name} guided by {farthest[i]:.4g}" for i in np.flatnonzero(changed)]
+            self._guidance_explanation = f"{_LIMITS['guidance']}: {', '.join(what)}, {distance:g} kept"
         return kept
 
     def _check(self, action: NDArray[np.float32]) -> None:
@@ -157,6 +176,14 @@ class SafetyEnvelope:
             raise SafetyError(
                 f"action {field.name} would start {jump[i]:.4g} {field.unit} from the measured {measured[i]:.4g}, at most "
                 f"{field.max_start_jump:g} is allowed; bring the robot nearer to where the policy starts"
+            )
+        outside = np.maximum(self._limiter.lower - measured, measured - self._limiter.upper)
+        for i in np.flatnonzero(self._absolute & (outside > self._start_outside)):
+            field = self._fields[i]
+            self.counts["start_pose"] += 1
+            raise SafetyError(
+                f"action {field.name} would start from the measured {measured[i]:.4g} {field.unit}, outside its limits "
+                f"{self._limiter.lower[i]:g} to {self._limiter.upper[i]:g}; bring the robot back inside"
             )
         before = np.full_like(wanted, np.nan) if self._previous is None else self._previous
         place = np.where(np.isnan(measured), before, measured)

@@ -44,6 +44,11 @@ class ObservationIntake:
         """Topics of the contract, in order."""
         return self._assembler.topics
 
+    @property
+    def live_topics(self) -> tuple[str, ...]:
+        """Topics that deliver all the time, as opposed to goals."""
+        return self._assembler.live_topics
+
     def clock_restarted(self, now: int) -> bool:
         """Note the time `now` [ns]; if it fell back, forget every reading and return True."""
         last, self._last_now = self._last_now, now

@@ -111,16 +111,16 @@ class Pipeline:
         self.loop.open()
 
     def close(self) -> None:
-        """End commanding with a hold; a tick that is still under way after `DRAIN_TIMEOUT` is abandoned."""
+        """End commanding with a hold at once; a tick that is still under way after `DRAIN_TIMEOUT` is abandoned."""
         if not self._open:
             return
         self._open = False
         self.loop.close()
+        self.loop.hold("deactivated", logging.INFO)
         if not self._thread.drain(DRAIN_TIMEOUT):
             self._outputs.report(
                 logging.ERROR, f"a tick is under way for {self._thread.busy_for:.1f} s and is abandoned"
             )
-        self.loop.hold("deactivated", logging.INFO)
 
     def stop(self) -> None:
         """Close, and end the inference thread."""
@@ -128,8 +128,13 @@ class Pipeline:
         self._thread.stop(DRAIN_TIMEOUT)
 
     def receive(self, topic: str, stamp: int, reading: Reading, now: int) -> None:
-        """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks."""
+        """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks.
+
+        While closed only goals are kept: they may be published once, before the first `open`.
+        """
         if not self._open:
+            if topic not in self._intake.live_topics:
+                self._intake.receive(topic, stamp, reading)
             return
         if self._intake.clock_restarted(now):
             self._outputs.report(logging.WARNING, "the clock fell back; observations and action chunk are dropped")

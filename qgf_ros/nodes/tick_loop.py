@@ -114,7 +114,7 @@ class TickLoop:
             self._settings = settings
 
     def restart(self) -> None:
-        """Forget chunk and last command at the next tick, as after a restart of the clock."""
+        """Hold, and forget chunk and last command, at the next tick, as after a restart of the clock."""
         with self._lock:
             self._restart = True
 
@@ -133,12 +133,11 @@ class TickLoop:
         if level is None:
             level = logging.WARNING if self._last is None else logging.ERROR
         with self._gate:
-            if self._commanding:
-                self._send_hold()
+            self._send_hold()
         self._outputs.report(level, f"holding: {reason}")
 
     def stop(self, reason: str) -> None:
-        """Send the hold at once, whatever is under way, and let nothing out until `resume`."""
+        """Send the hold at once, whatever is under way, unless it was sent already; let nothing out until `resume`."""
         with self._gate:
             self._turn += 1
             self.stopped = reason
@@ -161,8 +160,7 @@ class TickLoop:
         with self._gate:
             if motion == self._motion:
                 return
-            if self._commanding:
-                self._send_hold()
+            self._send_hold()
             self._turn += 1
             self._motion = motion
             self._forget()
@@ -193,6 +191,7 @@ class TickLoop:
             inferred = self._controller.prepare(tick.observation)
             with self._gate:
                 if not self._passing or turn != self._turn:
+                    self._controller.drop_chunk()
                     return
                 command = self._controller.command(tick.observation, inferred)
                 self._last = command
@@ -224,8 +223,10 @@ class TickLoop:
             self._outputs.send_shadow(values, stamp)
 
     def _send_hold(self) -> None:
-        if self._commanding:
-            self.statistics.held()
+        """End commanding; a robot that is held already may have been moved, and is not called back to where it was."""
+        if not self._commanding:
+            return
+        self.statistics.held()
         self._commanding = False
         values = self._controller.hold()
         if values is not None and self._last is not None:
@@ -244,6 +245,7 @@ class TickLoop:
         if staged is not None:
             self._controller.apply(staged[0], reseed=staged[1])
         if restart:
+            self._send_hold()
             self._forget()
 
     def _tell_resumed(self) -> None:

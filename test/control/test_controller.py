@@ -124,6 +124,22 @@ def test_reseeding_with_the_same_seed_repeats_the_noise(policy: NoisePolicy) -> 
     np.testing.assert_array_equal(ticker.tick(at(1)).values, first.values)
 
 
+def test_limits_hold_across_a_new_seed_and_begin_anew_with_an_episode(policy: NoisePolicy) -> None:
+    field = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None, max_rate=0.2)
+    policy.manifest = policy.manifest.model_copy(update={"action": (field, field)})
+    ticker = controller(policy)
+
+    def command(step: int, value: float) -> float:
+        ticker.begin(step * STEP, Chunk(np.full((4, 2), value, np.float32), np.zeros((4, 2), np.float32), {}))
+        return float(ticker.tick(at(step)).values[0])
+
+    assert command(0, -0.875) == -0.875
+    ticker.apply(ticker.settings, reseed=True)
+    assert command(1, 0.875) == pytest.approx(-0.865)  # 0.01 per period
+    ticker.reset(0)
+    assert command(2, 0.875) == 0.875
+
+
 def test_refused_settings_leave_the_old_ones_and_the_chunk(policy: NoisePolicy) -> None:
     ticker = controller(policy)
     ticker.tick(at(0))

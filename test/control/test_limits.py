@@ -174,6 +174,12 @@ def test_braking_obeys_its_limits_and_ends_at_rest() -> None:
     assert not a.any()
 
 
+def test_what_does_not_brake_in_a_bounded_number_of_steps_may_not_be_sent() -> None:
+    made = single(1.0, 1.0, 4.0, 80.0)
+    made._v = np.array([1e6])  # from where it would take millions of steps
+    assert not made._judge(made.position, made.position)[0].any()
+
+
 def test_the_quick_answer_never_contradicts_the_braking_it_stands_for() -> None:
     random = np.random.default_rng(1)
     made = single(1.0, 1.0, 4.0, 80.0)

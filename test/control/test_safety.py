@@ -84,6 +84,18 @@ def test_a_hold_zeroes_relative_actions_at_once_and_repeats_absolute_ones() -> N
     assert held.tolist() == [0.0, 0.5]
 
 
+def test_a_hold_before_the_first_command_takes_absolute_actions_from_where_they_are_measured_or_is_none() -> None:
+    fields = [action("relative"), action("absolute", hold=None, measured=HERE, max_start_jump=0.1)]
+    envelope = SafetyEnvelope(fields, 0.05)
+    with pytest.raises(SafetyError, match="would start"):
+        envelope.command(act(0.5, 0.5), np.array([np.nan, 0.3]))
+    held = envelope.hold()
+    assert held is not None
+    assert held.tolist() == [0.0, 0.3]
+    envelope.clear()
+    assert envelope.hold() is None  # whatever stood for the absolute one would move it
+
+
 def test_after_a_hold_the_rate_limit_counts_from_the_hold() -> None:
     envelope = SafetyEnvelope([action(max_rate=4.0)], 0.05)
     envelope.command(act(0.5))
@@ -101,7 +113,7 @@ HERE = Measurement(field="place")
 
 def test_limits_so_low_that_nothing_could_stop_are_refused() -> None:
     with pytest.raises(
-        SafetyError, match=r"action x may take \d+ control periods to stop, at most 1000 are allowed; raise"
+        SafetyError, match=r"action x may take \d+ control periods to stop, at most 100 are allowed; raise"
     ):
         SafetyEnvelope([action(max_jerk=1e-6)], 0.05)
 
@@ -173,6 +185,23 @@ def test_a_start_too_far_from_the_measured_pose_is_refused_until_it_is_near() ->
         envelope.command(act(0.5), np.array([-1.0]))
 
 
+@pytest.mark.parametrize(("rate", "most"), [(2.0, 0.1), (None, 0.0)])
+def test_a_start_outside_the_limits_by_more_than_a_period_of_the_rate_is_refused(
+    rate: float | None, most: float
+) -> None:
+    field = action(hold=None, max_rate=rate, measured=HERE, workspace=(-0.5, 1.5))
+    for outside in (1.5 + most + 1e-3, -0.5 - most - 1e-3):
+        envelope = SafetyEnvelope([field], 0.05)
+        with pytest.raises(
+            SafetyError, match=rf"the measured {outside:.4g} m, outside its limits -0\.5 to 1\.5; bring"
+        ):
+            envelope.command(act(0.0), np.array([outside]))
+        assert envelope.counts["start_pose"] == 1
+        near = outside - np.sign(outside) * 1.1e-3
+        command = envelope.command(act(np.sign(outside)), np.array([near]))[0]
+        assert abs(command - near) <= most + 2e-4
+
+
 def test_guided_actions_stay_near_the_unguided_ones_of_the_same_noise() -> None:
     envelope = SafetyEnvelope([action(), action("y")], 0.05)
     unguided = np.array([[0.0, 0.5], [-0.2, 0.1]], dtype=np.float32)
@@ -180,6 +209,10 @@ def test_guided_actions_stay_near_the_unguided_ones_of_the_same_noise() -> None:
     kept = envelope.limit_guidance(guided, unguided, 0.1)
     np.testing.assert_allclose(kept - unguided, [[0.05, 0.1], [-0.1, 0.0]], atol=1e-6)
     assert (kept.dtype, envelope.counts["guidance"]) == (np.float32, 1)
+    envelope.command(kept[0])
+    assert envelope.explanation == "max_guidance_deviation: x guided by 0.4, y guided by 0.3, 0.1 kept"
+    envelope.command(kept[1])
+    assert envelope.explanation == ""
     np.testing.assert_array_equal(envelope.limit_guidance(guided, unguided, 1.0), guided)
     assert envelope.counts["guidance"] == 1
 
@@ -248,6 +281,7 @@ def test_limits_are_set_anew_for_one_robot() -> None:
     x, y = changed.action
     assert (x.max_rate, x.workspace, x.max_jerk, x.upper) == (0.5, (0.2, 0.6), None, 1.5)
     assert (y.lower, y.measured) == (-0.5, Measurement(field="place", component=1))
+    assert manifest_with_limits(changed, "y.measured=none").action[1].measured is None
     assert manifest_with_limits(contract(), "") == contract()
 
 

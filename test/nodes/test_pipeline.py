@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import Settings
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, VectorReading, WrenchReading
+from qgf_ros.nodes import pipeline as pipeline_module
 from qgf_ros.nodes.pipeline import Level, Pipeline
 
 STEP = 50_000_000
@@ -85,6 +88,54 @@ def test_nothing_is_taken_in_before_open_or_after_close(build: Callable[..., Pip
     pipeline.open()
     feed(pipeline, 2 * STEP)
     answered(recorder, 1)
+
+
+def test_closing_sends_the_hold_before_it_waits_for_the_tick_under_way(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "DRAIN_TIMEOUT", 60.0)
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    policy.gate.clear()
+    policy.entered.clear()
+    feed(pipeline, 10 * STEP)
+    assert policy.entered.wait(5.0)
+    closing = threading.Thread(target=pipeline.close)
+    closing.start()
+    try:
+        recorder.wait(lambda r: r.commands[1:] == [([0.0, 0.0], STEP)])
+        assert closing.is_alive()
+    finally:
+        policy.gate.set()
+        closing.join()
+    assert len(recorder.commands) == 2
+
+
+def test_a_goal_that_comes_while_inactive_is_kept(policy: Any, manifest_factory: Any, recorder: Any) -> None:
+    goal, speed = (
+        ObservationField(
+            name=name,
+            topic=name,
+            message_type="std_msgs/msg/Float64MultiArray",
+            extraction="data",
+            size=1,
+            unit="m",
+            max_age=max_age,
+        )
+        for name, max_age in (("goal", None), ("speed", 0.2))
+    )
+    policy.manifest = manifest_factory(observation=(goal, speed))
+    pipeline = Pipeline(policy, Settings(0.5, "near"), recorder, by_observation=True, simulated_time=False)
+    for turn in (1, 2):
+        pipeline.receive("goal", turn, VectorReading(np.array([float(turn)])), turn)
+        pipeline.receive("speed", turn, VectorReading(np.array([9.0])), turn)
+        pipeline.open()
+        pipeline.receive("speed", turn * STEP, VectorReading(np.array([5.0])), turn * STEP)
+        answered(recorder, turn)
+        assert policy.observations[-1].tolist() == [[float(turn), 5.0]]
+        pipeline.close()
+    pipeline.stop()
 
 
 def test_readings_that_grow_old_are_a_hold_at_once_in_wall_time(build: Callable[..., Pipeline], recorder: Any) -> None:

@@ -112,6 +112,30 @@ def test_a_restart_forgets_the_answered_stamp(loop: TickLoop, policy: Any) -> No
     assert len(policy.calls) == 2
 
 
+def test_a_restart_is_a_hold_first_although_the_next_tick_fails(loop: TickLoop, policy: Any, recorder: Any) -> None:
+    loop.handle(at(100))
+    loop.restart()
+    policy.failure = GuidanceError("not finite")
+    loop.handle(at(3))
+    assert recorder.commands[1:] == [([0.0, 0.0], 100 * STEP)]
+    assert (loop.fault, loop.commanding) == ("not finite", False)
+
+
+def test_a_new_seed_and_an_inference_that_fails_are_a_hold_of_every_component(
+    manifest_factory: Any, policy: Any, recorder: Any
+) -> None:
+    joint = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None)
+    slide = ActionField(name="slide", unit="m", scale=1.0, lower=-1.0, upper=1.0)
+    policy.manifest = manifest_factory(action=(joint, slide))
+    policy.action_value = 0.5
+    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop.handle(at(0))
+    loop.stage(Settings(0.5, "near"), reseed=True)
+    policy.failure = GuidanceError("not finite")
+    loop.handle(at(1))
+    assert recorder.commands[1:] == [([0.5, 0.0], 0)]
+
+
 def test_after_close_only_a_hold_passes(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(0))
     loop.close()
@@ -151,6 +175,20 @@ def test_a_stop_sends_the_hold_and_lasts_until_it_is_taken_back(loop: TickLoop, 
     assert recorder.commands[-1][1] == 3 * STEP
 
 
+def test_a_robot_that_is_held_is_not_called_back_by_a_second_stop(
+    manifest_factory: Any, policy: Any, recorder: Any
+) -> None:
+    field = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None)
+    policy.manifest = manifest_factory(action=(field,))
+    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop.handle(at(0))
+    loop.handle(Fault("blind"))  # and from here on someone may move the robot
+    assert len(recorder.commands) == 2
+    loop.stop("by hand")
+    loop.stop("by hand")
+    assert len(recorder.commands) == 2
+
+
 @pytest.mark.parametrize("interruption", ["stop", "close", "disable"])
 def test_a_tick_under_way_does_not_outlive_an_interruption(
     loop: TickLoop, policy: Any, recorder: Any, interruption: str
@@ -175,6 +213,9 @@ def test_a_tick_under_way_does_not_outlive_an_interruption(
     thread.join()
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
     assert recorder.shadows == []
+    calls = len(policy.calls)
+    loop.handle(at(11))
+    assert len(policy.calls) == calls + 1  # nor does its chunk
 
 
 def test_motion_switched_off_is_a_hold_and_then_shadows_only(loop: TickLoop, recorder: Any) -> None:
