@@ -246,7 +246,8 @@ class SimBridge:
             response.success, response.message = False, str(error)
             return response
         response.success = True
-        response.message = f"episode {self._episode + 1}: task {self._task}, seed {self._seed}"
+        place = f"task {self._task}, seed {self._seed}"
+        response.message = f"episode {self._episode + 1}: {place}, first observation at stamp {self._clock.now} ns"
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:

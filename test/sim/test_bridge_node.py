@@ -128,11 +128,11 @@ class Commander:
     def reset(self, **parameters: Any) -> None:
         """Start an episode and wait for its first observation."""
         assert all(result.successful for result in self.set(**parameters))
-        before = self.stamps[-1] if self.stamps else 0
         response = self.call(Trigger, "reset", Trigger.Request())
         assert response.success, response.message
-        # What was in flight belongs to the episode before, at most one control step after its last stamp.
-        self.until(lambda: self.stamps and self.stamps[-1] > before + 10 * PERIOD)
+        # What is still in flight belongs to the episode before.
+        first = int(response.message.rpartition("stamp ")[2].removesuffix(" ns"))
+        self.until(lambda: self.stamps and self.stamps[-1] >= first)
         self.stamps, self.vectors = self.stamps[-1:], self.vectors[-1:]
 
     def send(self, values: Vector, stamp: int) -> None:
