@@ -6,6 +6,7 @@
 #   make test        ruff, mypy --strict and the quick tests
 #   make test-all    the same with the slow tests
 #   make lint        ruff and mypy only
+#   make docs        the tables of docs/parameters.md anew, from the declarations in the code
 #   make lock        constraints.txt anew, with the newest versions that setup.py allows
 #   make clean       removes .venv and caches
 #
@@ -15,7 +16,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-all lint lock clean
+.PHONY: help setup demo bench test test-all lint docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -70,6 +71,9 @@ bench: $(VENV)/.bench-$(RUNTIME)
 lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.test-$(RUNTIME)
+	$(BIN)/python -m qgf_ros.nodes.parameter_table docs/parameters.md
 
 test: lint
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)

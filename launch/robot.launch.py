@@ -2,18 +2,26 @@
 
 Values come from `params_file`; an argument that is given goes before the file, an empty one leaves the file's value.
 `enable_motion` and `autostart` never come from the file.
+
+A node that dies is started again, without motion: it infers, publishes shadows and says how it is, and moves the robot
+when somebody who knows why it died sets `enable_motion`.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, TimerAction
+from launch.events.process import ProcessExited
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, TextSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+# Time from the death of the policy node to its restart [s].
+RESTART_DELAY = 2.0
 
 # Name, default, description and allowed values of every argument.
 ARGUMENTS = (
@@ -46,6 +54,12 @@ ARGUMENTS = (
         ["true", "false"],
     ),
     ("autostart", "true", "Configure and activate by itself; false waits for 'ros2 lifecycle set'.", ["true", "false"]),
+    (
+        "respawn",
+        "true",
+        "Start a node that died again, with enable_motion false; after a clean end, never.",
+        ["true", "false"],
+    ),
     ("use_sim_time", "", "Take the time from /clock; empty: as in params_file.", ["", "true", "false"]),
     ("namespace", "", "Namespace of the node, its topics and services.", None),
     ("record", "false", "Record the run into record_file; see docs/recording.md.", ["true", "false"]),
@@ -67,32 +81,37 @@ OVERRIDES = {
 
 
 def policy_node(context: LaunchContext) -> list[Node]:
+    """Return the node, as the arguments are now: another robot of the same launch may have others."""
+    names = ("params_file", "namespace", "log_level", "enable_motion", "autostart", "respawn", *OVERRIDES)
+    return [started({name: LaunchConfiguration(name).perform(context) for name in names})]
+
+
+def started(given: Mapping[str, str]) -> Node:
     """Return the node, with the arguments that were given as parameters after the file's."""
-    overrides = {
-        # Without a type the value is read as YAML, so that a weight is a number and 'recommended' a word.
-        name: ParameterValue(LaunchConfiguration(name), value_type=value_type)
-        for name, value_type in OVERRIDES.items()
-        if LaunchConfiguration(name).perform(context)
+
+    def restart(event: ProcessExited, context: LaunchContext) -> list[TimerAction]:
+        if event.returncode == 0 or context.is_shutdown:
+            return []
+        return [TimerAction(period=RESTART_DELAY, actions=[started({**given, "enable_motion": "false"})])]
+
+    # Without a type the value is read as YAML, so that a weight is a number and 'recommended' a word.
+    types = {"enable_motion": bool, "autostart": bool, **OVERRIDES}
+    parameters = {
+        name: ParameterValue(TextSubstitution(text=given[name]), value_type=value_type)
+        for name, value_type in types.items()
+        if given[name]
     }
-    return [
-        Node(
-            package="qgf_ros",
-            executable="policy_node",
-            name="policy_node",
-            namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                LaunchConfiguration("params_file"),
-                {
-                    "enable_motion": ParameterValue(LaunchConfiguration("enable_motion"), value_type=bool),
-                    "autostart": ParameterValue(LaunchConfiguration("autostart"), value_type=bool),
-                    **overrides,
-                },
-            ],
-            ros_arguments=["--log-level", LaunchConfiguration("log_level")],
-            output="screen",
-            emulate_tty=True,
-        )
-    ]
+    return Node(
+        package="qgf_ros",
+        executable="policy_node",
+        name="policy_node",
+        namespace=given["namespace"],
+        parameters=[given["params_file"], parameters],
+        ros_arguments=["--log-level", given["log_level"]],
+        output="screen",
+        emulate_tty=True,
+        on_exit=restart if given["respawn"] == "true" else None,
+    )
 
 
 def recorder(context: LaunchContext) -> list[Node]:

@@ -21,6 +21,7 @@ from qgf_ros.commands.export import export
 from qgf_ros.commands.generate import generate
 from qgf_ros.commands.import_checkpoint import import_checkpoint
 from qgf_ros.commands.inspect import inspect
+from qgf_ros.commands.quantize import quantize
 from qgf_ros.commands.record import record
 from qgf_ros.commands.render import render
 from qgf_ros.commands.replay import replay
@@ -39,6 +40,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "contract": contract,
     "evaluate": evaluate,
     "tune": tune,
+    "quantize": quantize,
     "render": render,
     "record": record,
     "replay": replay,

@@ -25,6 +25,10 @@ class GuidanceError(QgfError):
     """The sampler was asked for something outside its domain, or a critic failed."""
 
 
+class NotReadyError(GuidanceError):
+    """The action chunk under way has run out, and the next one is still being inferred."""
+
+
 class DatasetError(QgfError):
     """A data set is missing keys, has the wrong shapes or holds no usable transition."""
 

@@ -80,6 +80,11 @@ class TaskEnvironment:
         """The environment as gymnasium made it, for OGBench's own tools."""
         return self._env
 
+    @property
+    def action_scale(self) -> NDArray[np.float64]:
+        """How much of each command component is 1 in OGBench's action, float64 [5]."""
+        return self._scale
+
     def reset(self, seed: int) -> dict[str, Reading]:
         """Start the episode of `seed` and return its first readings."""
         self._space.seed(seed)

@@ -42,12 +42,17 @@ class Plan(EpisodePlan):
     Attributes:
         critic: Critic that guides; the task's own by default.
         execution_horizon: Actions executed of each chunk; the bundle's by default.
+        execution, seam: See `control.settings.Settings`.
+        delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes.
     """
 
     critic: str | None = None
     execution_horizon: int | None = None
+    execution: str = "synchronous"
+    seam: str = "switch"
+    delay: int = 0
     batch_size: int = 8
     workers: int = 1
 
@@ -60,7 +65,11 @@ class Plan(EpisodePlan):
         """
         critic = self.critic or critic_for_task(manifest, self.task)
         horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
-        settings = Settings(weight, critic, self.num_samples, horizon, self.seed, self.options.resolve(manifest))
+        settings = Settings(
+            *(weight, critic, self.num_samples, horizon, self.seed, self.options.resolve(manifest)),
+            execution=self.execution,
+            seam=self.seam,
+        )
         settings.check(manifest)
         return settings
 
@@ -68,6 +77,8 @@ class Plan(EpisodePlan):
         """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
         super().check(manifest)
         check_environment(manifest)
+        if self.delay < 0:
+            raise SimulationError(f"delay {self.delay} was given; it must be at least 0")
         for name in ("batch_size", "workers"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
@@ -106,30 +117,42 @@ def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> d
     return {weight: sorted(episodes, key=lambda episode: episode.seed) for weight, episodes in results.items()}
 
 
-class _Worker:
-    """A policy and the environments it has needed so far; building one takes most of a second."""
+class Worker:
+    """A policy and the environments it has needed so far; building one takes most of a second.
+
+    Attributes:
+        environments: Those it has.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._policy = Policy.load(plan.bundle)
         self._policy.warm_up(plan.num_samples)
-        self._environments: list[TaskEnvironment] = []
+        self.environments: list[TaskEnvironment] = []
+
+    def build(self, count: int) -> None:
+        """Have at least `count` environments."""
+        name = check_environment(self._policy.manifest)
+        while len(self.environments) < count:
+            self.environments.append(TaskEnvironment(name, self._plan.task))
 
     def run(self, job: Job) -> Iterator[Episode]:
+        """Run a batch of episodes, one for each seed of a job, and yield each as it ends."""
         weight, seeds = job
-        name = check_environment(self._policy.manifest)
-        while len(self._environments) < len(seeds):
-            self._environments.append(TaskEnvironment(name, self._plan.task))
+        self.build(len(seeds))
         settings = self._plan.settings(self._policy.manifest, weight)
-        return run_batch(self._policy, self._environments, settings, seeds, record=self._plan.record)
+        return run_batch(
+            self._policy, self.environments, settings, seeds, delay=self._plan.delay, record=self._plan.record
+        )
 
     def close(self) -> None:
-        for env in self._environments:
+        """Free the environments."""
+        for env in self.environments:
             env.close()
 
 
 _plan: Plan
-_worker: _Worker | None = None
+_worker: Worker | None = None
 
 
 def _start_worker(plan: Plan) -> None:
@@ -142,14 +165,14 @@ def _start_worker(plan: Plan) -> None:
 def _run_job(job: Job) -> list[Episode]:
     global _worker
     if _worker is None:
-        _worker = _Worker(_plan)
+        _worker = Worker(_plan)
     return list(_worker.run(job))
 
 
 def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
     count = min(plan.workers, len(jobs))
     if count == 1:
-        worker = _Worker(plan)
+        worker = Worker(plan)
         try:
             for job in jobs:
                 yield from worker.run(job)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qgf_ros.analysis.records import readable
 from qgf_ros.analysis.statistics import percentiles, wilson_interval
+from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.errors import SimulationError
 
@@ -32,6 +33,8 @@ class Episode:
         latencies: Of each inference [ms]; in a batch, of the whole batch.
         values: Q of the action at each inference, nan where no critic ran.
         commands: float64 [length, A] in the units of the action contract; empty unless recorded.
+        jerk: See `commanded_jerk`; nan where it was not measured.
+        waited: Control steps that the robot stood still, because no chunk was ready.
     """
 
     guidance_weight: float
@@ -41,6 +44,8 @@ class Episode:
     latencies: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
     commands: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
+    jerk: float = float("nan")
+    waited: int = 0
 
     @property
     def mean_value(self) -> float:
@@ -52,6 +57,24 @@ class Episode:
     def median_latency(self) -> float:
         """Median latency of an inference [ms], nan where there was none."""
         return percentiles(self.latencies, (50.0,))[0]
+
+
+def commanded_jerk(commands: NDArray[np.float64], fields: Sequence[ActionField]) -> float:
+    """Return the jerk of the motion that was commanded, as one number [normalised actions per control step^3].
+
+    The root mean square, over steps and components, of the third difference of the commanded place in units of the
+    action's scale. The place is the command itself, or the sum of all commands so far where commands are displacements.
+
+    Args:
+        commands: float64 [T, A], one per control step; nan for fewer than four.
+        fields: The action contract.
+    """
+    if len(commands) < 4:
+        return float("nan")
+    normalised = commands / np.array([field.scale for field in fields])
+    displaces = np.array([field.hold is not None for field in fields])
+    place = np.where(displaces, normalised.cumsum(axis=0), normalised)
+    return float(np.sqrt(np.square(np.diff(place, 3, axis=0)).mean()))
 
 
 def critic_for_task(manifest: Manifest, task: int) -> str:
@@ -86,6 +109,8 @@ def summarise(weight: float, task: int, episodes: Sequence[Episode]) -> dict[str
         "ci95": list(wilson_interval(successes, len(episodes))),
         "mean_length": sum(episode.length for episode in episodes) / len(episodes),
         "latency_ms": {"p50": _number(p50), "p99": _number(p99)},
+        "jerk": _number(float(np.mean([episode.jerk for episode in episodes]))),
+        "waited": sum(episode.waited for episode in episodes) / sum(episode.length for episode in episodes),
         "first_seed": min(episode.seed for episode in episodes),
         "last_seed": max(episode.seed for episode in episodes),
         "outcomes": {

@@ -3,6 +3,9 @@
 Episode i of every run uses seed + i for the environment and for the noise, whatever the guidance weight, so that runs
 can be compared episode by episode. With a batch size of 1 an episode is the node's own tick, bit for bit; in a larger
 batch the first action of an episode differs by the rounding of a batched matrix product, and the rest follows from it.
+
+Inference can be given a delay. In synchronous execution the robot stands still meanwhile, and the chunk begins with its
+first action; in asynchronous execution the chunk under way goes on, and the robot stands still once that has run out.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.control.inference import Chunk, ChunkRequest, infer
 from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
-from qgf_ros.errors import GuidanceError, SimulationError
+from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_sim.environment import CONTROL_PERIOD, TaskEnvironment
-from qgf_sim.results import Episode
+from qgf_sim.results import Episode, commanded_jerk
 
 _PERIOD_NS = round(CONTROL_PERIOD * 1e9)
 
@@ -25,8 +29,12 @@ _PERIOD_NS = round(CONTROL_PERIOD * 1e9)
 class _Slot:
     """One episode under way: an environment with its own controller and clock."""
 
-    def __init__(self, policy: ChunkPolicy, env: TaskEnvironment, settings: Settings, record: bool) -> None:
+    def __init__(self, policy: ChunkPolicy, env: TaskEnvironment, settings: Settings, delay: int, record: bool) -> None:
         self._env = env
+        self._delay = delay * _PERIOD_NS
+        self._request: ChunkRequest | None = None
+        self._chunk: Chunk | None = None
+        self._waited = 0
         self._assembler = ObservationAssembler(policy.manifest.observation, 1.0 / policy.manifest.control_rate)
         self.controller = Controller(policy, settings)
         self._record = record
@@ -42,18 +50,37 @@ class _Slot:
             self._assembler.update(topic, self._stamp, reading)
         return self._assembler.assemble(self._stamp)
 
-    def step(self, inferred: bool) -> Episode | None:
+    def request(self) -> ChunkRequest | None:
+        """Return what to infer a chunk from if one is due and none is being inferred."""
+        if self._request is not None or not self.controller.needs_chunk(self.observation.stamp):
+            return None
+        self._request = self.controller.request(self.observation)
+        return self._request
+
+    def receive(self, chunk: Chunk) -> None:
+        """Take the chunk of the request; it is ready after the delay."""
+        if chunk.telemetry.get("critic_failed"):
+            name = self.controller.settings.critic
+            raise GuidanceError(f"critic {name} failed during the evaluation; run 'qgf inspect' on the bundle")
+        self._latencies.append(chunk.telemetry.get("latency_ms", float("nan")))
+        self._values.append(chunk.telemetry.get("q", float("nan")))
+        self._chunk = chunk
+
+    def begin(self) -> None:
+        """Go on with the chunk that was inferred, if it is ready."""
+        now = self.observation.stamp
+        if self._request is None or self._chunk is None or now < self._request.stamp + self._delay:
+            return
+        # In synchronous execution time stands still for the plan, as for the robot.
+        stamp = self._request.stamp if self.controller.settings.asynchronous else now
+        self.controller.begin(stamp, self._chunk, now)
+        self._request = self._chunk = None
+
+    def step(self) -> Episode | None:
         """Send the command that is due; return the episode when it ends it."""
-        command = self.controller.command(self.observation, inferred)
-        if inferred:
-            if command.telemetry.get("critic_failed"):
-                name = self.controller.settings.critic
-                raise GuidanceError(f"critic {name} failed during the evaluation; run 'qgf inspect' on the bundle")
-            self._latencies.append(command.telemetry.get("latency_ms", float("nan")))
-            self._values.append(command.telemetry.get("q", float("nan")))
-        if self._record:
-            self._commands.append(command.values)
-        step = self._env.step(command.values)
+        values = self._command()
+        self._commands.append(values)
+        step = self._env.step(values)
         self._length += 1
         self._stamp += _PERIOD_NS
         if not step.done:
@@ -66,8 +93,20 @@ class _Slot:
             self._length,
             tuple(self._latencies),
             tuple(self._values),
-            np.array(self._commands),
+            np.array(self._commands) if self._record else np.empty((0, 0)),
+            commanded_jerk(np.array(self._commands), self.controller.policy.manifest.action),
+            self._waited,
         )
+
+    def _command(self) -> NDArray[np.float64]:
+        try:
+            return self.controller.command(self.observation, inferred=False).values
+        except NotReadyError:
+            values = self.controller.pause()
+            if values is None:
+                raise
+            self._waited += 1
+            return values
 
 
 def run_batch(
@@ -76,6 +115,7 @@ def run_batch(
     settings: Settings,
     seeds: Sequence[int],
     *,
+    delay: int = 0,
     record: bool = False,
 ) -> Iterator[Episode]:
     """Run one episode per seed, side by side, and yield each as it ends.
@@ -85,6 +125,7 @@ def run_batch(
         environments: At least one per seed.
         settings: Of every episode, the seed apart.
         seeds: Of the episodes.
+        delay: Control steps from an observation to its chunk.
         record: Whether to keep the commands.
 
     Raises:
@@ -95,13 +136,14 @@ def run_batch(
     if len(environments) < len(seeds):
         raise SimulationError(f"{len(environments)} environments were given for {len(seeds)} episodes; each needs one")
     slots = [
-        _Slot(policy, env, replace(settings, seed=seed), record) for env, seed in zip(environments, seeds, strict=False)
+        _Slot(policy, env, replace(settings, seed=seed), delay, record)
+        for env, seed in zip(environments, seeds, strict=False)
     ]
     while slots:
-        inferring = _infer(policy, slots, settings)
+        _infer(policy, slots)
         running = []
         for slot in slots:
-            episode = slot.step(slot in inferring)
+            episode = slot.step()
             if episode is None:
                 running.append(slot)
             else:
@@ -109,12 +151,13 @@ def run_batch(
         slots = running
 
 
-def _infer(policy: ChunkPolicy, slots: list[_Slot], settings: Settings) -> list[_Slot]:
-    due = [slot for slot in slots if slot.controller.needs_chunk(slot.observation.stamp)]
+def _infer(policy: ChunkPolicy, slots: list[_Slot]) -> None:
+    """Begin the chunks that are ready, and infer those that are due, together."""
+    for slot in slots:
+        slot.begin()
+    due = [(slot, request) for slot in slots if (request := slot.request()) is not None]
     if due:
-        observations = np.stack([slot.observation.vector for slot in due])
-        noise = np.stack([slot.controller.draw_noise() for slot in due])
-        chunks = policy.act(observations, noise, settings.critic, settings.guidance_weight, settings.guidance)
-        for slot, chunk in zip(due, chunks, strict=True):
-            slot.controller.begin(slot.observation.stamp, chunk)
-    return due
+        chunks = infer(policy, [request for _, request in due])
+        for (slot, _), chunk in zip(due, chunks, strict=True):
+            slot.receive(chunk)
+            slot.begin()  # at once, where there is no delay

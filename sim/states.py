@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Chunk, Settings
 from qgf_ros.errors import SimulationError
+from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.environment import TaskEnvironment
@@ -33,9 +34,10 @@ class _Watched:
         critic: str,
         guidance_weight: float,
         guidance: Guidance = QGF,
+        prefix: Prefix | None = None,
     ) -> list[Chunk]:
         self.asked.append(observations)
-        return self._policy.act(observations, noise, critic, guidance_weight, guidance)
+        return self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix)
 
 
 def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, seed: int = 0) -> NDArray[np.float32]:

@@ -52,7 +52,7 @@ def test_every_argument_is_described_and_has_a_default(name: str) -> None:
 def test_arguments_are_the_documented_ones() -> None:
     robot, sim = declared("robot.launch.py").keys(), declared("sim.launch.py").keys()
     common = {"bundle", "params_file", "namespace", "log_level", "autostart", "guidance_weight", "critic", "trigger"}
-    assert {*common, "use_sim_time"} <= robot
+    assert {*common, "use_sim_time", "respawn"} <= robot
     assert {"task", "mode", "episodes", "results_file", "use_sim_time"} <= sim
 
 
@@ -119,3 +119,39 @@ def test_robot_launch_commands_nothing_without_observations_and_ends_on_interrup
     assert "trigger timer" in output
     assert "nothing received yet" in output
     assert "process has finished cleanly" in output
+
+
+@pytest.mark.slow
+def test_robot_launch_starts_a_killed_node_again_without_motion(
+    tiny_bundle: Path, launch_environment: dict[str, str]
+) -> None:
+    arguments = [f"bundle:={tiny_bundle}", "enable_motion:=true"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(LAUNCH / "robot.launch.py"), *arguments],
+        env=launch_environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    watchdog = threading.Timer(120.0, process.kill)
+    watchdog.start()
+    lines: list[str] = []
+    pids: list[int] = []
+    for line in process.stdout:
+        lines.append(line)
+        if "process started with pid [" in line:
+            pids.append(int(line.rsplit("[", 1)[1].split("]")[0]))
+        if "holding: " in line:
+            if len(pids) == 2:
+                break
+            os.kill(pids[0], signal.SIGKILL)
+    # What the second node was started with, from the file that launch made of its parameters.
+    words = Path(f"/proc/{pids[-1]}/cmdline").read_text().split("\0")
+    files = [Path(word) for word, before in zip(words[1:], words) if before == "--params-file"]
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate()
+    watchdog.cancel()
+    assert process.returncode == 0, "".join(lines) + rest
+    assert any("enable_motion: false" in file.read_text() for file in files)

@@ -41,6 +41,7 @@ ROS_PACKAGES = {
     "sensor_msgs",
     "std_msgs",
     "std_srvs",
+    "trajectory_msgs",
 }
 
 

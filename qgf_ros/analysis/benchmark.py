@@ -18,8 +18,8 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import METHODS
-from qgf_ros.runtime.composition import Precision
 from qgf_ros.runtime.policy import Policy
+from qgf_ros.runtime.precision import Precision
 
 SCHEMA = 1
 #: Largest difference of a normalised action at which two backends of full precision run the same function.
@@ -28,7 +28,7 @@ TOLERANCE = 1e-4
 BACKENDS = ("reference", "fused")
 #: The same sampler in other frameworks.
 PEERS = ("torch", "torch.compile", "jax")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
 #: What the fast path has graphs for; with other methods it runs over the primitives.
 FUSED_METHODS = ("bc", "qgf")
 

@@ -104,7 +104,7 @@ def take_turns(
     """
     order = np.random.default_rng(schedule.seed)
     times = [Times() for _ in contenders]
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for round_number in range(schedule.rounds):
             for chosen in order.permutation(len(contenders)):
                 act, inputs = contenders[chosen]
@@ -123,7 +123,8 @@ def take_turns(
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage now, and none until the end."""
     enabled = gc.isenabled()
     gc.collect()
     gc.freeze()

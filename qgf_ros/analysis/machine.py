@@ -20,7 +20,7 @@ _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "torch", "jax", "jaxlib
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
-    """Return processor, cores, caches, system, versions and threads; what the system does not tell is left out."""
+    """Return processor, cores, caches, system, versions, threads and scheduling; what the system does not tell is left out."""
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -35,7 +35,16 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "versions": versions,
         "threads": threads,
+        "scheduling": _scheduling(),
     }
+
+
+def _scheduling() -> str:
+    """Return the scheduling policy of this process and what it starts: real-time processes wait for no others."""
+    if not hasattr(os, "sched_getscheduler"):
+        return "unknown"
+    policies = {os.SCHED_OTHER: "SCHED_OTHER", os.SCHED_FIFO: "SCHED_FIFO", os.SCHED_RR: "SCHED_RR"}
+    return policies.get(os.sched_getscheduler(0), "unknown")
 
 
 def usable_cores() -> int:

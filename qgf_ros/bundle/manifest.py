@@ -19,6 +19,8 @@ SCHEMA_VERSION: Literal[1] = 1
 #: Most bytes of all files of a bundle together; at the paper's size, with five critics, there are 0.16e9.
 MOST_BYTES = 2**30
 
+Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+
 # At most 255 characters, which every file system takes.
 _PATH = re.compile(r"(?!.{256})[A-Za-z0-9_\-.]+(/[A-Za-z0-9_\-.]+)*")
 
@@ -70,6 +72,79 @@ class CriticCard(Record):
     evaluations: tuple[Evaluation, ...] = ()
 
 
+class ActionError(Record):
+    """How far actions differ from those in float32, from the same observations and noises.
+
+    Attributes:
+        largest, p99: Over all components of all chunks, largest difference and 99th percentile [normalised].
+        largest_by_component, p99_by_component: The same of each component of an action, in its unit.
+    """
+
+    largest: Cost
+    p99: Cost
+    largest_by_component: dict[Name, Cost]
+    p99_by_component: dict[Name, Cost]
+
+
+class PairedSuccess(Record):
+    """Closed-loop success in both precisions on the same seeds and noises.
+
+    Attributes:
+        fp32, variant: Success of each.
+        only_fp32, only_variant: Episodes that one alone solved.
+        difference: Success rate of the variant minus that of float32, with its 95 % interval (Newcombe, paired).
+        p_value: Of no difference (McNemar, exact).
+    """
+
+    fp32: Evaluation
+    variant: Evaluation
+    only_fp32: Annotated[int, Field(ge=0)]
+    only_variant: Annotated[int, Field(ge=0)]
+    difference: Finite
+    difference_ci95: tuple[Finite, Finite]
+    p_value: Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class PrecisionEvidence(Record):
+    """What another precision costs and gains with one critic.
+
+    Attributes:
+        guidance_weight: 1/beta.
+        observations: Where the compared observations come from: closed-loop rollouts in float32, or recorded data.
+        ticks: Number of compared inferences, of one candidate each.
+        action_error: Of them.
+        q_mean: Mean Q in float32.
+        q_change_mean, q_change_largest: Of the reported Q: mean change, and largest change in size.
+        latency_ratio: Median time of a tick over that in float32: processor time of one thread, ticks taking turns.
+        closed_loop: Success; None where it was not measured.
+    """
+
+    guidance_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    observations: Literal["rollouts", "data"]
+    ticks: Annotated[int, Field(ge=1)]
+    action_error: ActionError
+    q_mean: Finite
+    q_change_mean: Finite
+    q_change_largest: Cost
+    latency_ratio: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+    closed_loop: PairedSuccess | None = None
+
+
+class PrecisionCard(Record):
+    """A variant of the bundle in another precision; the weights it is made of are the bundle's own.
+
+    Attributes:
+        recipe: What happens to the weights when the bundle is loaded.
+        processor, runtime: What it was measured on.
+        critics: Evidence by critic.
+    """
+
+    recipe: str
+    processor: str
+    runtime: str
+    critics: dict[Name, PrecisionEvidence] = Field(default_factory=dict)
+
+
 class FileRecord(Record):
     """Size in bytes and SHA-256 of one file of the bundle."""
 
@@ -91,6 +166,8 @@ class Manifest(Record):
         control_rate: Control rate [Hz].
         denoising_steps: Euler steps T.
         critics: Critics by name; the first is the default.
+        precisions: Variants in other precisions, by name; `qgf quantize` adds them.
+        precision_tolerance: Largest action error of a variant that may be chosen automatically [normalised].
         training: How it was trained (free form).
         parity: Largest difference of ONNX Runtime from torch (or, for an imported checkpoint, from float64), by primitive.
         files: Every other file of the bundle, by POSIX path relative to it.
@@ -108,6 +185,8 @@ class Manifest(Record):
     control_rate: Annotated[float, Field(ge=1e-3, le=1e4)]
     denoising_steps: Annotated[int, Field(ge=1, le=1000)] = 10
     critics: dict[Name, CriticCard]
+    precisions: dict[Name, PrecisionCard] = Field(default_factory=dict)
+    precision_tolerance: Cost = 0.05
     training: dict[str, Any] = Field(default_factory=dict)
     parity: dict[str, float] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict, max_length=1000)

@@ -179,11 +179,20 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -
 
 
 def update_manifest(bundle: Path, manifest: Manifest) -> None:
-    """Replace the manifest of a bundle in one move, where it really lies; the other files stay."""
+    """Replace the manifest of a bundle in one move, where it really lies; the other files stay.
+
+    Raises:
+        BundleError: It cannot be written.
+    """
     _write_manifest((bundle / MANIFEST_NAME).resolve().parent, manifest)
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
-    temporary.write_text(manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / MANIFEST_NAME)
+    try:
+        temporary.write_text(manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n", encoding="utf-8")
+        os.replace(temporary, folder / MANIFEST_NAME)
+    except OSError as error:
+        raise BundleError(f"{folder / MANIFEST_NAME} cannot be written ({error.strerror}); it is as it was") from error
+    finally:
+        temporary.unlink(missing_ok=True)

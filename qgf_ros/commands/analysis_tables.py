@@ -91,6 +91,27 @@ def success_table(numbers: Mapping[str, Any]) -> Table:
     return _table(("method", "weights", "success [%]", "episodes", "steps", "against QGF [%]"), rows)
 
 
+def asynchronous_table(numbers: Mapping[str, Any]) -> Table:
+    """Return the table of `qgf_sim.asynchronous.compare`; versus synchronous execution at the same delay [%]."""
+    rows = []
+    for run in numbers["runs"]:
+        rate, low, high = (100 * value for value in (run["success_rate"], *run["ci95"]))
+        versus = run["versus"]
+        rows.append(
+            (
+                run["mode"],
+                str(run["delay"]),
+                f"{run['guidance_weight']:g}",
+                f"{rate:.0f} [{low:.0f}, {high:.0f}]",
+                f"{number(run['jerk']['mean'], 3)} ± {number(run['jerk']['error'], 3)}",
+                percent(run["waited"]),
+                "" if versus is None else f"{100 * versus['difference']:+.0f}",
+            )
+        )
+    headings = ("mode", "delay", "weight", "success [%]", "jerk", "still", "versus")
+    return _table(headings, rows)
+
+
 def percent(share: float) -> str:
     """Return a share in per cent."""
     return f"{100 * share:.0f} %"

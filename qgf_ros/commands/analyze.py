@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
+from qgf_ros.commands.analysis_output import at_least_one, settings_of, write
 from qgf_ros.commands.arguments import Integers, Weights
+from qgf_ros.commands.asynchronous import Asynchronous
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
-    from matplotlib.figure import Figure
     from rich.console import Console
 
 
@@ -42,14 +42,14 @@ class Toy1d:
         from qgf_ros.commands.display import progress_bar
         from qgf_ros.commands.origin import origin
 
-        _at_least_one(samples=self.samples, steps=self.steps)
+        at_least_one(samples=self.samples, steps=self.steps)
         setting = ToySetting(weights=self.weights, samples=self.samples, steps=self.steps, seed=self.seed)
         with progress_bar(console, "runs") as bar:
             task = bar.add_task("toy1d", total=toy_runs(setting))
             numbers, runs = run_toy(setting, lambda: bar.advance(task))
         numbers = {**origin(), **numbers}
         console.print(toy_table(numbers))
-        _write(console, self.out, "toy1d", numbers, draw_toy(numbers, runs))
+        write(console, self.out, "toy1d", numbers, draw_toy(numbers, runs))
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sensitivity:
         from qgf_ros.commands.display import progress_bar
         from qgf_ros.guidance.estimators import ESTIMATORS
 
-        _at_least_one(states=self.states, episodes=self.episodes)
+        at_least_one(states=self.states, episodes=self.episodes)
         bundle = locate_bundle(self.bundle)
         primitives = load_primitives(bundle, self.tasks)
         manifest = primitives.manifest
@@ -107,13 +107,13 @@ class Sensitivity:
                     progress=lambda row=row: bar.advance(row),  # type: ignore[misc]
                 )
         numbers = {
-            **_settings(self, bundle),
+            **settings_of(self, bundle),
             "steps": manifest.denoising_steps,
             "mean": combine(parts),
             "critics": parts,
         }
         console.print(sensitivity_table(numbers))
-        _write(console, self.out, "sensitivity", numbers, draw_sensitivity(numbers))
+        write(console, self.out, "sensitivity", numbers, draw_sensitivity(numbers))
 
     def _simulated(self, bundle: Path, critic: str) -> Any:
         from qgf_ros.bundle.store import load_manifest
@@ -163,7 +163,7 @@ class QOptimization:
         from qgf_ros.commands.analysis_tables import q_table
         from qgf_ros.commands.display import progress_bar
 
-        _at_least_one(states=self.states, candidates=self.candidates, neighbours=self.neighbours)
+        at_least_one(states=self.states, candidates=self.candidates, neighbours=self.neighbours)
         bundle = locate_bundle(self.bundle)
         primitives = load_primitives(bundle, self.tasks)
         manifest = primitives.manifest
@@ -181,9 +181,9 @@ class QOptimization:
                     weights=self.weights,
                     progress=lambda row=row: bar.advance(row),  # type: ignore[misc]
                 )
-        numbers = {**_settings(self, bundle), "mean": relative(parts), "critics": parts}
+        numbers = {**settings_of(self, bundle), "mean": relative(parts), "critics": parts}
         console.print(q_table(numbers))
-        _write(console, self.out, "q-optimization", numbers, draw_q_optimization(numbers))
+        write(console, self.out, "q-optimization", numbers, draw_q_optimization(numbers))
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ class Compute:
         from qgf_ros.commands.analysis_tables import compute_table
         from qgf_ros.commands.display import progress_bar
 
-        _at_least_one(rounds=self.rounds)
+        at_least_one(rounds=self.rounds)
         bundle = locate_bundle(self.bundle)
         with progress_bar(console, "rounds") as bar:
             row = bar.add_task(bundle.name, total=self.rounds + self.warm_up)
@@ -224,9 +224,9 @@ class Compute:
                 warm_up=self.warm_up,
                 progress=lambda: bar.advance(row),
             )
-        numbers = {**_settings(self, bundle), **measured}
+        numbers = {**settings_of(self, bundle), **measured}
         console.print(compute_table(numbers))
-        _write(console, self.out, "compute", numbers, draw_compute(numbers))
+        write(console, self.out, "compute", numbers, draw_compute(numbers))
 
 
 @dataclass(frozen=True)
@@ -292,7 +292,7 @@ class Success:
 
             numbers = compare(comparison, self.out / "success.json", advance)
         console.print(success_table(numbers))
-        _write(console, self.out, "success", None, draw_success(numbers))
+        write(console, self.out, "success", None, draw_success(numbers))
 
 
 Analysis = Union[  # noqa: UP007  (tyro reads the names off the parts)
@@ -301,11 +301,12 @@ Analysis = Union[  # noqa: UP007  (tyro reads the names off the parts)
     Annotated[QOptimization, tyro.conf.subcommand("q-optimization", prefix_name=False)],
     Annotated[Compute, tyro.conf.subcommand("compute", prefix_name=False)],
     Annotated[Success, tyro.conf.subcommand("success", prefix_name=False)],
+    Annotated[Asynchronous, tyro.conf.subcommand("asynchronous", prefix_name=False)],
 ]
 
 
 def analyze(analysis: Annotated[Analysis, tyro.conf.arg(name="")]) -> None:
-    """Run one of the paper's analyses; each writes a figure (PNG and SVG) and its numbers (JSON).
+    """Run one of the analyses; each writes a figure (PNG and SVG) and its numbers (JSON).
 
     Args:
         analysis: Which one.
@@ -313,31 +314,3 @@ def analyze(analysis: Annotated[Analysis, tyro.conf.arg(name="")]) -> None:
     from rich.console import Console
 
     analysis.run(Console())
-
-
-def _at_least_one(**counts: int) -> None:
-    """Raise GuidanceError unless every count is at least 1."""
-    from qgf_ros.errors import GuidanceError
-
-    for name, count in counts.items():
-        if count < 1:
-            raise GuidanceError(f"{name.replace('_', '-')} {count} was given; it must be at least 1")
-
-
-def _settings(analysis: Any, bundle: Path) -> dict[str, Any]:
-    """Return the options of an analysis, and what ties it to bundle and machine."""
-    from qgf_ros.commands.origin import origin
-
-    options = {name: value.name if isinstance(value, Path) else value for name, value in vars(analysis).items()}
-    return {**options, **origin(bundle)}
-
-
-def _write(console: Console, out: Path, name: str, numbers: Mapping[str, Any] | None, figure: Figure) -> None:
-    """Write figure and numbers; None where the analysis has written them itself."""
-    from qgf_ros.analysis.figures import write_figure
-    from qgf_ros.analysis.records import write_json
-
-    if numbers is not None:
-        write_json(out / f"{name}.json", numbers)
-    write_figure(figure, out, name)
-    console.print(f"{out / name}.json, .png and .svg", highlight=False, soft_wrap=True)

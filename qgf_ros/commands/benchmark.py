@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from qgf_ros.commands.arguments import Integers
+from qgf_ros.errors import GuidanceError
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
-    from qgf_ros.runtime.composition import Precision
+    from qgf_ros.runtime.precision import Precision
 
 
 def benchmark(
@@ -36,9 +37,15 @@ def benchmark(
     ticks: int = 5,
     seed: int = 0,
     targets: bool = False,
+    ros: bool = False,
+    rates: Integers = (20, 50, 100, 200),
+    neighbour: bool = False,
+    evaluation: bool = False,
+    training: bool = False,
+    tasks: int = 1,
     out: Path = Path("results/benchmark"),
 ) -> None:
-    """Measure the latency and throughput of the control tick.
+    """Measure the latency and throughput of the control tick, or of the node, an evaluation or a training update.
 
     Before anything is timed, every backend must give the reference's action on the same noises, to 1e-4. Then all take
     turns, round by round, on the same inputs and with as many threads. Run it on an idle machine.
@@ -63,9 +70,32 @@ def benchmark(
         ticks: Timed ticks in a turn, after one that is not timed.
         seed: Of random networks, noises, and the order within each round.
         targets: Print the targets of the tick with what was measured.
-        out: Folder for benchmark.json, .png and .svg.
+        ros: Measure the policy node instead, over DDS, beside a node that only echoes; --ticks are those of a turn.
+        rates: Observations a second of --ros, separated by commas.
+        neighbour: Measure --ros beside a busy process, too.
+        evaluation: Measure instead what the policy adds to the time of an evaluation; a round is a batch of 8 episodes.
+        training: Measure one training update instead, of --random networks, beside JAX where --peers or --backends says so.
+        tasks: Critics that --training trains side by side.
+        out: Folder for benchmark.json, .png and .svg; ros.json, evaluation.json or training.json of the others.
     """
     from rich.console import Console
+
+    if ros or evaluation or training:
+        from qgf_ros.commands.benchmark_others import benchmark_evaluation, benchmark_ros, benchmark_training
+
+        if ros + evaluation + training > 1:
+            raise GuidanceError(
+                "more than one of --ros, --evaluation and --training was given; run one after the other"
+            )
+        if ros:
+            benchmark_ros(bundle, rates, neighbour, threads, rounds, ticks, seed, out)
+        elif evaluation:
+            benchmark_evaluation(bundle, weight, critic, rounds, seed, out)
+        else:
+            benchmark_training(
+                random, _names(backends), peers, tasks, (obs, action, horizon), threads, rounds, ticks, seed, out
+            )
+        return
 
     from qgf_ros.analysis.benchmark import BACKENDS, PEERS, Plan, measure
     from qgf_ros.analysis.benchmark_figure import draw_benchmark

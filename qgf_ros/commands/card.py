@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.bundle.manifest import Evaluation, Manifest
+from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess
 
 
 def card(manifest: Manifest) -> RenderableType:
@@ -18,6 +18,8 @@ def card(manifest: Manifest) -> RenderableType:
     parts: list[RenderableType] = [_header(manifest), _observation(manifest), _action(manifest), _critics(manifest)]
     if any(critic.evaluations for critic in manifest.critics.values()):
         parts.append(_evaluations(manifest))
+    if manifest.precisions:
+        parts.append(precision_table(manifest))
     if manifest.parity:
         parts.append(parity_table(manifest))
     parts.append(_files(manifest))
@@ -32,6 +34,35 @@ def parity_table(manifest: Manifest) -> RenderableType:
     for name, error in manifest.parity.items():
         table.add_row(name, f"{error:.1e}")
     return table
+
+
+def precision_table(manifest: Manifest) -> RenderableType:
+    """Return what other precisions cost and gain, critic by critic."""
+    title = f"precisions (tolerance of the action error: {manifest.precision_tolerance:g})"
+    cost = _table(title, "precision", "critic", "weight", "error: largest", "99 %", "change of Q", "time")
+    success = _table(
+        "success in both precisions", "precision", "critic", "in fp32", "in the variant", "difference", "p"
+    )
+    for name, variant in manifest.precisions.items():
+        for critic, found in variant.critics.items():
+            cost.add_row(
+                *(name, critic, f"{found.guidance_weight:g}"),
+                *(f"{error:.2g}" for error in (found.action_error.largest, found.action_error.p99)),
+                *(f"{found.q_change_mean:+.2g} of {found.q_mean:.3g}", f"x {found.latency_ratio:.2f}"),
+            )
+            if found.closed_loop is not None:
+                success.add_row(name, critic, *_paired(found.closed_loop))
+    return Group(cost, success) if success.row_count else cost
+
+
+def _paired(success: PairedSuccess) -> tuple[str, ...]:
+    runs = (_evaluation(run) for run in (success.fp32, success.variant))
+    low, high = success.difference_ci95
+    return (
+        *(f"{rate}, {interval}" for _, rate, interval, *_ in runs),
+        f"{100 * success.difference:+.0f} [{100 * low:.0f}, {100 * high:.0f}] %",
+        f"{success.p_value:.2g}",
+    )
 
 
 def _table(title: str, *headings: str) -> Table:

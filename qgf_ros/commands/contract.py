@@ -1,4 +1,4 @@
-"""`qgf contract`: a robot's own topics for the observation fields of a bundle."""
+"""`qgf contract`: a robot's own topics for the observation fields and the commands of a bundle."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
     from qgf_ros.bundle.fields import ObservationField
+    from qgf_ros.control.outputs import Output
     from qgf_ros.nodes.contract_check import Heard
 
 
 @dataclass(frozen=True)
 class Check:
-    """Listen to the live graph and say, field by field, whether it serves a bundle; exit code 1 if it does not.
+    """Listen to the live graph and say, field by field, whether it serves a bundle, and who listens to which output.
+
+    Exit code 1 if a field is not served, or somebody listens to an output for another type.
 
     Attributes:
         bundle: Folder or name of the bundle.
@@ -26,6 +29,7 @@ class Check:
         reliable: Ask for reliable delivery where a field does not say, as with observation_reliability on the node.
         use_sim_time: Take the time from /clock.
         namespace: Namespace of the topics.
+        limits: Limits of the action that differ from the bundle's, as for the parameter of the node.
     """
 
     bundle: Path
@@ -34,24 +38,27 @@ class Check:
     reliable: bool = False
     use_sim_time: bool = False
     namespace: str = ""
+    limits: str = ""
 
     def run(self, console: Console) -> None:
         """Run the check."""
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
+        from qgf_ros.control.adjustment import manifest_with_limits
         from qgf_ros.control.contract import RobotContract, read_robot_contract
         from qgf_ros.errors import ContractError
-        from qgf_ros.nodes.contract_check import judge, listen
+        from qgf_ros.nodes.contract_check import judge, judge_output, listen
 
         if not 0.0 < self.duration <= 3600.0:
             raise ContractError(f"duration {self.duration} was given; it must be above 0 and at most 3600 s")
-        manifest = load_manifest(locate_bundle(self.bundle))
+        manifest = manifest_with_limits(load_manifest(locate_bundle(self.bundle)), self.limits)
         contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
-        fields = contract.apply(manifest)
+        fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         with console.status(f"listening for {self.duration:g} s"):
-            by_topic, end = listen(
+            by_topic, listeners, end = listen(
                 fields,
                 self.duration,
+                outputs,
                 reliable=self.reliable,
                 use_sim_time=self.use_sim_time,
                 namespace=self.namespace,
@@ -59,7 +66,9 @@ class Check:
         heard = {field.name: None if field.constant is not None else by_topic[field.topic] for field in fields}
         complaints = {field.name: judge(field, heard[field.name], end) for field in fields}
         console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
-        if any(complaints.values()):
+        mismatches = {output.topic: judge_output(output, listeners[output.topic]) for output in outputs}
+        console.print(_output_table(outputs, listeners, mismatches))
+        if any((*complaints.values(), *mismatches.values())):
             raise SystemExit(1)
 
 
@@ -134,5 +143,27 @@ def _table(
             f"{number(seen.rate, 1)} Hz",
             f"{number(None if oldest is None else 1e3 * oldest, 1)} ms",
             verdict,
+        )
+    return table
+
+
+def _output_table(
+    outputs: tuple[Output, ...], listeners: dict[str, list[str]], mismatches: dict[str, str | None]
+) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="outputs", title_justify="left")
+    for heading in ("topic", "type", "action", "sent as", "listeners"):
+        table.add_column(heading, overflow="fold")
+    for output in outputs:
+        count = len(listeners[output.topic])
+        verdict = f"[red]{mismatches[output.topic]}[/]" if mismatches[output.topic] else f"[green]{count}[/]"
+        table.add_row(
+            output.topic,
+            output.source.type,
+            "\n".join(field.name for field in output.fields),
+            Text("\n".join(output.describe())),  # whose brackets are no markup
+            verdict if count else "[yellow]nobody listens yet[/]",
         )
     return table

@@ -53,7 +53,9 @@ def results_table(runs: Sequence[Mapping[str, Any]], title: str | None = None) -
         title: Above the table.
     """
     table = Table(title=title, title_justify="left")
-    for heading in ("weight", "success", "95 % interval", "mean length", "latency p50", "p99"):
+    delayed = any(run.get("waited") for run in runs)
+    jerk = ("jerk", "still") if delayed else ()
+    for heading in ("weight", "success", "95 % interval", "mean length", *jerk, "latency p50", "p99"):
         table.add_column(heading, justify="right", no_wrap=True)
     for run in runs:
         low, high = run["ci95"]
@@ -63,6 +65,7 @@ def results_table(runs: Sequence[Mapping[str, Any]], title: str | None = None) -
             f"{run['successes']}/{run['episodes']}  {100 * run['success_rate']:.0f} %",
             f"{100 * low:.0f} - {100 * high:.0f} %",
             f"{run['mean_length']:.0f} steps",
+            *((number(run["jerk"], 3), f"{100 * run['waited']:.0f} %") if delayed else ()),
             f"{number(latency['p50'])} ms",
             f"{number(latency['p99'])} ms",
         )

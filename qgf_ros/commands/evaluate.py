@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from qgf_ros.commands.arguments import Options, Weights
 from qgf_ros.control.options import DEFAULT_OPTIONS
@@ -18,6 +19,9 @@ def evaluate(
     critic: str | None = None,
     num_samples: int = 1,
     execution_horizon: int | None = None,
+    execution: Literal["synchronous", "asynchronous"] = "synchronous",
+    seam: Literal["switch", "linear", "ensemble", "rtc"] = "switch",
+    delay: int = 0,
     batch_size: int = 8,
     workers: int | None = None,
     json: Path | None = None,
@@ -37,6 +41,9 @@ def evaluate(
         critic: Critic that guides; the task's own by default.
         num_samples: Candidates of which the best is kept.
         execution_horizon: Actions executed of each chunk; the bundle's by default.
+        execution: Whether the robot waits for each inference, or goes on with the chunk under way meanwhile.
+        seam: How a chunk goes over into the next.
+        delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes; every core by default.
         json: Report to write.
@@ -62,6 +69,9 @@ def evaluate(
         critic=critic,
         num_samples=num_samples,
         execution_horizon=execution_horizon,
+        execution=execution,
+        seam=seam,
+        delay=delay,
         batch_size=batch_size,
         workers=all_cores() if workers is None else workers,
         options=options,
@@ -69,7 +79,16 @@ def evaluate(
     console = Console()
     with RunDisplay(console, f"{bundle.name}, task {task}", chosen, episodes) as display:
         results = run(plan, display.add)
-    report = make_report(task, results, seed=seed, batch_size=batch_size, num_samples=num_samples, **options.record())
+    report = make_report(
+        *(task, results),
+        seed=seed,
+        batch_size=batch_size,
+        num_samples=num_samples,
+        execution=execution,
+        seam=seam,
+        delay=delay,
+        **options.record(),
+    )
     display.conclude(report["runs"])
     if json is not None:
         write_report(json, report)

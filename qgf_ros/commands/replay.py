@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 def replay(
@@ -17,6 +17,7 @@ def replay(
     num_samples: int | None = None,
     seed: int | None = None,
     threads: int = 1,
+    precision: Literal["fp32", "int8", "fp16"] = "fp32",
     json: Path | None = None,
 ) -> None:
     """Answer every recorded tick again and say which commands differ, by how much and why.
@@ -30,6 +31,7 @@ def replay(
         num_samples: In place of the recorded one.
         seed: In place of the recorded one.
         threads: Threads of each ONNX Runtime operator.
+        precision: That the node ran in.
         json: Where to write the numbers.
     """
     from rich.console import Console
@@ -48,7 +50,7 @@ def replay(
         "seed": seed,
     }
     folder = locate_bundle(bundle)
-    policy = Policy.load(folder, threads=threads)
+    policy = Policy.load(folder, threads=threads, precision=precision)
     robot = RobotContract() if contract is None else read_robot_contract(contract)
     outcome = answer(
         Recording.open(recording), policy, robot.apply(policy.manifest), robot.alignment, overrides

@@ -1,4 +1,4 @@
-"""A robot's own topics for a bundle's observation fields: the robot contract.
+"""A robot's own topics for a bundle's observation fields and commands: the robot contract.
 
 A bundle says what its policy was trained on. A robot publishes the same quantities elsewhere, under other joint names,
 in other units. A robot contract, a YAML file, maps them field by field and leaves the bundle as it is::
@@ -15,6 +15,10 @@ in other units. A robot contract, a YAML file, maps them field by field and leav
         shift: [0.0, 0.0, 0.02]   # added after the factor, in the bundle's unit
       goal:
         constant: [0.4, 0.1, 0.2] # in the bundle's unit
+    command:                      # one joint_state on `command` with all fields, if nothing is said
+      - type: float64_multi_array
+        topic: /forward_position_controller/commands
+        fields: [shoulder_pan, shoulder_lift, elbow]
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.text import one_line
+from qgf_ros.control.outputs import COMMAND_TOPIC, Output, OutputSource
 from qgf_ros.errors import ContractError
 
 #: A larger file is no contract [bytes].
@@ -63,15 +69,17 @@ class FieldSource(_Record):
 
 
 class RobotContract(_Record):
-    """A robot's sources of the observation fields.
+    """A robot's sources of the observation fields, and the outputs its commands go to.
 
     Attributes:
         alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         fields: Source of each field that is not served as the bundle says.
+        command: What is sent to which controller; together they take every component of the action.
     """
 
     alignment: Literal["latest", "nearest"] = "latest"
     fields: dict[str, FieldSource] = {}
+    command: tuple[OutputSource, ...] = (OutputSource(),)
 
     def apply(self, manifest: Manifest) -> tuple[ObservationField, ...]:
         """Return the observation fields of a bundle as this robot serves them.
@@ -83,7 +91,7 @@ class RobotContract(_Record):
         unknown = [name for name in self.fields if name not in known]
         if unknown:
             raise ContractError(
-                f"field {unknown[0]} is in the contract, but bundle {manifest.name} has {', '.join(known)}"
+                f"field {one_line(unknown[0])} is in the contract, but bundle {manifest.name} has {', '.join(known)}"
             )
         mapped = tuple(_mapped(field, self.fields.get(field.name)) for field in manifest.observation)
         guarding = {action.measured.field for action in manifest.action if action.measured is not None}
@@ -99,6 +107,32 @@ class RobotContract(_Record):
         except ValueError as error:
             raise ContractError(f"the contract does not hold together: {error}") from error
         return mapped
+
+    def outputs(self, manifest: Manifest) -> tuple[Output, ...]:
+        """Return the outputs for the commands of a bundle.
+
+        Raises:
+            ContractError: An output does not fit the bundle, shares its topic with another or with an observation, or
+                none takes a component of the action.
+        """
+        outputs = tuple(Output(source, manifest) for source in self.command)
+        observed = [field for field in self.apply(manifest) if field.constant is None]
+        shadows = [source.shadow for source in self.command]
+        for source in self.command:
+            if shadows.count(source.shadow) > 1:
+                raise ContractError(f"{source} shares its topic with another; give each output its own")
+            for field in observed:
+                if field.topic.lstrip("/") == source.address.lstrip("/"):
+                    raise ContractError(
+                        f"{source} is sent where field {field.name} is read from; give the output a topic of its own"
+                    )
+        served = {field.name for output in outputs for field in output.fields}
+        for action in manifest.action:
+            if action.name not in served:
+                raise ContractError(
+                    f"action {action.name} is taken by no output of the contract; add it to the fields of one under command"
+                )
+        return outputs
 
 
 def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationField:
@@ -140,6 +174,13 @@ def template(manifest: Manifest) -> str:
             *([f"    joints: [{joints}]"] if joints else []),
             f"    max_age: {'null' if field.max_age is None else f'{field.max_age:g}'}  # [s]",
         ]
+    names = ", ".join(action.name for action in manifest.action)
+    lines += [
+        "command:",
+        "  - type: joint_state  # or float64_multi_array, joint_trajectory, twist_stamped",
+        f"    topic: {COMMAND_TOPIC}",
+        f"    fields: [{names}]",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -161,7 +202,7 @@ def read_robot_contract(path: Path) -> RobotContract:
     except ValidationError as error:
         raise ContractError(f"{path} is not a contract: {_first(error)}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = " ".join(str(error).split()) or "nested too deeply"
+        reason = one_line(" ".join(str(error).split())) or "nested too deeply"
         raise ContractError(f"{path} is not YAML ({reason})") from error
 
 
@@ -170,7 +211,7 @@ def _first(error: ValidationError) -> str:
     detail = error.errors()[0]
     place = ".".join(str(part) for part in detail["loc"])
     text = detail["msg"].removeprefix("Value error, ")
-    return f"{place}: {text}" if place else text
+    return one_line(f"{place}: {text}" if place else text)
 
 
 class _Loader(yaml.SafeLoader):

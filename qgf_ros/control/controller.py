@@ -7,115 +7,32 @@ it is computed.
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.background import BackgroundWorker, Worker
 from qgf_ros.control.chunking import ChunkSchedule
+from qgf_ros.control.inference import Chunk as Chunk  # these three are part of this interface
+from qgf_ros.control.inference import ChunkPolicy as ChunkPolicy
+from qgf_ros.control.inference import ChunkRequest, infer
 from qgf_ros.control.measured import MeasuredValues
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
-from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.control.settings import Settings as Settings
+from qgf_ros.errors import NotReadyError
+from qgf_ros.guidance.prefix import make_prefix
 
 #: Random numbers skipped at once when the noise is restarted further on.
 _SKIPPED_AT_ONCE = 1 << 20
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What may change while the robot runs; a change takes effect at the next tick.
-
-    Attributes:
-        guidance_weight: 1/beta, >= 0; 0 is plain behaviour cloning.
-        critic: Name of the critic that guides.
-        num_samples: Candidates N of which the best is kept.
-        execution_horizon: Actions executed of each chunk.
-        seed: Seed of the noise.
-        guidance: Gradient estimator and its options.
-        max_guidance_deviation: Largest distance of a guided action from the unguided one of the same noise, per component
-            [normalised action units].
-        guidance_weight_slew: Fastest change of the weight in use [1/s].
-    """
-
-    guidance_weight: float
-    critic: str
-    num_samples: int = 1
-    execution_horizon: int = 1
-    seed: int = 0
-    guidance: Guidance = QGF
-    max_guidance_deviation: float = math.inf
-    guidance_weight_slew: float = math.inf
-
-    def check(self, manifest: Manifest) -> None:
-        """Raise GuidanceError, saying what is allowed, unless a bundle can run these settings."""
-        if not (np.isfinite(self.guidance_weight) and self.guidance_weight >= 0.0):
-            raise GuidanceError(f"guidance_weight {self.guidance_weight} was given; it must be finite and at least 0")
-        if self.critic not in manifest.critics:
-            raise GuidanceError(
-                f"critic {self.critic!r} was given; bundle {manifest.name} has {', '.join(manifest.critics)}"
-            )
-        if self.num_samples < 1:
-            raise GuidanceError(f"num_samples {self.num_samples} was given; it must be at least 1")
-        if not 1 <= self.execution_horizon <= manifest.horizon:
-            raise GuidanceError(
-                f"execution_horizon {self.execution_horizon} was given; it must be 1 to {manifest.horizon}, the bundle's horizon"
-            )
-        if self.seed < 0:
-            raise GuidanceError(f"seed {self.seed} was given; it must be at least 0")
-        for name in ("max_guidance_deviation", "guidance_weight_slew"):
-            if not getattr(self, name) > 0.0:
-                raise GuidanceError(
-                    f"{name} {getattr(self, name)} was given; it must be above 0, infinity for no limit"
-                )
-        self.guidance.check(manifest.denoising_steps, manifest.action_size)
-
-    def figures(self) -> dict[str, str | int | float]:
-        """Return what telemetry and diagnostics say of the settings."""
-        return {
-            "guidance_weight": self.guidance_weight,
-            "critic": self.critic,
-            "num_samples": self.num_samples,
-            "execution_horizon": self.execution_horizon,
-            "seed": self.seed,
-            "estimator": self.guidance.estimator,
-        }
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """One inferred action chunk.
-
-    Attributes:
-        actions: float32 [H, A], in [-1, 1].
-        unguided: What the same noise becomes without guidance, float32 [H, A], in [-1, 1].
-        telemetry: Numbers about the inference, by name (see `runtime.policy`).
-    """
-
-    actions: NDArray[np.float32]
-    unguided: NDArray[np.float32]
-    telemetry: Mapping[str, float]
-
-
-class ChunkPolicy(Protocol):
-    """What a controller needs of a policy; `runtime.policy.Policy` is one."""
-
-    manifest: Manifest
-
-    def act(
-        self,
-        observations: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        critic: str,
-        guidance_weight: float,
-        guidance: Guidance,
-    ) -> list[Chunk]:
-        """Return a chunk for each of B observations [B, S] and their noise [B, N, C]."""
-        ...
+#: The longest of so many last inference delays is expected of the next, as in arXiv 2506.07339.
+_DELAYS_KEPT = 10
+_NOTHING = np.empty((0, 0), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -127,6 +44,11 @@ class Command:
         action: The normalised action behind it, float32 [A].
         stamp: Stamp of the observation it answers [ns].
         inferred: Whether this tick ran inference, rather than going on with a chunk.
+        begins: Whether it is the first one, or the first after a hold.
+        measured: Where the robot was, float64 [A] in the same units; NaN if unknown.
+        upcoming: The commands that follow if the rest of the chunk is executed, one per control period, float64 [K, A];
+            none unless the controller previews.
+        braking: Whether it answers no observation, but is on the way from the one it follows to rest.
         telemetry: Of the chunk it belongs to.
     """
 
@@ -134,6 +56,10 @@ class Command:
     action: NDArray[np.float32]
     stamp: int
     inferred: bool
+    begins: bool
+    measured: NDArray[np.float64]
+    upcoming: NDArray[np.float64]
+    braking: bool = False
     telemetry: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -143,12 +69,21 @@ class Controller:
     Args:
         policy: The loaded bundle.
         settings: Initial settings.
+        previews: Whether commands tell what follows them, which takes time.
+        worker: Infers in asynchronous execution; by default a thread.
+
+    Attributes:
+        counts: ``starved_ticks``, which found no chunk because the next one was not ready, and ``late_chunks``, which
+            were ready after their last action was due and were dropped.
+        inference_time: How long the inference of the newest chunk took [s of wall time].
 
     Raises:
         GuidanceError: The bundle cannot run the settings.
     """
 
-    def __init__(self, policy: ChunkPolicy, settings: Settings) -> None:
+    def __init__(
+        self, policy: ChunkPolicy, settings: Settings, *, previews: bool = False, worker: Worker | None = None
+    ) -> None:
         manifest = policy.manifest
         settings.check(manifest)
         self.policy = policy
@@ -157,7 +92,15 @@ class Controller:
         self.safety = SafetyEnvelope(manifest.action, self._period)
         self._measured = MeasuredValues(manifest)
         self._schedule = ChunkSchedule(self._period)
+        self._inferring = threading.Lock()
+        self.inference_time = 0.0
+        self._worker = BackgroundWorker(self._infer) if worker is None else worker
+        self._delays: deque[int] = deque(maxlen=_DELAYS_KEPT)
+        self._outdated = False  # whether the chunk under way is of other settings
+        self._newest = -math.inf  # stamp [ns]
+        self.counts = {"starved_ticks": 0, "late_chunks": 0}
         self._weight = settings.guidance_weight
+        self._previews = previews
         #: Guidance weight [1] behind the chunk under way.
         self.guidance_weight = self._weight
         self._telemetry: Mapping[str, float] = {}
@@ -165,6 +108,9 @@ class Controller:
 
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
+
+        In asynchronous execution it goes on until the first chunk of the new settings is there; one that is being
+        inferred with the old ones is never used.
 
         The limits go on from the last command: what changes is what is wanted, not where the robot is.
 
@@ -177,18 +123,25 @@ class Controller:
         """
         settings.check(self.policy.manifest)
         self.settings = settings
-        self.drop_chunk()
+        if settings.asynchronous:
+            self._worker.abandon()
+            self._outdated = True
+        else:
+            self.drop_chunk()
         if reseed:
             self.seek_noise(settings.seed)
 
     def drop_chunk(self) -> None:
-        """Drop the chunk under way; the next tick infers a new one."""
+        """Drop the chunk under way, and the one being inferred; the next tick needs a new one."""
+        self._worker.abandon()
         self._schedule.clear()
 
     def reset(self, seed: int | None = None) -> None:
         """Begin an episode, with the robot somewhere else: forget chunk and last command; with a seed, restart the noise."""
         self.drop_chunk()
         self.safety.clear()
+        self._delays.clear()
+        self._newest = -math.inf
         if seed is not None:
             self.seek_noise(seed)
 
@@ -199,14 +152,27 @@ class Controller:
             self._random.standard_normal(min(_SKIPPED_AT_ONCE, drawn - start), dtype=np.float32)
         self.noise_drawn = drawn
 
+    def close(self) -> None:
+        """End the thread of asynchronous execution."""
+        self._worker.close()
+
+    @property
+    def busy_for(self) -> float:
+        """How long an inference in the background has been running [s]; 0 if there is none."""
+        return self._worker.busy_for
+
     def hold(self) -> NDArray[np.float64] | None:
         """Drop the chunk and return the command that keeps the robot still, float64 [A]; see `SafetyEnvelope.hold`."""
         self.drop_chunk()
+        return self.pause()
+
+    def pause(self) -> NDArray[np.float64] | None:
+        """Return the command that keeps the robot still until the chunk that is being inferred is there, float64 [A]."""
         return self.safety.hold()
 
     def needs_chunk(self, stamp: int) -> bool:
-        """Whether answering the observation stamped `stamp` [ns] takes an inference."""
-        return self._schedule.action(stamp, self.settings.execution_horizon) is None
+        """Whether an inference is due at the observation stamped `stamp` [ns]."""
+        return self._outdated or self._schedule.action(stamp, self.settings.execution_horizon) is None
 
     def draw_noise(self) -> NDArray[np.float32]:
         """Draw the noise of the next chunk, float32 [N, C]."""
@@ -214,49 +180,126 @@ class Controller:
         self.noise_drawn += size[0] * size[1]
         return self._random.standard_normal(size, dtype=np.float32)
 
-    def begin(self, stamp: int, chunk: Chunk) -> None:
-        """Start a chunk that answers the observation stamped `stamp` [ns]."""
+    def request(self, observation: Observation) -> ChunkRequest:
+        """Return what the next chunk is to be inferred from; draws its noise."""
+        settings, manifest = self.settings, self.policy.manifest
+        left = self._schedule.left(observation.stamp)
+        agree = settings.seam == "rtc" and len(left) > 0
+        return ChunkRequest(
+            observation.stamp,
+            observation.vector,
+            self.draw_noise(),
+            settings.critic,
+            self._weight,
+            settings.guidance,
+            make_prefix(left, max(self._delays, default=0), manifest.horizon) if agree else None,
+        )
+
+    def begin(self, stamp: int, chunk: Chunk, now: int | None = None) -> bool:
+        """Go on with a chunk that answers the observation stamped `stamp` [ns], at once or at the tick stamped `now`.
+
+        Returns:
+            Whether it did: a chunk whose last action was due before is dropped.
+
+        Raises:
+            SafetyError: An action must not be sent, be it the last one; nothing of the chunk is.
+        """
+        now = stamp if now is None else now
+        delay = self._schedule.periods(now - stamp)
+        if not 0 <= delay < len(chunk.actions):
+            self.counts["late_chunks"] += 1
+            return False
+        settings = self.settings
         actions = chunk.actions
-        if self.settings.max_guidance_deviation < math.inf:
-            actions = self.safety.limit_guidance(actions, chunk.unguided, self.settings.max_guidance_deviation)
-        self._schedule.start(stamp, actions)
-        self._telemetry = chunk.telemetry
+        if settings.max_guidance_deviation < math.inf:
+            actions = self.safety.limit_guidance(actions, chunk.unguided, settings.max_guidance_deviation)
+        self.safety.check(actions)
+        self._delays.append(delay)
+        self._schedule.join(stamp, now, actions, self._playable, settings.seam, settings.blend_steps)
+        self._outdated = False
+        self._telemetry = {**chunk.telemetry, "inference_delay": float(delay)}
+        return True
 
     def prepare(self, observation: Observation) -> bool:
-        """Infer a chunk if the one under way does not cover the observation; return whether it took one.
+        """Infer a chunk if one is due; return whether a new chunk begins at this tick.
+
+        In asynchronous execution it is inferred in the background and begins at the first tick that finds it ready;
+        this method never waits.
 
         Raises:
             GuidanceError: Inference failed.
+            SafetyError: The chunk is not finite or misshapen.
         """
-        settings = self.settings
-        step = settings.guidance_weight_slew * self._period
-        self._weight = min(max(settings.guidance_weight, self._weight - step), self._weight + step)
+        step = self.settings.guidance_weight_slew * self._period
+        self._weight = min(max(self.settings.guidance_weight, self._weight - step), self._weight + step)
+        if self.settings.asynchronous:
+            return self._prepare_in_background(observation)
         if not self.needs_chunk(observation.stamp):
             return False
-        weight = self._weight
-        (chunk,) = self.policy.act(
-            observation.vector[None], self.draw_noise()[None], settings.critic, weight, settings.guidance
-        )
-        self.begin(observation.stamp, chunk)
-        self.guidance_weight = weight
+        request = self.request(observation)
+        self.begin(request.stamp, self._infer(request))
+        self.guidance_weight = request.guidance_weight
         return True
+
+    def _prepare_in_background(self, observation: Observation) -> bool:
+        stamp = observation.stamp
+        if stamp < self._newest:  # a clock that falls back may reach the stamps of an older request again
+            self.drop_chunk()
+        self._newest = stamp
+        begun = self._take(stamp)
+        if self.needs_chunk(stamp) and not self._worker.busy:
+            self._worker.submit(self.request(observation))
+            begun = self._take(stamp) or begun
+        return begun
+
+    def _take(self, stamp: int) -> bool:
+        """Go on with the chunk of the background if it is ready; return whether it was."""
+        done = self._worker.take(stamp)
+        if done is None or not self.begin(done[0].stamp, done[1], stamp):
+            return False
+        self.guidance_weight = done[0].guidance_weight
+        return True
+
+    def _infer(self, request: ChunkRequest) -> Chunk:
+        began = time.perf_counter()
+        with self._inferring:  # an abandoned inference may still be under way, and waiting for it counts
+            (chunk,) = infer(self.policy, [request])
+            self.inference_time = time.perf_counter() - began
+            return chunk
+
+    @property
+    def _playable(self) -> int:
+        """How many actions of a chunk may be executed; while the next one is inferred, all of them."""
+        return self.policy.manifest.horizon if self.settings.asynchronous else self.settings.execution_horizon
 
     def command(self, observation: Observation, inferred: bool) -> Command:
         """Return the command that answers an observation.
 
         Raises:
-            GuidanceError: No chunk covers its stamp.
+            NotReadyError: No chunk covers its stamp; `pause` until one does.
             SafetyError: The action must not be sent; the chunk is dropped.
         """
-        action = self._schedule.action(observation.stamp, self.settings.execution_horizon)
+        action = self._schedule.action(observation.stamp, self._playable)
         if action is None:
-            raise GuidanceError(f"no action chunk covers stamp {observation.stamp}; infer one first")
+            self.counts["starved_ticks"] += 1
+            raise NotReadyError(
+                "the next action chunk is still being inferred, and none is left to execute; if this lasts, lower "
+                "execution_horizon or num_samples"
+                if self._worker.busy
+                else f"no action chunk covers stamp {observation.stamp}; infer one first"
+            )
         try:
-            values = self.safety.command(action, self._measured(observation.vector))
+            begins = not self.safety.started
+            measured = self._measured(observation.vector)
+            values = self.safety.command(action, measured)
+            rest = self._schedule.left(observation.stamp)[1:] if self._previews else _NOTHING
+            upcoming = self.safety.preview(rest)
         except Exception:
-            self.drop_chunk()
+            self.hold()
             raise
-        return Command(values, action, observation.stamp, inferred, self._telemetry)
+        return Command(
+            values, action, observation.stamp, inferred, begins, measured, upcoming, telemetry=self._telemetry
+        )
 
     def tick(self, observation: Observation) -> Command:
         """Answer one observation, with an inference if the chunk under way does not cover it.

@@ -92,6 +92,28 @@ class MotionLimiter:
         self._v = np.where(components, 0.0, self._v)
         self._a = np.where(components, 0.0, self._a)
 
+    def can_rest(self) -> bool:
+        """Whether the last command may be repeated from now on."""
+        v, a = np.abs(self._v), np.abs(self._v + self._a)
+        return bool(((v <= np.minimum(self._acceleration, self._jerk)) & (a <= self._jerk)).all())
+
+    def stop_at(self, components: NDArray[np.bool_], position: Array) -> Array:
+        """Return what is to be wanted from now on to come to rest.
+
+        Args:
+            components: Those to bring to `position`, bool [A]; the others stop as soon as they can.
+            position: float64 [A].
+        """
+        x, v, a = self.position, self._v, self._a
+        for _ in range(self._longest):
+            if not (v.any() or a.any()):
+                break
+            a = brake(v, a, self._acceleration, self._jerk)
+            v = v + a
+            x = x + v
+        self._target = np.clip(np.where(components, position, x), self.lower, self.upper)  # and stands still
+        return self._target
+
     def step(self, wanted: Array) -> tuple[Array, NDArray[np.int64] | None]:
         """Return the next command and what kept it from being the wanted one.
 

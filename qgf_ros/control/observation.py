@@ -230,6 +230,19 @@ class ObservationAssembler:
         for topic in self.live_topics:
             self._readings.pop(topic, None)
 
+    def forget_future(self, now: int, lead: float = 0.0) -> list[str]:
+        """Forget live topics that are ahead of `now` [ns] by more than `lead` [s] and a max_age, and return them.
+
+        Beside a reading from the future every sound one seems old, and in the end it would pass for a fresh one itself.
+        """
+        ahead = []
+        for field in self.fields:
+            newest = self._newest(field.topic)
+            if field.live and newest is not None and (newest - now) * 1e-9 - lead > (field.max_age or 0.0):
+                del self._readings[field.topic]
+                ahead.append(field.topic)
+        return ahead
+
     @property
     def synchronised_stamp(self) -> int | None:
         """The stamp [ns] shared by the newest reading of every live topic, or None while they differ."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -79,9 +80,15 @@ class SafetyEnvelope:
         self._previous: Array | None = None
         self._measured = np.full_like(self._scale, np.nan)
         self._started = False
+        self._rest: Array | None = None  # where braking leads
         self.counts = dict.fromkeys(COUNTED, 0)
         self.explanation = ""
         self._guidance_explanation = ""
+
+    @property
+    def started(self) -> bool:
+        """Whether a command was given since the last hold."""
+        return self._started
 
     def clear(self) -> None:
         """Forget the previous command and where the robot was: the next command is the first."""
@@ -104,9 +111,14 @@ class SafetyEnvelope:
                 too far from the measured value, or that lies outside the limits.
         """
         self.explanation, self._guidance_explanation = self._guidance_explanation, ""
-        self._check(action)
+        self.check(action[None])
         wanted = action.astype(np.float64) * self._scale
         measured = self._measured = np.full_like(wanted, np.nan) if measured is None else measured
+        unknown = self._boxed & ~np.isfinite(measured)
+        if unknown.any():  # before anything changes: a command that is refused was never sent
+            raise SafetyError(
+                f"action {self._fields[int(np.argmax(unknown))].name} has a workspace, but its position is not measured"
+            )
         if not self._started:
             self._start(wanted, measured)
         command, kinds = self._limiter.step(wanted)
@@ -118,6 +130,33 @@ class SafetyEnvelope:
         self._previous = command
         return np.array(command)
 
+    def preview(self, actions: NDArray[np.float32]) -> Array:
+        """Return the commands that will follow the last one, and change nothing.
+
+        They are what `command` is going to answer, if relative actions move the robot as commanded until then.
+
+        Args:
+            actions: The next actions, float32 [K, A], in [-1, 1].
+
+        Returns:
+            float64 [K, A] in the units of the action contract.
+
+        Raises:
+            SafetyError: As `command`.
+        """
+        commands = np.empty(actions.shape)
+        if not len(actions):
+            return commands
+        ahead = copy.copy(self)
+        ahead._limiter = copy.copy(self._limiter)  # which replaces its arrays and never writes into them
+        ahead.counts = dict(self.counts)
+        place, last = self._measured, self._previous
+        for k, action in enumerate(actions):
+            if last is not None:
+                place = np.where(self._absolute, last, place + last)
+            commands[k] = last = ahead.command(action, place)
+        return commands
+
     def hold(self) -> Array | None:
         """Return the command that keeps the robot still, at once and whatever the limits.
 
@@ -127,13 +166,41 @@ class SafetyEnvelope:
             float64 [A] in the units of the action contract, or None when an absolute action has neither: a command
             has all components, and any value would move that one.
         """
-        self._started = False
+        self._started, self._rest = False, None
         place = self._measured if self._previous is None else self._previous
         command = np.where(self._absolute, place, self._still)
         if not np.isfinite(command).all():
             return None
         self._previous = command
         return np.array(command)
+
+    def brake(self) -> Array | None:
+        """Return the next command on the way to rest inside the limits, or None at rest, where `hold` is due.
+
+        Relative actions go to their hold, absolute ones to the nearest place where they can stop. The workspace is kept
+        as far as relative actions have moved the robot as commanded since it was measured.
+
+        Returns:
+            float64 [A] in the units of the action contract.
+        """
+        last = self._limiter.position
+        if not np.isfinite(last).all():
+            return None
+        if self._rest is None:
+            self._rest = self._limiter.stop_at(~self._absolute, self._still)
+        if (last == self._rest).all() and self._limiter.can_rest():
+            return None
+        self._measured = np.where(self._absolute, last, self._measured + last)
+        command, _ = self._limiter.step(self._rest)
+        if self._boxed.any() and np.isfinite(self._measured[self._boxed]).all():
+            command = self._keep_in_workspace(command, self._measured)
+        self._previous = command
+        return np.array(command)
+
+    @property
+    def place(self) -> Array:
+        """Where the robot was measured, or must be if it moved as commanded since, float64 [A]; NaN if unknown."""
+        return self._measured
 
     def limit_guidance(
         self, actions: NDArray[np.float32], unguided: NDArray[np.float32], distance: float
@@ -153,16 +220,18 @@ class SafetyEnvelope:
             self._guidance_explanation = f"{_LIMITS['guidance']}: {', '.join(what)}, {distance:g} kept"
         return kept
 
-    def _check(self, action: NDArray[np.float32]) -> None:
-        if action.shape != self._scale.shape:
+    def check(self, actions: NDArray[np.float32]) -> None:
+        """Raise SafetyError if normalised actions, expected as float32 [H, A], have another length or are not finite."""
+        if actions.shape[1:] != self._scale.shape:
             names = ", ".join(field.name for field in self._fields)
             raise SafetyError(
-                f"an action of shape {action.shape} was given, expected {self._scale.shape} for {names}; "
+                f"an action of shape {actions.shape[1:]} was given, expected {self._scale.shape} for {names}; "
                 "nothing was sent, export the bundle again"
             )
-        if not np.isfinite(action).all():
+        finite = np.isfinite(actions)
+        if not finite.all():
             self.counts["not_finite"] += 1
-            bad = [field.name for field, value in zip(self._fields, action) if not np.isfinite(value)]
+            bad = [self._fields[i].name for i in np.flatnonzero(~finite.all(axis=0))]
             raise SafetyError(
                 f"action {', '.join(bad)} is not finite; nothing was sent, check the observation and the bundle"
             )
@@ -192,11 +261,6 @@ class SafetyEnvelope:
 
     def _keep_in_workspace(self, command: Array, measured: Array) -> Array:
         """Shorten displacements that lead out of the workspace; from outside, only the way back is open."""
-        unknown = self._boxed & ~np.isfinite(measured)
-        if unknown.any():
-            raise SafetyError(
-                f"action {self._fields[int(np.argmax(unknown))].name} has a workspace, but its position is not measured"
-            )
         low = np.where(self._boxed, np.minimum(self._box[:, 0] - measured, 0.0), -np.inf)
         high = np.where(self._boxed, np.maximum(self._box[:, 1] - measured, 0.0), np.inf)
         kept: Array = np.clip(command, low, high)

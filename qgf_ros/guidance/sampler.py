@@ -8,6 +8,7 @@ import numpy as np
 
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
+from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.shaping import GRAD_STEP, QGF, Guidance
 
@@ -37,11 +38,13 @@ def sample(
     *,
     steps: int = 10,
     guidance: Guidance = QGF,
+    prefix: Prefix | None = None,
 ) -> Sample:
     """Integrate the guided flow.
 
     Rows of weight 0 are plain behaviour cloning: the critic never sees them, and they come out as if no other row
-    were guided.
+    were guided. Likewise for the prefix, whose correction and the critic's pull add up, as the gradients of the
+    logarithms of two independent likelihoods do. Estimators see the plain velocity.
 
     Args:
         velocity: The behaviour-cloned velocity field.
@@ -51,6 +54,8 @@ def sample(
         guidance_weight: 1/beta, one for all or one per row [N]; for ``grad_step`` the step size alpha.
         steps: Euler steps T.
         guidance: The estimator and its options.
+        prefix: Actions that the chunks have to agree with, target and weight [N, C]; none by default. ``grad_step``
+            climbs from the agreed action.
 
     Returns:
         Actions and telemetry of the N rows.
@@ -70,17 +75,20 @@ def sample(
     guided = slice(None) if len(rows) == len(weight) else rows
     s_guided, weight_guided = s[guided], weight[guided, None]
     estimator = ESTIMATORS.get(guidance.estimator) if len(rows) else None
+    bound = np.flatnonzero(prefix.weight.any(axis=1)) if prefix is not None else rows[:0]
     a = noise
     norm = np.zeros_like(weight)
     for k in range(steps):
         t = np.full(len(noise), k / steps, dtype=noise.dtype)
-        v = velocity(s, a, t)
+        plain = velocity(s, a, t)
+        v = plain.copy()
         if estimator is not None:
             assert critic is not None
-            estimate = _finite(estimator(velocity, critic, s_guided, a[guided], t[guided], v[guided], steps))
+            estimate = _finite(estimator(velocity, critic, s_guided, a[guided], t[guided], plain[guided], steps))
             norm[guided] += _norm(estimate) / steps
-            v = v.copy()
             v[guided] += guidance.pull(estimate, weight_guided, guidance.factor(k, steps))
+        if prefix is not None and len(bound):
+            v[bound] += prefix.rows(bound).correction(velocity, s[bound], a[bound], t[bound], plain[bound])
         a = a + v / steps
     if not np.isfinite(a).all():
         raise GuidanceError("the velocity field gave a value that is not finite; check the observation and the bundle")

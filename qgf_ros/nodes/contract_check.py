@@ -1,4 +1,4 @@
-"""What the live graph serves of an observation contract, field by field."""
+"""What the live graph serves of a robot contract: each observation field, and who listens to each output."""
 
 from __future__ import annotations
 
@@ -17,8 +17,16 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.control.observation import Reading, extract
+from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ObservationError
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
+from qgf_ros.nodes.messages import (
+    MESSAGE_CLASSES,
+    OUTPUT_CLASSES,
+    from_time,
+    observation_quality,
+    to_reading,
+    type_name,
+)
 
 
 @dataclass
@@ -80,25 +88,40 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | No
     return None
 
 
+def judge_output(output: Output, listeners: Sequence[str]) -> str | None:
+    """Say what keeps an output from being heard, or None if nothing does; nobody may be there yet.
+
+    Args:
+        output: The output.
+        listeners: Message types of the subscriptions to its topic.
+    """
+    expected = type_name(OUTPUT_CLASSES[output.source.type])
+    others = sorted({name for name in listeners if name != expected})
+    return f"{output.topic} is listened to as {', '.join(others)}, sent is {expected}" if others else None
+
+
 def listen(
     fields: Sequence[ObservationField],
     duration: float,
+    outputs: Sequence[Output] = (),
     *,
     reliable: bool = False,
     use_sim_time: bool = False,
     namespace: str = "",
-) -> tuple[dict[str, Heard], float]:
+) -> tuple[dict[str, Heard], dict[str, list[str]], float]:
     """Listen to the topics of an observation contract with a node of its own.
 
     Args:
         fields: The observation contract.
         duration: How long [s].
+        outputs: Where commands would go.
         reliable: Whether to ask for reliable delivery where a field does not say.
         use_sim_time: Whether to compare stamps with ``/clock``.
         namespace: Of the node, and so of relative topics.
 
     Returns:
-        What was heard, by topic, and the end of the listening on the clock of `Heard.arrivals` [s].
+        What was heard, by topic, the message types of who listens to each output, by topic, and the end of the
+        listening on the clock of `Heard.arrivals` [s].
     """
     context = Context()
     rclpy.init(args=[], context=context)
@@ -111,10 +134,16 @@ def listen(
         )
         listener = Listener(node, fields, reliable=reliable)
         end = listener.listen(duration)
+        listeners = {output.topic: listeners_of(node, output.topic) for output in outputs}
         node.destroy_node()
     finally:
         context.try_shutdown()
-    return listener.heard, end
+    return listener.heard, listeners, end
+
+
+def listeners_of(node: Node, topic: str) -> list[str]:
+    """Return the message type of each subscription to a topic."""
+    return [str(info.topic_type) for info in node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))]
 
 
 class Listener:

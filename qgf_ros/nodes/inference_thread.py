@@ -21,11 +21,18 @@ class InferenceThread(Generic[Request]):
         handle: Called with each request, on the thread. It must not raise; if it does, `on_error` hears of it and
             the thread goes on.
         on_error: Called with the exception, on the thread.
+        rest: Called on the thread after each request while no other waits, for what had better not delay one.
     """
 
-    def __init__(self, handle: Callable[[Request], None], on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self,
+        handle: Callable[[Request], None],
+        on_error: Callable[[Exception], None],
+        rest: Callable[[], object] = lambda: None,
+    ) -> None:
         self._handle = handle
         self._on_error = on_error
+        self._rest = rest
         self._condition = threading.Condition()
         self._waiting: Request | None = None
         self._started: float | None = None
@@ -77,4 +84,7 @@ class InferenceThread(Generic[Request]):
             finally:
                 with self._condition:
                     self._started = None
+                    idle = self._waiting is None
                     self._condition.notify_all()
+            if idle:
+                self._rest()

@@ -6,6 +6,12 @@ from collections.abc import Sequence
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
+from qgf_ros.errors import ObservationError
+from qgf_ros.nodes.clocks import foreign_clock
+
+#: With simulated time, a stamp may be ahead of the clock by this much more [s]: a message overtakes the ``/clock`` of its
+#: instant, and a reset of the simulator takes a second. What is further ahead is from before the clock fell back.
+SIMULATED_LEAD = 2.0
 
 
 class ObservationIntake:
@@ -38,6 +44,9 @@ class ObservationIntake:
         self._last_now: int | None = None
         self._newest: dict[str, int] = {}
         self._fresh: set[str] = set()
+        self._max_age = {field.topic: field.max_age for field in fields if field.live}
+        #: Of the newest reading of a live topic: stamp, and what is wrong with its clock.
+        self._arrived: dict[str, tuple[int, str | None]] = {}
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -57,8 +66,10 @@ class ObservationIntake:
         self.clear()
         return True
 
-    def receive(self, topic: str, stamp: int, reading: Reading) -> bool:
-        """Take a reading stamped `stamp` [ns]; return whether it completes a set."""
+    def receive(self, topic: str, stamp: int, reading: Reading, now: int | None = None) -> bool:
+        """Take a reading stamped `stamp` [ns] that arrived at `now` [ns]; return whether it completes a set."""
+        if now is not None:
+            self._compare_clocks(topic, stamp, now)
         self._assembler.update(topic, stamp, reading)
         if topic not in self._assembler.live_topics:
             return False
@@ -77,17 +88,37 @@ class ObservationIntake:
         """Return the observation as of `now` [ns].
 
         Raises:
-            ObservationError: See `ObservationAssembler.assemble`.
+            ObservationError: A topic is stamped by another clock; or see `ObservationAssembler.assemble`.
         """
         if self._simulated_time:
+            if now > 0:  # until the first ``/clock``, time stands at 0
+                self._forget_future(now, SIMULATED_LEAD)
             now = max([now, *self._newest.values()])
-        return self._assembler.assemble(now)
+        try:
+            for _, trouble in self._arrived.values():
+                if trouble is not None:
+                    raise ObservationError(trouble)
+            return self._assembler.assemble(now)
+        finally:
+            self._forget_future(now)
+
+    def _compare_clocks(self, topic: str, stamp: int, now: int) -> None:
+        last = self._arrived.get(topic, (None, None))[0]
+        started = now > 0 or not self._simulated_time  # until the first ``/clock``, time stands at 0
+        if stamp != last and started and topic in self._max_age:  # what is repeated says nothing of the clock
+            self._arrived[topic] = stamp, foreign_clock(topic, stamp, now, self._max_age[topic] or 0.0)
+
+    def _forget_future(self, now: int, lead: float = 0.0) -> None:
+        for topic in self._assembler.forget_future(now, lead):
+            del self._newest[topic]
+            self._fresh.discard(topic)
 
     def clear(self) -> None:
         """Forget every reading of a live topic; a goal stays."""
         self._assembler.clear()
         self._newest.clear()
         self._fresh.clear()
+        self._arrived.clear()
 
     def describe_gap(self) -> str:
         """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""

@@ -1,4 +1,4 @@
-"""ROS messages to readings and back, and the command message.
+"""ROS messages to readings and back, and the messages that carry commands.
 
 Standard messages only. A stamp is an integer number of nanoseconds everywhere else in the package; here it becomes
 and comes from ``builtin_interfaces/Time``. Floats are float64 on both sides, so a round trip keeps every bit.
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32MultiArray, Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.observation import (
@@ -26,6 +27,7 @@ from qgf_ros.control.observation import (
     VectorReading,
     WrenchReading,
 )
+from qgf_ros.control.outputs import Output, Sent
 from qgf_ros.errors import ObservationError
 
 #: Message classes by the names used in manifests.
@@ -37,6 +39,19 @@ MESSAGE_CLASSES: dict[str, type] = {
     "std_msgs/msg/Float32MultiArray": Float32MultiArray,
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
+
+#: Message classes of the outputs of a robot contract.
+OUTPUT_CLASSES: dict[str, type] = {
+    "joint_state": JointState,
+    "float64_multi_array": Float64MultiArray,
+    "joint_trajectory": JointTrajectory,
+    "twist_stamped": TwistStamped,
+}
+
+
+def type_name(kind: Any) -> str:
+    """Return the full name of a message class, such as ``sensor_msgs/msg/JointState``."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
 def observation_quality(field: ObservationField, reliable: bool) -> QoSProfile:
@@ -114,16 +129,44 @@ def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
     return message
 
 
-def command_message(fields: Sequence[ActionField], values: NDArray[np.float64], stamp: int) -> JointState:
-    """Return a command: a JointState whose names are the action's and whose positions are its values.
+def command_message(names: Sequence[str], values: NDArray[np.float64], stamp: int) -> JointState:
+    """Return a command as a JointState whose positions are its values.
 
     Args:
-        fields: The action contract.
-        values: float64 [A] in the fields' units.
+        names: What they are called, F of them.
+        values: float64 [F].
         stamp: Stamp of the observation the command answers [ns].
     """
-    message = JointState(name=[field.name for field in fields], position=values.tolist())
+    message = JointState(name=list(names), position=values.tolist())
     message.header.stamp = to_time(stamp)
+    return message
+
+
+def output_message(output: Output, sent: Sent) -> Any:
+    """Return the message of an output.
+
+    Rows of a trajectory are due at its stamp plus one control period, two, and so on; a single row is due now. A
+    Float64MultiArray has no header and stays unstamped.
+    """
+    kind, first = output.source.type, sent.values[0]
+    if kind == "joint_state":
+        return command_message(output.names, first, sent.stamp)
+    if kind == "float64_multi_array":
+        return Float64MultiArray(data=first.tolist())
+    message: Any
+    if kind == "joint_trajectory":
+        message = JointTrajectory(joint_names=list(output.names))
+        for k, positions in enumerate(sent.values.tolist(), start=1):
+            seconds, nanoseconds = divmod(round(k * output.period * 1e9), 1_000_000_000)
+            time_from_start = Duration(sec=seconds, nanosec=nanoseconds)
+            message.points.append(JointTrajectoryPoint(positions=positions, time_from_start=time_from_start))
+    else:
+        message = TwistStamped()
+        message.header.frame_id = output.source.frame_id
+        for name, value in zip(output.names, first.tolist()):
+            part, _, axis = name.partition(".")
+            setattr(getattr(message.twist, part), axis, value)
+    message.header.stamp = to_time(sent.stamp)
     return message
 
 

@@ -16,10 +16,23 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.chunking import SEAMS
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
+from qgf_ros.control.settings import EXECUTIONS
 from qgf_ros.errors import GuidanceError
-from qgf_ros.nodes.declarations import LARGEST_WEIGHT, RECOMMENDED, RELIABILITIES, TRIGGERS, declarations
+from qgf_ros.nodes.declarations import (
+    FAULT_REACTIONS,
+    LARGEST_WEIGHT,
+    RECOMMENDED,
+    RELIABILITIES,
+    SHORTEST_LIMIT,
+    TRIGGERS,
+    declarations,
+)
+from qgf_ros.nodes.realtime import RealTime, parse_cores
+from qgf_ros.nodes.supervision import RECOMMENDED_SUPERVISION, Supervision
+from qgf_ros.runtime.precision import CHOICES
 
 #: Parameters that change live; the change takes effect at the next tick.
 LIVE = (
@@ -30,10 +43,31 @@ LIVE = (
     "seed",
     "max_guidance_deviation",
     "guidance_weight_slew",
+    "execution",
+    "seam",
+    "blend_steps",
     *(option.name for option in fields(GuidanceOptions)),
 )
 #: Parameters read by `configure`; a change is refused from there to `cleanup`.
-FIXED = ("bundle", "contract", "limits", "dry_run", "trigger", "observation_reliability", "providers", "threads")
+FIXED = (
+    "bundle",
+    "contract",
+    "limits",
+    "dry_run",
+    "trigger",
+    "observation_reliability",
+    "inference_deadline",
+    "deadline_misses",
+    "watchdog_timeout",
+    "on_fault",
+    "heartbeat_rate",
+    "providers",
+    "precision",
+    "threads",
+    "sched_fifo",
+    "cpu_affinity",
+    "memory_lock",
+)
 
 
 @dataclass(frozen=True)
@@ -47,9 +81,13 @@ class Startup:
         reliable: Whether observation subscriptions ask for reliable delivery.
         providers: ONNX Runtime execution providers in order of preference.
         threads: Threads per operator.
+        precision: One of `runtime.precision.CHOICES`.
         limits: Limits of the action that differ from the bundle's; see `control.adjustment`.
         dry_run: Whether no command may ever reach the robot.
         motion: Whether commands go to the robot.
+        supervision: What is done about slow inference, stalled threads and faults.
+        heartbeat_rate: [Hz].
+        real_time: What the process is to get from the kernel.
     """
 
     bundle: Path
@@ -58,9 +96,13 @@ class Startup:
     reliable: bool
     providers: tuple[str, ...]
     threads: int
+    precision: str = "fp32"
     limits: str = ""
     dry_run: bool = False
     motion: bool = False
+    supervision: Supervision = RECOMMENDED_SUPERVISION
+    heartbeat_rate: float = 10.0
+    real_time: RealTime = RealTime()  # noqa: RUF009  (frozen)
 
 
 def declare(node: Any) -> None:
@@ -103,6 +145,9 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
         guidance,
         values["max_guidance_deviation"],
         values["guidance_weight_slew"],
+        values["execution"],
+        values["seam"],
+        values["blend_steps"],
     )
     settings.check(manifest)
     return settings
@@ -135,9 +180,33 @@ def check_types(values: Mapping[str, Any]) -> None:
     for name in ("max_guidance_deviation", "guidance_weight_slew"):
         if not values.get(name, math.inf) > 0.0:
             raise GuidanceError(f"{name} {values[name]!r} was given; it must be above 0, .inf for no limit")
-    for name, choices in (("trigger", TRIGGERS), ("observation_reliability", RELIABILITIES)):
+    for name in ("inference_deadline", "watchdog_timeout"):
+        value = values.get(name, RECOMMENDED)
+        if value != RECOMMENDED and (
+            isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= SHORTEST_LIMIT
+        ):
+            raise GuidanceError(
+                f"{name} {value!r} was given; it must be a number of seconds of at least {SHORTEST_LIMIT:g}, .inf for no "
+                f"limit, or {RECOMMENDED!r}"
+            )
+    for name, choices in (
+        ("trigger", TRIGGERS),
+        ("observation_reliability", RELIABILITIES),
+        ("on_fault", FAULT_REACTIONS),
+        ("execution", EXECUTIONS),
+        ("seam", SEAMS),
+        ("precision", CHOICES),
+    ):
         if name in values and values[name] not in choices:
             raise GuidanceError(f"{name} {values[name]!r} was given; it must be {' or '.join(choices)}")
+
+
+def _supervision(values: Mapping[str, Any]) -> Supervision:
+    deadline, timeout = (
+        None if values[name] == RECOMMENDED else float(values[name])
+        for name in ("inference_deadline", "watchdog_timeout")
+    )
+    return Supervision(deadline, values["deadline_misses"], timeout, values["on_fault"])
 
 
 def startup_from(values: Mapping[str, Any]) -> Startup:
@@ -156,9 +225,13 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
         reliable=values["observation_reliability"] == "reliable",
         providers=tuple(values["providers"] or ()),
         threads=values["threads"],
+        precision=values["precision"],
         limits=values["limits"],
         dry_run=values["dry_run"],
         motion=values["enable_motion"] and not values["dry_run"],
+        supervision=_supervision(values),
+        heartbeat_rate=values["heartbeat_rate"],
+        real_time=RealTime(values["sched_fifo"], parse_cores(values["cpu_affinity"]), values["memory_lock"]),
     )
 
 

@@ -18,51 +18,54 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from numpy import float64
-from numpy.typing import NDArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.duration import Duration
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
-from sensor_msgs.msg import JointState
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.locate import locate_bundle
+from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.adjustment import manifest_with_limits
 from qgf_ros.control.contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.nodes import diagnostics, parameters
+from qgf_ros.nodes.commander import Commander
 from qgf_ros.nodes.guards import callback, transition
+from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, observation_quality, to_reading
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
 from qgf_ros.nodes.pipeline import Level, LoadedPolicy, Pipeline
-from qgf_ros.nodes.tick_loop import Figures
+from qgf_ros.nodes.realtime import freeze_garbage, keep_garbage_for_later, make_executor
+from qgf_ros.nodes.rivals import rival
+from qgf_ros.runtime.precision import choose_precision
 
-#: Longest wait for a subscriber to acknowledge the last hold [s].
-HOLD_TIMEOUT = 0.3
 #: Largest period between two checks of the age of the observation [s].
 WATCH_PERIOD = 0.05
+#: Period between two looks for other publishers of commands [s].
+RIVAL_PERIOD = 0.1
 #: The same complaint is logged at most this often [s].
 LOG_INTERVAL = 5.0
 
-PolicyLoader = Callable[[Path, Sequence[str], int], LoadedPolicy]
+PolicyLoader = Callable[[Path, Sequence[str], int, str], LoadedPolicy]
 
 
-def load_policy(bundle: Path, providers: Sequence[str], threads: int) -> LoadedPolicy:
+def load_policy(bundle: Path, providers: Sequence[str], threads: int, precision: str) -> LoadedPolicy:
     """Load a bundle, given by path or name, with ONNX Runtime; raises BundleError."""
     from qgf_ros.runtime.policy import Policy  # here, so that a node with another loader needs no ONNX Runtime
 
-    return Policy.load(locate_bundle(bundle), providers=providers, threads=threads)
+    folder = locate_bundle(bundle)
+    chosen = choose_precision(load_manifest(folder), precision)
+    return Policy.load(folder, providers=providers, threads=threads, precision=chosen)
 
 
 @dataclass
@@ -70,11 +73,9 @@ class Configured:
     """What exists from `configure` to `cleanup`; the timer only while active."""
 
     pipeline: Pipeline
-    dry_run: bool
-    commands: Any
-    shadows: Any
-    telemetry: Any
-    subscriptions: list[Any]
+    commander: Commander
+    heartbeat: Heartbeat | None = None
+    subscriptions: list[Any] = field(default_factory=list)
     timer: Any = None
 
 
@@ -82,7 +83,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
     """Runs a bundle on a robot; see the module.
 
     Args:
-        policy_loader: Makes a policy of (bundle, providers, threads).
+        policy_loader: Makes a policy of (bundle, providers, threads, precision).
         options: Of `rclpy.lifecycle.LifecycleNode`, such as `context` and `parameter_overrides`.
     """
 
@@ -97,6 +98,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._on_diagnostics, clock=self._steady)
+        self.create_timer(RIVAL_PERIOD, self._on_graph, clock=self._steady)
         self._hold_services = HoldServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
 
     # Lifecycle
@@ -106,35 +108,43 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         """Load and check the bundle, warm it up, create publishers and subscriptions."""
         values = parameters.values_of(self)
         startup = parameters.startup_from(values)
-        policy = self._load(startup.bundle, startup.providers, startup.threads)
+        for refusal in startup.real_time.apply():
+            self.report(logging.WARNING, refusal)
+        policy = self._load(startup.bundle, startup.providers, startup.threads, startup.precision)
         manifest = policy.manifest = manifest_with_limits(policy.manifest, startup.limits)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
-        fields = contract.apply(manifest)
+        fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         settings = parameters.settings_from(values, manifest)
         parameters.check_trigger(startup.trigger, fields)
-        policy.warm_up(settings.num_samples)
+        for samples in sorted({1, settings.num_samples}):  # degradation may come to one
+            policy.warm_up(samples)
+        commander = Commander(self, manifest.name, outputs, dry_run=startup.dry_run)
         pipeline = Pipeline(
             policy,
             settings,
-            self,
+            commander,
             fields=fields,
             alignment=contract.alignment,
             by_observation=startup.trigger == "observation",
             simulated_time=bool(self.get_parameter("use_sim_time").value),
             motion=startup.motion,
+            previews=any(output.previews for output in outputs),
+            supervision=startup.supervision,
         )
-        self._hold_services.stop_if_held(pipeline.loop)
-        self._configured = Configured(
-            pipeline,
-            startup.dry_run,
-            None if startup.dry_run else self.create_lifecycle_publisher(JointState, "command", 10),
-            self.create_lifecycle_publisher(JointState, "~/shadow_command", 10),
-            self.create_lifecycle_publisher(DiagnosticArray, "~/telemetry", 10),
-            self._subscribe(fields, startup.reliable),
-        )
+        configured = self._configured = Configured(pipeline, commander)
+        try:
+            self._hold_services.stop_if_held(pipeline.loop)
+            commander.advertise()
+            configured.heartbeat = Heartbeat(self, pipeline.watchdog, startup.heartbeat_rate)
+            self._subscribe(configured, fields, startup.reliable)
+        except Exception:
+            self._release()
+            raise
+        freeze_garbage()
         self.get_logger().info(
             f"bundle {manifest.name}: critic {settings.critic or 'none'}, guidance weight {settings.guidance_weight:g}, "
-            f"{manifest.control_rate:g} Hz, trigger {startup.trigger}"
+            f"{manifest.control_rate:g} Hz, trigger {startup.trigger}, "
+            f"inference {policy.backend(settings.critic, settings.guidance.estimator)}"
         )
         return super().on_configure(state)
 
@@ -146,12 +156,15 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             raise GuidanceError("the node is not configured; run configure first")
         result = super().on_activate(state)
         pipeline = configured.pipeline
+        self._on_graph()
         pipeline.open()
         period = 1.0 / pipeline.manifest.control_rate
         if pipeline.by_observation:
             configured.timer = self.create_timer(min(period, WATCH_PERIOD), self._on_watch, clock=self._steady)
         else:
-            configured.timer = self.create_timer(period, self._on_timer)
+            # Steady, unless time is simulated: a system clock set back would keep the timer waiting as long.
+            clock = self.get_clock() if self.get_parameter("use_sim_time").value else self._steady
+            configured.timer = self.create_timer(period, self._on_timer, clock=clock)
         return result
 
     @transition
@@ -188,16 +201,11 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._release()
         super().destroy_node()
 
-    def _subscribe(self, fields: Sequence[ObservationField], reliable: bool) -> list[Any]:
-        return [
-            self.create_subscription(
-                MESSAGE_CLASSES[field.message_type],
-                topic,
-                functools.partial(self._on_message, topic),
-                observation_quality(field, reliable),
-            )
-            for topic, field in {field.topic: field for field in fields if field.constant is None}.items()
-        ]
+    def _subscribe(self, configured: Configured, fields: Sequence[ObservationField], reliable: bool) -> None:
+        for topic, source in {one.topic: one for one in fields if one.constant is None}.items():
+            kind, receive = MESSAGE_CLASSES[source.message_type], functools.partial(self._on_message, topic)
+            quality = observation_quality(source, reliable)
+            configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))
 
     def _stop_commanding(self) -> None:
         configured = self._configured
@@ -206,8 +214,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self.destroy_timer(configured.timer)
         configured.timer = None
         configured.pipeline.close()
-        if configured.commands is not None:
-            configured.commands.wait_for_all_acked(Duration(seconds=HOLD_TIMEOUT))
+        configured.commander.wait_for_acknowledgement()
 
     def _release(self) -> None:
         self._stop_commanding()
@@ -215,11 +222,11 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         if configured is None:
             return
         configured.pipeline.stop()
+        if configured.heartbeat is not None:
+            configured.heartbeat.close()
         for subscription in configured.subscriptions:
             self.destroy_subscription(subscription)
-        for publisher in (configured.commands, configured.shadows, configured.telemetry):
-            if publisher is not None:
-                self.destroy_lifecycle_publisher(publisher)
+        configured.commander.destroy()
 
     # Callbacks
 
@@ -249,10 +256,16 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             return SetParametersResult(successful=False, reason=str(error))
         if configured is not None and settings is not None:
             configured.pipeline.loop.stage(settings, reseed=any(change.name == "seed" for change in changes))
-        if configured is not None and not configured.dry_run:
+        if configured is not None and not configured.commander.dry_run:
             for change in (change for change in changes if change.name == "enable_motion"):
+                self._on_graph()
                 configured.pipeline.loop.enable(change.value)
         return SetParametersResult(successful=True)
+
+    @callback
+    def _on_graph(self) -> None:
+        if self._configured is not None:
+            self._configured.pipeline.block(rival(self, self._configured.commander.publishers))
 
     @callback
     def _on_diagnostics(self) -> None:
@@ -275,28 +288,6 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)
-
-    # Outputs of the tick loop, called on the inference thread
-
-    def send_command(self, values: NDArray[float64], stamp: int) -> None:
-        """Publish a command, float64 [A], stamped `stamp` [ns]."""
-        configured = self._configured
-        if configured is not None and configured.commands is not None:
-            configured.commands.publish(command_message(configured.pipeline.manifest.action, values, stamp))
-
-    def send_shadow(self, values: NDArray[float64], stamp: int) -> None:
-        """Publish a command that is not to move the robot, float64 [A], stamped `stamp` [ns]."""
-        configured = self._configured
-        if configured is not None:
-            configured.shadows.publish(command_message(configured.pipeline.manifest.action, values, stamp))
-
-    def send_telemetry(self, figures: Figures, stamp: int) -> None:
-        """Publish the telemetry of one tick."""
-        configured = self._configured
-        if configured is not None:
-            name = f"{self.get_fully_qualified_name()}: tick"
-            bundle = configured.pipeline.manifest.name
-            configured.telemetry.publish(diagnostics.diagnostic_array(stamp, name, bundle, Level.OK, "", figures))
 
     def report(self, level: int, text: str) -> None:
         """Log, but not the same complaint again and again."""
@@ -324,15 +315,17 @@ def main(args: list[str] | None = None) -> int:
         print(f"policy_node: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
     node: PolicyNode | None = None
-    executor = SingleThreadedExecutor()
+    executor: Any = None
+    keep_garbage_for_later()
     try:
         node = PolicyNode()
+        executor = make_executor(node.get_parameter("executor").value)
         executor.add_node(node)
         if node.get_parameter("autostart").value:
             node.bring_up()
         while rclpy.ok() and not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
-    except (InvalidParameterValueException, InvalidParameterTypeException) as error:
+    except (InvalidParameterValueException, InvalidParameterTypeException, GuidanceError) as error:
         print(f"policy_node: {error}", file=sys.stderr)
         return 1
     except ExternalShutdownException:
@@ -340,7 +333,8 @@ def main(args: list[str] | None = None) -> int:
     finally:
         if node is not None:
             node.destroy_node()
-        executor.shutdown()
+        if executor is not None:
+            executor.shutdown()
         rclpy.try_shutdown()
     return 0
 

@@ -38,7 +38,7 @@ from rclpy.signals import SignalHandlerOptions
 from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
-from qgf_ros.control.contract import read_robot_contract
+from qgf_ros.control.contract import RobotContract, read_robot_contract
 from qgf_ros.errors import QgfError, RecordingError
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.nodes.pipeline import Level
@@ -54,11 +54,11 @@ DEPTH = 1000
 #: Longest time that `Recorder.close` takes messages that were delivered before it [s].
 DRAIN = 1.0
 
-#: What is recorded beside the contract's topics, relative to the namespace of the policy node.
+#: What is recorded beside the contract's topics, as the policy node names it.
 OUTPUTS = (
     "command",
-    "{node}/shadow_command",
-    "{node}/telemetry",
+    "~/shadow_command",
+    "~/telemetry",
     "/diagnostics",
     "/parameter_events",
     "sim_bridge/episode",
@@ -87,7 +87,7 @@ class Recorder(Node):  # type: ignore[misc]
 
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", **options)
-        _declare(self)
+        declare(self)
         for name, example in (("bundle", "cube-single"), ("out", "run.mcap")):
             if not self._value(name):
                 raise RecordingError(f"parameter {name} is empty; give a path, such as {example}")
@@ -135,11 +135,11 @@ class Recorder(Node):  # type: ignore[misc]
         return self.get_parameter(name).value
 
     def _topics(self, manifest: Manifest) -> tuple[str, ...]:
-        fields = manifest.observation
-        if self._value("contract"):
-            fields = read_robot_contract(Path(self._value("contract")).expanduser()).apply(manifest)
-        inputs = [field.topic for field in fields if field.constant is None]
-        outputs = [name.format(node=self._policy) for name in OUTPUTS]
+        path = self._value("contract")
+        contract = read_robot_contract(Path(path).expanduser()) if path else RobotContract()
+        inputs = [field.topic for field in contract.apply(manifest) if field.constant is None]
+        commands = [topic for source in contract.command for topic in (source.address, source.shadow)]
+        outputs = [name.replace("~", self._policy, 1) for name in (*commands, *OUTPUTS)]
         names = [*inputs, *outputs, *filter(None, self._value("topics"))]
         return tuple(dict.fromkeys(self.resolve_topic_name(name) for name in names))
 
@@ -250,7 +250,8 @@ class Recorder(Node):  # type: ignore[misc]
         self._diagnostics.publish(diagnostic_array(now, name, str(self._value("out")), level, text, figures))
 
 
-def _declare(node: Node) -> None:
+def declare(node: Node) -> None:
+    """Declare every parameter on a node; overrides from files and launch apply here."""
     texts = {
         "bundle": ("", "Path or name of the bundle that runs; its contract says which topics are recorded."),
         "contract": ("", "Robot contract (YAML) that the policy node uses; empty for the bundle's own."),

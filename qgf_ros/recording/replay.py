@@ -208,6 +208,10 @@ class _Replayer:
         return self._outcome
 
     def _answer(self, tick: Recorded, values: Mapping[str, str], last: int | None) -> Replayed:
+        if values.get("execution") == "asynchronous":
+            raise _NotReplayable(
+                "its action chunk was inferred beside other ticks, and which those were is not recorded"
+            )
         settings = self._settings(tick, values)
         controller = self._prepare(tick, values, settings, last)
         try:
@@ -239,6 +243,8 @@ class _Replayer:
             _integer(values, "seed"),
             replace(options, estimator=values.get("estimator", options.estimator)).resolve(self._manifest),
             deviation,
+            seam=values.get("seam", "switch"),
+            blend_steps=_integer({"blend_steps": "1", **values}, "blend_steps"),
         )
         return replace(settings, **self._overrides)
 
@@ -259,7 +265,7 @@ class _Replayer:
         elif last is not None and self._was_held(last):
             controller.hold()
         if values.get("inferred") == "1" and not controller.needs_chunk(tick.stamp):
-            controller.apply(settings)  # something dropped the chunk, such as a parameter set to the value it had
+            controller.apply(settings)  # something dropped the chunk, such as a fault that nothing was sent for
         return controller
 
     def _was_held(self, stamp: int) -> bool:

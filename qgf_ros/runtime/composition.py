@@ -17,14 +17,14 @@ end. It computes what `guidance.sampler` does with the estimator ``qgf``, in few
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import TensorProto
 
 from qgf_ros.runtime.graph import CONTRIB, Graph, tensor
 from qgf_ros.runtime.networks import Layer, Layers, UnknownFormError, Weights
+from qgf_ros.runtime.precision import Precision
 
 LAYER_NORM_EPS = 1e-6
 #: GELU(y) = y sigmoid(w + _CUBIC w^3) with w = _LINEAR y, in its tanh form.
@@ -32,8 +32,6 @@ _LINEAR = 2.0 * float(np.sqrt(2.0 / np.pi))
 _CUBIC = 0.044715 / _LINEAR**2
 #: Weights that share a scale, and the accuracy level at which `MatMulNBits` multiplies in 8 bits.
 _BLOCK, _INT8_ACCUMULATION = 128, 4
-#: Of the weights between hidden layers; the first and the last layer are small and stay in float32.
-Precision = Literal["fp32", "int8"]
 
 
 def plain_flow(velocity: Layers, observation_size: int, chunk_size: int, precision: Precision = "fp32") -> bytes:
@@ -196,24 +194,19 @@ class _Network:
             z.append(self._product(g, g.add("Gelu", x, approximate="tanh"), number + 1, bias))
         return z[-1], z[:-1]
 
-    def backward(self, g: Graph, z: str, *, single: bool) -> str:
+    def backward(self, g: Graph, z: str) -> str:
         """Append the backward pass of a network of one output; return its gradient by the action [N, C].
 
         Args:
             g: The graph.
             z: Of all hidden layers, side by side [N, L O].
-            single: Whether N is 1.
         """
         n, factor = self._slopes(g, z)
         dx = ""
         for number in range(len(n) - 1, -1, -1):
             dn = g.add("Mul", dx, factor[number]) if dx else factor[number]
-            if single:
-                along = g.add("Gemm", dn, n[number], transB=1, alpha=1.0 / len(self._layers[0].bias))
-                dz = g.add("Gemm", along, n[number], dn, alpha=-1.0)
-            else:
-                along = g.add("ReduceMean", g.add("Mul", dn, n[number]), g.integers(1))
-                dz = g.add("Sub", dn, g.add("Mul", n[number], along))
+            along = g.add("ReduceMean", g.add("Mul", dn, n[number]), g.integers(1))
+            dz = g.add("Sub", dn, g.add("Mul", n[number], along))
             dx = self._product(g, dz, number)
         return dx
 
@@ -247,14 +240,24 @@ class _Network:
         """Append x W + b for the output of the layer before, or, without b, x W^T for a cotangent."""
         weight = self._layers[number].weight if number else self._layers[0].weight[self._action]
         name = f"{self._name} weight {number}"
-        if self._precision == "int8" and 0 < number < len(self._layers) - 1:
-            return _int8_product(g, x, weight.T if bias else weight, name if bias else f"{name} transposed", bias)
+        if self._precision != "fp32" and 0 < number < len(self._layers) - 1:  # the others are small
+            name = name if bias else f"{name} transposed"
+            product = _int8_product if self._precision == "int8" else _fp16_product
+            x = product(g, x, weight.T if bias else weight, name)
+            return g.add("Add", x, bias) if bias else x
         weights = g.constant(weight, name)
         return g.add("Gemm", x, weights, bias) if bias else g.add("Gemm", x, weights, transB=1)
 
 
-def _int8_product(g: Graph, x: str, weight: Weights, name: str, bias: str) -> str:
-    """Append x W^T + b for a weight [O, I] in 8 bits, a scale to each block of a row; b may be empty."""
+def _fp16_product(g: Graph, x: str, weight: Weights, name: str) -> str:
+    """Append x W^T for a weight [O, I] in 16 bits."""
+    half = g.add("Cast", x, to=TensorProto.FLOAT16)
+    product = g.add("MatMul", half, g.constant(weight.T.astype(np.float16), name))
+    return g.add("Cast", product, to=TensorProto.FLOAT)
+
+
+def _int8_product(g: Graph, x: str, weight: Weights, name: str) -> str:
+    """Append x W^T for a weight [O, I] in 8 bits, a scale to each block of a row."""
     outputs, inputs = weight.shape
     blocks = -(-inputs // _BLOCK)
     padded = np.zeros((outputs, blocks * _BLOCK), np.float32)
@@ -262,7 +265,7 @@ def _int8_product(g: Graph, x: str, weight: Weights, name: str, bias: str) -> st
     padded = padded.reshape(outputs, blocks, _BLOCK)
     scale = np.maximum(np.abs(padded).max(axis=2), np.finfo(np.float32).tiny) / np.float32(127.0)
     quantised = (np.rint(padded / scale[:, :, None]) + 128.0).astype(np.uint8)
-    product = g.add(
+    return g.add(
         "MatMulNBits",
         x,
         g.constant(quantised, name),
@@ -274,7 +277,6 @@ def _int8_product(g: Graph, x: str, weight: Weights, name: str, bias: str) -> st
         block_size=_BLOCK,
         accuracy_level=_INT8_ACCUMULATION,
     )
-    return g.add("Add", product, bias) if bias else product
 
 
 class _Ensemble:
@@ -297,6 +299,7 @@ class _Ensemble:
             _Network(layers, f"q{e}", observation_size, chunk_size, precision) for e, layers in enumerate(members)
         ]
         self._aggregation = aggregation
+        self._no_rows = np.zeros((0, chunk_size), np.float32)
         self._first: list[str] = []
 
     def observe(self, g: Graph, s: str) -> None:
@@ -312,33 +315,23 @@ class _Ensemble:
     def gradient(self, g: Graph, q: str, z: Sequence[str]) -> str:
         """Append dq/da of the aggregated value [N, C], given what `forward` returned."""
         if self._aggregation == "mean" or len(self._members) == 1:
-            parts = [member.backward(g, z[e], single=False) for e, member in enumerate(self._members)]
+            parts = [member.backward(g, z[e]) for e, member in enumerate(self._members)]
             return g.add("Mul", g.add("Sum", *parts), g.scalar(1.0 / len(parts)))
         selected = g.add("ArgMin", q, axis=1, keepdims=0)
-        one_row = g.add("Equal", g.add("Size", selected), g.integers(1))
-        return g.choose(one_row, self._of_one(z, selected, 0), lambda branch: self._of_many(branch, z, selected))
-
-    def _of_one(self, z: Sequence[str], selected: str, e: int) -> Callable[[Graph], str]:
-        """Return what appends the gradient for a single row, whose member is `e` or a later one."""
-
-        def fill(g: Graph) -> str:
-            if e == len(self._members) - 1:
-                return self._members[e].backward(g, z[e], single=True)
-            here = g.add("Equal", selected, g.integers(e))
-            return g.choose(
-                here, lambda b: self._members[e].backward(b, z[e], single=True), self._of_one(z, selected, e + 1)
-            )
-
-        return fill
-
-    def _of_many(self, g: Graph, z: Sequence[str], selected: str) -> str:
-        """Append the gradient for many rows, those of each member together."""
-        rows, parts = [], []
-        for e, member in enumerate(self._members):
-            chosen = g.add("NonZero", g.add("Equal", selected, g.integers(e)))
-            rows.append(g.add("Squeeze", chosen, g.integers(0)))
-            parts.append(member.backward(g, g.add("Gather", z[e], rows[-1], axis=0), single=False))
+        rows = [
+            g.add("Squeeze", g.add("NonZero", g.add("Equal", selected, g.integers(e))), g.integers(0))
+            for e in range(len(self._members))
+        ]
+        parts = [self._part(g, member, *of) for member, *of in zip(self._members, z, rows)]
         grouped = g.add("Concat", *parts, axis=0)
         # Every row of the result is written once.
         order = g.add("Unsqueeze", g.add("Concat", *rows, axis=0), g.integers(1))
         return g.add("ScatterND", grouped, order, grouped)
+
+    def _part(self, g: Graph, member: _Network, z: str, rows: str) -> str:
+        """Append the gradient of a member [n, C] for its own rows alone; without any, its weights are not touched."""
+        return g.choose(
+            g.add("Greater", g.add("Size", rows), g.integers(0)),
+            lambda branch: member.backward(branch, branch.add("Gather", z, rows, axis=0)),
+            lambda branch: branch.constant(self._no_rows, "no rows"),
+        )

@@ -19,8 +19,9 @@ from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import Sample, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
-from qgf_ros.runtime.composition import Precision, centred, guided_flow, plain_flow
+from qgf_ros.runtime.composition import centred, guided_flow, plain_flow
 from qgf_ros.runtime.networks import UnknownFormError, read_critic, read_velocity
+from qgf_ros.runtime.precision import Precision
 from qgf_ros.runtime.session import CPU, open_session
 
 _log = logging.getLogger(__name__)
@@ -132,6 +133,7 @@ class FusedSampler:
     def __init__(
         self, files: Mapping[str, bytes], manifest: Manifest, threads: int, precision: Precision = "fp32"
     ) -> None:
+        self.precision = precision
         velocity = read_velocity(files["velocity.onnx"])
         sizes = manifest.observation_size, manifest.chunk_size
         layers = centred(velocity.layers)

@@ -24,7 +24,9 @@ def tensor(name: str, shape: Sequence[int | str] | None = None, kind: int = Tens
 class Graph:
     """Collects the nodes of a graph, or of the body of a control flow operator.
 
-    A body sees every name of the graphs around it; constants belong to the outermost one.
+    A body sees every name of the graphs around it. Its constants belong to the graph around it, where another body, or
+    that graph itself, may share them: ONNX Runtime packs a weight for the kernel that reads it if it comes from there,
+    and leaves it as it is if it comes from further out, at twice to a hundred times the cost.
 
     Args:
         parent: The graph around a body.
@@ -32,15 +34,16 @@ class Graph:
 
     def __init__(self, parent: Graph | None = None) -> None:
         self._nodes: list[Any] = []
-        self._constants: dict[str, Any] = {} if parent is None else parent._constants
+        self._own: dict[str, Any] = {}
+        self._constants = self._own if parent is None else parent._own
         self._numbers: count[int] = count() if parent is None else parent._numbers
 
-    def constant(self, value: NDArray[Any], name: str = "") -> str:
-        """Return the name of a constant. One name is one constant: the value counts the first time."""
-        name = name or self._fresh("constant")
+    def constant(self, value: NDArray[Any], name: str = "constant") -> str:
+        """Return the name of a constant. One name is one constant of a graph: the value counts the first time."""
         if name not in self._constants:
-            self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
-        return name
+            value = np.ascontiguousarray(value).reshape(value.shape)
+            self._constants[name] = numpy_helper.from_array(value, self._fresh(name))
+        return str(self._constants[name].name)
 
     def scalar(self, value: float) -> str:
         """Return the name of a float32 constant of no axis."""
@@ -69,7 +72,7 @@ class Graph:
             slices: For each tensor looped over its name, and that of one slice in the body.
         """
         inner = [tensor(name) for _, name, _ in states] + [tensor(name) for _, name in slices]
-        graph = body._graph(inner, [tensor(after) for _, _, after in states], [])
+        graph = body._graph(inner, [tensor(after) for _, _, after in states])
         outer = [first for first, _, _ in states] + [name for name, _ in slices]
         return self.split("Scan", len(states), *outer, body=graph, num_scan_inputs=len(slices))
 
@@ -79,20 +82,21 @@ class Graph:
         for fill in (then, otherwise):
             branch = Graph(self)
             result = branch.add("Identity", fill(branch))
-            bodies.append(branch._graph([], [tensor(result)], []))
+            bodies.append(branch._graph([], [tensor(result)]))
         return self.add("If", condition, then_branch=bodies[0], else_branch=bodies[1])
 
     def model(self, inputs: Sequence[Any], outputs: dict[str, str]) -> bytes:
         """Return the serialised model; outputs are given as the names they get and the names they have."""
         for name, source in outputs.items():
             self._nodes.append(helper.make_node("Identity", [source], [name]))
-        graph = self._graph(inputs, [tensor(name) for name in outputs], list(self._constants.values()))
+        graph = self._graph(inputs, [tensor(name) for name in outputs])
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="qgf_ros")
         serialised: bytes = model.SerializeToString()
         return serialised
 
-    def _graph(self, inputs: Sequence[Any], outputs: Sequence[Any], constants: Sequence[Any]) -> Any:
+    def _graph(self, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
+        constants = list(self._own.values())
         return helper.make_graph(self._nodes, self._fresh("graph"), list(inputs), list(outputs), constants)
 
     def _fresh(self, stem: str) -> str:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_bundle
-from qgf_ros.control.controller import Chunk
+from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import Sample, best_candidate, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
@@ -22,8 +23,8 @@ from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU, choose_providers
 
 if TYPE_CHECKING:
-    from qgf_ros.runtime.composition import Precision
     from qgf_ros.runtime.fused import FusedSampler
+    from qgf_ros.runtime.precision import Precision
 
 _log = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ class Policy:
             threads: Threads per operator.
             fused: Whether to take the fast path where there is one: for the estimator ``qgf``, on the CPU, with the
                 package onnx. Otherwise every step goes over the bundle's primitives, the reference path.
-            precision: Of the weights on the fast path, "fp32" or "int8"; the reference path is float32.
+            precision: Of the weights on the fast path, whether or not the bundle has evidence of it (see
+                `runtime.precision`); the reference path is float32.
 
         Raises:
             BundleError: The bundle is missing or damaged, or ONNX Runtime cannot load it.
@@ -82,11 +84,21 @@ class Policy:
         fast = None
         if fused and chosen == [CPU]:
             fast = _load_fused(files, manifest, velocity, critics, threads, precision)
+        if fast is None and precision != "fp32":
+            _log.warning(
+                "precision %s was given, but the policy runs over its primitives, which are in fp32", precision
+            )
         return cls(manifest, velocity, critics, fast)
 
     def has_fast_path(self, critic: str) -> bool:
         """Return whether a critic guides over the fast path, where the estimator is ``qgf``."""
         return self._fused is not None and self._fused.has(critic)
+
+    def backend(self, critic: str, estimator: str) -> str:
+        """Return what infers a guided chunk: "fused" and the precision, or "primitives fp32"."""
+        if self._fused is not None and estimator == QGF.estimator and self._fused.has(critic):
+            return f"fused {self._fused.precision}"
+        return "primitives fp32"
 
     def warm_up(self, num_samples: int = 1) -> None:
         """Run every graph once, so that the first tick is as fast as the others, whatever its estimator."""
@@ -106,6 +118,7 @@ class Policy:
         critic: str,
         guidance_weight: float | NDArray[np.float32],
         guidance: Guidance = QGF,
+        prefix: Prefix | None = None,
     ) -> list[Chunk]:
         """Infer one action chunk for each observation.
 
@@ -118,6 +131,8 @@ class Policy:
             critic: Name of the critic.
             guidance_weight: 1/beta, one for all or one per observation [B]; at 0 with N = 1 no critic runs.
             guidance: Gradient estimator and its options.
+            prefix: Actions that the chunks have to agree with, target and weight float32 [B, C]; with one, every step
+                goes over the bundle's primitives.
 
         Returns:
             B chunks. Telemetry: ``q`` of the action (NaN if no critic ran), ``gradient_norm``, ``clip_fraction``,
@@ -128,16 +143,16 @@ class Policy:
             GuidanceError: Shapes or weights are wrong, the critic is unknown, or the velocity field fails.
         """
         start = time.perf_counter()
-        weight = self._check(observations, noise, critic, guidance_weight)
+        weight = self._check(observations, noise, critic, guidance_weight, prefix)
         failed = False
         try:
-            result, unguided, q = self._infer(observations, noise, critic, weight, guidance)
+            result, unguided, q = self._infer(observations, noise, critic, weight, guidance, prefix)
         except Exception as error:  # whatever a critic does, the policy goes on without it
             if not weight.any() and noise.shape[1] == 1:
                 raise
             _log.error("critic %s failed (%s); plain BC goes on", critic, error)
             failed = True
-            result = self._plain(observations, noise[:, 0])
+            result = self._plain(observations, noise[:, 0], prefix)
             unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
         shape = (self.manifest.horizon, self.manifest.action_size)
@@ -158,7 +173,9 @@ class Policy:
             for i in range(len(noise))
         ]
 
-    def _check(self, observations: Array, noise: Array, critic: str, weight: float | Array) -> NDArray[np.float32]:
+    def _check(
+        self, observations: Array, noise: Array, critic: str, weight: float | Array, prefix: Prefix | None
+    ) -> NDArray[np.float32]:
         manifest = self.manifest
         batch = len(observations)
         if observations.shape != (batch, manifest.observation_size):
@@ -167,6 +184,11 @@ class Policy:
             )
         if noise.ndim != 3 or noise.shape[0] != batch or noise.shape[1] < 1 or noise.shape[2] != manifest.chunk_size:
             raise GuidanceError(f"noise {noise.shape} was given, expected ({batch}, N, {manifest.chunk_size})")
+        if prefix is not None and not (prefix.target.shape == prefix.weight.shape == (batch, manifest.chunk_size)):
+            raise GuidanceError(
+                f"a prefix of target {prefix.target.shape} and weight {prefix.weight.shape} was given, expected "
+                f"({batch}, {manifest.chunk_size}) for both"
+            )
         if critic not in self._critics:
             raise GuidanceError(f"critic {critic!r} was given; the bundle has {', '.join(self._critics)}")
         weights: NDArray[np.float32] = np.broadcast_to(np.asarray(weight, dtype=np.float32), (batch,))
@@ -175,7 +197,7 @@ class Policy:
         return weights
 
     def _infer(
-        self, observations: Array, noise: Array, name: str, weight: Array, guidance: Guidance
+        self, observations: Array, noise: Array, name: str, weight: Array, guidance: Guidance, prefix: Prefix | None
     ) -> tuple[Sample, Array, Array]:
         """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
@@ -183,20 +205,21 @@ class Policy:
         s = np.repeat(observations, candidates, axis=0)
         start = noise.reshape(-1, size)
         weights = np.repeat(weight, candidates)
+        tied = None if prefix is None else prefix.rows(np.repeat(np.arange(batch), candidates))
         q = np.full(len(start), np.nan, dtype=np.float32)
         judged = np.ones(len(start), dtype=bool) if candidates > 1 else weights > 0.0
         asked = judged
         if not weights.any():
-            result = self._plain(s, start)
+            result = self._plain(s, start, tied)
             unguided = result.action
-        elif guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
+        elif tied is None and guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
             result, unguided, values = self._fused.guided(
                 name, s, start, weights, self.manifest.denoising_steps, guidance
             )
             q[weights > 0.0] = critic.aggregate(values)
             asked = judged & (weights == 0.0)
         else:
-            result, unguided = self._guided(critic, s, start, weights, guidance)
+            result, unguided = self._guided(critic, s, start, weights, guidance, tied)
         if asked.any():
             q[asked] = critic.aggregate(critic(s[asked], result.action[asked]))
         if not np.isfinite(q[judged]).all():
@@ -209,15 +232,15 @@ class Policy:
             q[kept],
         )
 
-    def _plain(self, s: Array, noise: Array) -> Sample:
+    def _plain(self, s: Array, noise: Array, prefix: Prefix | None = None) -> Sample:
         """Return unguided samples of observations [R, S] and noises [R, C]."""
         steps = self.manifest.denoising_steps
-        if self._fused is not None:
+        if self._fused is not None and prefix is None:
             return self._fused.plain(s, noise, steps)
-        return sample(self._velocity, None, s, noise, steps=steps)
+        return sample(self._velocity, None, s, noise, steps=steps, prefix=prefix)
 
     def _guided(
-        self, critic: Critic, s: Array, noise: Array, weight: Array, guidance: Guidance
+        self, critic: Critic, s: Array, noise: Array, weight: Array, guidance: Guidance, prefix: Prefix | None
     ) -> tuple[Sample, Array]:
         """Return guided samples over the primitives, and the unguided actions [R, C] of the same noise."""
         rows, count = np.flatnonzero(weight), len(noise)
@@ -229,6 +252,7 @@ class Policy:
             np.concatenate([weight, np.zeros_like(weight[rows])]),
             steps=self.manifest.denoising_steps,
             guidance=guidance,
+            prefix=None if prefix is None else prefix.rows(np.concatenate([np.arange(count), rows])),
         )
         unguided = result.action[:count].copy()
         unguided[rows] = result.action[count:]

@@ -11,6 +11,7 @@ from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import BundleError
 
 CPU = "CPUExecutionProvider"
+RUNTIME_VERSION: str = onnxruntime.__version__
 _log = logging.getLogger(__name__)
 
 
@@ -60,7 +61,11 @@ def open_session(
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3
     try:
-        return onnxruntime.InferenceSession(model, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
     except Exception as error:  # ONNX Runtime raises a class of its own for each cause
         reason = f"{name}: ONNX Runtime cannot load it ({error}); export the bundle again"
         raise BundleError(one_line(reason)) from error
+    missing = [provider for provider in providers if provider not in session.get_providers()]
+    if missing:  # it is built in, but its libraries or its device are not there
+        _log.warning("%s: %s could not start; it runs on %s", name, ", ".join(missing), session.get_providers()[0])
+    return session

@@ -16,7 +16,7 @@ from qgf_ros.cli import main
 from qgf_ros.guidance.estimators import ESTIMATORS
 from qgf_ros.guidance.shaping import METHODS
 
-ANALYSES = ("toy1d", "sensitivity", "q-optimization", "compute", "success")
+ANALYSES = ("toy1d", "sensitivity", "q-optimization", "compute", "success", "asynchronous")
 
 
 @pytest.fixture
@@ -94,6 +94,30 @@ def test_compute(tiny_bundle: Path, tmp_path: Path) -> None:
     numbers = run(tmp_path / "o", "compute", tiny_bundle, "--rounds", 2, "--warm-up", 0, "--candidates", "1,2")
     assert len(numbers["cases"]) == 2 * (1 + len(METHODS))
     assert numbers["rounds"] == 2
+
+
+def test_asynchronous(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ogbench", reason="episodes need the sim extra")
+    from qgf_sim import asynchronous  # its episodes are those of test/sim/test_rollout.py
+    from qgf_sim.results import Episode
+
+    def evaluate(plan: Any, progress: Any) -> dict[float, list[Episode]]:
+        results = {}
+        for weight in plan.weights:
+            episodes = [Episode(weight, seed, seed % 2 == 0, 10, jerk=0.1 * plan.delay, waited=1) for seed in range(4)]
+            for episode in episodes:
+                progress(episode)
+            results[weight] = episodes
+        return results
+
+    monkeypatch.setattr(asynchronous, "evaluate", evaluate)
+    options = ("--delays", "1,2", "--weights", "0,0.1", "--episodes", 4, "--workers", 1)
+    numbers = run(tmp_path / "o", "asynchronous", tiny_bundle, *options)
+    assert len(numbers["runs"]) == 2 * (1 + 2 * 5)
+    assert (numbers["delays"], numbers["weights"], numbers["bundle"]) == ([1, 2], [0, 0.1], "tiny")
+    assert "versus" in capsys.readouterr().out
 
 
 def test_success_writes_its_table_and_goes_on_from_it(

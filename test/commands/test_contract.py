@@ -22,7 +22,10 @@ def test_the_template_of_a_bundle_changes_nothing(
     assert main(["contract", "template", "--bundle", str(tiny_bundle), "--out", str(path)]) == 0
     assert path.read_text() == capsys.readouterr().out
     manifest = load_manifest(tiny_bundle)
-    assert read_robot_contract(path).apply(manifest) == manifest.observation
+    contract = read_robot_contract(path)
+    assert contract.apply(manifest) == manifest.observation
+    (output,) = contract.outputs(manifest)
+    assert (output.source.type, output.topic, output.fields) == ("joint_state", "command", manifest.action)
     assert main(["contract", "template", "--bundle", str(tiny_bundle), "--out", str(path)]) == 2
     assert "robot.yaml cannot be written (File exists); choose another --out" in capsys.readouterr().err
 
@@ -64,3 +67,5 @@ def test_a_graph_that_serves_nothing_gives_a_red_line_per_field_and_exit_code_1(
     fields = load_manifest(tiny_bundle).observation
     assert all(field.name in done.stdout for field in fields)
     assert done.stdout.count("nobody publishes") == len(fields)
+    assert done.stdout.count("nobody listens yet") == 1
+    assert all(f"{action.name} [{action.unit}]" in done.stdout for action in load_manifest(tiny_bundle).action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.contract import FieldSource, RobotContract, read_robot_contract, template
 from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
+from qgf_ros.control.outputs import OutputSource
 from qgf_ros.errors import ContractError, ObservationError
 
 JOINTS = ObservationField(
@@ -162,6 +164,24 @@ def test_whatever_a_contract_holds_it_is_applied_or_refused(values: Any) -> None
     assert sum(field.size for field in fields) == MANIFEST.observation_size
 
 
+@settings(max_examples=50)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.sampled_from(["dx", "measured", "joint_trajectory", "~"]),
+        lambda x: st.lists(x, max_size=3) | st.dictionaries(st.sampled_from([*OutputSource.model_fields, "dx"]), x),
+        max_leaves=8,
+    )
+)
+def test_whatever_an_output_holds_it_is_made_or_refused(values: Any) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            contract = read_robot_contract(write(Path(folder), yaml.safe_dump({"command": [values]})))
+            (output,) = contract.outputs(MANIFEST)
+        except ContractError:
+            return
+    assert [field.name for field in output.fields] == ["dx"]
+
+
 def test_the_template_says_what_the_bundle_says(tmp_path: Path) -> None:
     assert read_robot_contract(write(tmp_path, template(MANIFEST))).apply(MANIFEST) == MANIFEST.observation
 
@@ -189,3 +209,60 @@ def test_fields_that_share_a_topic_must_agree_on_it() -> None:
     fields = {"arm": {"topic": "state"}, "goal": {"topic": "state"}}
     with pytest.raises(ContractError, match="fields arm and goal share topic state, so message_type and quality must"):
         RobotContract.model_validate({"fields": fields}).apply(MANIFEST)
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "contracts.md"
+EXAMPLES = [
+    values
+    for values in map(yaml.safe_load, re.findall(r"^```yaml\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+    if "command" in values
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example["command"][1]["type"])
+def test_the_outputs_of_the_documentation_fit_a_bundle_with_their_fields(example: dict[str, Any]) -> None:
+    contract = RobotContract.model_validate(example)
+    names = list(dict.fromkeys(name for source in contract.command for name in source.fields or ()))
+    relative = any(source.type == "twist_stamped" for source in contract.command)
+    action = tuple(
+        ActionField(
+            name=name,
+            unit="rad",
+            scale=0.1,
+            lower=-0.1,
+            upper=0.1,
+            hold=0.0 if relative else None,
+            measured=Measurement(field="arm"),
+        )
+        for name in names
+    )
+    outputs = contract.outputs(MANIFEST.model_copy(update={"action": action}))
+    assert outputs[0].names == tuple(names)
+    assert {name for output in outputs[1:] for name in (field.name for field in output.fields)} == set(names)
+
+
+def test_the_documentation_has_an_example_for_every_kind_of_controller() -> None:
+    kinds = {source["type"] for example in EXAMPLES for source in example["command"]}
+    assert kinds == {"joint_state", "float64_multi_array", "joint_trajectory", "twist_stamped"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("command: 3", "command: Input should be a valid tuple"),
+        ("command: [{type: pose}]", "command.0.type: Input should be 'joint_state', 'float64_multi_array'"),
+        ("command: [{fields: [dx, dx]}]", "command.0.fields: \\['dx', 'dx'\\] names a field twice"),
+        ("command: [{topic: 'a b'}]", "command.0.topic: String should match pattern"),
+        ("command: [{scale: .inf}]", "command.0.scale.0: Input should be less than or equal to 1000000000"),
+    ],
+)
+def test_outputs_that_cannot_be_read_are_refused_with_their_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        read_robot_contract(write(tmp_path, text))
+
+
+def test_an_output_where_the_robot_is_read_from_is_refused_unless_nothing_is_read_there() -> None:
+    contract = RobotContract(command=(OutputSource(topic="/joint_states"),))
+    with pytest.raises(ContractError, match="on /joint_states is sent where field arm is read from; give the output"):
+        contract.outputs(MANIFEST)
+    contract.model_copy(update={"fields": {"arm": FieldSource(constant=(0.0, 0.0))}}).outputs(MANIFEST)

@@ -226,3 +226,51 @@ def test_guidance_is_kept_near_the_unguided_chunk(policy: NoisePolicy) -> None:
     ticker.begin(0, chunk)
     np.testing.assert_array_equal(ticker.command(at(0), inferred=True).action, [0.25, 0.25])
     assert ticker.safety.counts["guidance"] == 1
+
+
+def test_a_command_tells_what_follows_it_to_the_end_of_the_chunk(policy: NoisePolicy) -> None:
+    ticker = Controller(policy, Settings(0.1, "near", execution_horizon=4), previews=True)
+    commands = [ticker.tick(at(k)) for k in range(4)]
+    for k, command in enumerate(commands):
+        np.testing.assert_array_equal(
+            command.upcoming, np.array([later.values for later in commands[k + 1 :]]).reshape(-1, 2)
+        )
+    assert len(controller(policy).tick(at(0)).upcoming) == 0
+
+
+def test_a_command_says_whether_it_begins_anew(policy: NoisePolicy) -> None:
+    ticker = controller(policy)
+    begins = [ticker.tick(at(k)).begins for k in range(2)]
+    ticker.hold()
+    begins += [ticker.tick(at(k)).begins for k in (2, 3)]
+    assert begins == [True, False, True, False]
+
+
+def test_a_chunk_that_cannot_be_foretold_is_not_begun(policy: NoisePolicy) -> None:
+    ticker = Controller(policy, Settings(0.1, "near", execution_horizon=4), previews=True)
+    actions = np.zeros((4, 2), np.float32)
+    actions[3] = np.nan
+    with pytest.raises(SafetyError, match="action dx, dy is not finite"):
+        ticker.begin(0, Chunk(actions, actions, {}))
+    assert ticker.safety.counts["not_finite"] == 1
+    assert ticker.needs_chunk(0)
+    assert ticker.tick(at(1)).begins
+
+
+@pytest.mark.parametrize("previews", [False, True])
+@pytest.mark.parametrize("max_rate", [None, 1.0])
+def test_a_position_that_was_refused_is_neither_held_nor_braked_from(
+    policy: NoisePolicy, previews: bool, max_rate: float | None
+) -> None:
+    place = ActionField(name="dx", unit="m", scale=1.0, lower=-1.0, upper=1.0, hold=None, max_rate=max_rate)
+    policy.manifest = manifest().model_copy(update={"action": (place, place.model_copy(update={"name": "dy"}))})
+    ticker = Controller(policy, Settings(0.1, "near"), previews=previews)
+    sent = ticker.tick(at(0)).values
+    actions = np.full((4, 2), 0.9, np.float32)
+    actions[2] = np.nan
+    with pytest.raises(SafetyError, match="not finite"):
+        ticker.begin(STEP, Chunk(actions, actions, {}))
+    np.testing.assert_array_equal(ticker.hold(), sent)
+    rest = ticker.safety.brake()
+    assert rest is None or np.abs(rest - sent).max() <= 0.05  # one period at the rate
+    np.testing.assert_array_equal(ticker.safety.hold(), sent if rest is None else rest)

@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
@@ -215,6 +218,47 @@ def test_guided_actions_stay_near_the_unguided_ones_of_the_same_noise() -> None:
     assert envelope.explanation == ""
     np.testing.assert_array_equal(envelope.limit_guidance(guided, unguided, 1.0), guided)
     assert envelope.counts["guidance"] == 1
+
+
+KINDS = {
+    "plain": {},
+    "limited": {"max_rate": 6.0, "max_acceleration": 40.0, "max_jerk": 600.0},
+    "boxed": {"max_rate": 6.0, "measured": HERE, "workspace": (-0.5, 0.7)},
+    "absolute": {"hold": None, "max_rate": 6.0, "max_acceleration": 40.0, "max_jerk": 600.0},
+}
+
+
+@given(
+    chunk=arrays(np.float32, (12, len(KINDS)), elements=st.floats(-1.0, 1.0, width=32)),
+    before=st.integers(1, 6),
+    place=st.floats(-0.5, 0.7),
+)
+def test_a_preview_is_what_comes_out_when_the_chunk_is_executed_and_changes_nothing(
+    chunk: Any, before: int, place: float
+) -> None:
+    fields = [action(name, **changes) for name, changes in KINDS.items()]
+    envelope = SafetyEnvelope(fields, 0.05)
+    relative = np.array([field.hold is not None for field in fields])
+    measured = np.array([np.nan, np.nan, place, np.nan])
+    for one in chunk[:before]:
+        sent = envelope.command(one, measured)
+        measured = np.where(relative, measured + sent, measured)
+    said = dict(envelope.counts), envelope.explanation
+    preview = envelope.preview(chunk[before:])
+    assert (envelope.counts, envelope.explanation) == said
+    for one, foreseen in zip(chunk[before:], preview):
+        sent = envelope.command(one, measured)
+        measured = np.where(relative, measured + sent, measured)
+        np.testing.assert_array_equal(foreseen, sent)
+
+
+def test_a_preview_of_an_action_that_is_not_finite_is_refused() -> None:
+    envelope = SafetyEnvelope([action()], 0.05)
+    envelope.command(act(0.1))
+    with pytest.raises(SafetyError, match="action x is not finite"):
+        envelope.preview(np.array([[0.1], [np.nan]], dtype=np.float32))
+    assert not any(envelope.counts.values())
+    assert envelope.preview(act().reshape(0, 1)).shape == (0, 1)
 
 
 def contract(**changes: Any) -> Manifest:

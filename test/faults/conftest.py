@@ -1,10 +1,11 @@
-"""A bundle that is small, made without torch, and may be damaged."""
+"""A bundle that is small, made without torch, and may be damaged; a robot that may be made to fail."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ S, C, HIDDEN = 5, 6, 8
 
 
 def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of the primitives of random networks of two hidden layers, two critics each."""
+    """Yield path and content of the primitives of random networks of two hidden layers, two critics each.
+
+    The critic ``broken`` returns NaN.
+    """
     graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
     from qgf_ros.bundle.store import critic_file
 
@@ -34,12 +38,14 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     yield "velocity.onnx", graphs.velocity_graph(velocity, S, C, frequencies, 30.0, vjp=False)
     yield "velocity_vjp.onnx", graphs.velocity_graph(velocity, S, C, frequencies, 30.0, vjp=True)
     for name in critics:
-        yield critic_file(name), graphs.critic_graph([layers(S + C, 1, True) for _ in range(2)], S, C, "min")
+        ensemble = [layers(S + C, 1, True) for _ in range(2)]
+        if name == "broken":
+            ensemble[0][-1].bias[:] = np.nan
+        yield critic_file(name), graphs.critic_graph(ensemble, S, C, "min")
 
 
-@pytest.fixture(scope="session")
-def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole bundle: two fields, two actions, horizon 3, two critics."""
+def write_small_bundle(folder: Path, critics: tuple[str, ...]) -> Path:
+    """Write a whole bundle: two fields, two actions, horizon 3."""
     from qgf_ros.bundle.fields import ActionField, ObservationField
     from qgf_ros.bundle.manifest import CriticCard, Evaluation, Manifest
     from qgf_ros.bundle.store import write_bundle
@@ -55,7 +61,6 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         purpose="reporting",
     )
     card = CriticCard(task="reach", discount=0.99, ensemble_size=2, recommended_weight=0.1, evaluations=(evaluation,))
-    critics = ("near", "far")
     manifest = Manifest(
         name="small",
         observation=(
@@ -78,7 +83,9 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 clip=(-1.0, 1.0),
             ),
         ),
-        action=tuple(ActionField(name=name, unit="m", scale=0.1, lower=-0.1, upper=0.1) for name in ("dx", "dy")),
+        action=tuple(
+            ActionField(name=name, unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=1.0) for name in ("dx", "dy")
+        ),
         horizon=C // 2,
         execution_horizon=2,
         control_rate=20.0,
@@ -86,12 +93,35 @@ def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training={"updates": 1000, "losses": [0.5, 0.25]},
         parity={"velocity.onnx/v": 1e-6},
     )
-    folder = tmp_path_factory.mktemp("bundles") / "small"
     write_bundle(folder, manifest, dict(small_files(critics)))
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with two critics."""
+    return write_small_bundle(tmp_path_factory.mktemp("bundles") / "small", ("near", "far"))
 
 
 @pytest.fixture
 def bundle(small_bundle: Path, tmp_path: Path) -> Path:
     """A copy of it that a test may damage."""
     return Path(shutil.copytree(small_bundle, tmp_path / "small"))
+
+
+@pytest.fixture(scope="module")
+def make_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Make robots, each with a bundle of its own; they publish from then on."""
+    pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+    from robot import Robot
+
+    robots: list[Robot] = []
+
+    def make(**options: Any) -> Robot:
+        folder = tmp_path_factory.mktemp("robot")
+        robots.append(Robot(write_small_bundle(folder / "small", ("near", "broken")), folder, **options))
+        return robots[-1]
+
+    yield make
+    for robot in robots:
+        robot.close()

@@ -404,10 +404,10 @@ PARAMETER_FILES = textwrap.dedent(
     """
     import random, sys
     from pathlib import Path
-    from rclpy.executors import ExternalShutdownException
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
     from qgf_ros.nodes import policy_node
 
-    class Once(policy_node.SingleThreadedExecutor):
+    class Once(SingleThreadedExecutor):
         def spin_once(self, *args, **kwargs):
             raise ExternalShutdownException  # the node has come up: that is enough
 
@@ -428,7 +428,7 @@ PARAMETER_FILES = textwrap.dedent(
             return "\\n".join(lines).encode()
         return bytes(data[: source.randrange(len(data))])
 
-    policy_node.SingleThreadedExecutor = Once
+    policy_node.make_executor = lambda name: Once()
     good, path = Path(sys.argv[1]).read_text(encoding="utf-8"), Path(sys.argv[2])
     for number in range(int(sys.argv[3]), int(sys.argv[4]) + 1):
         path.write_bytes(garbage(good, number))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -81,11 +81,14 @@ class FakePolicy:
     def warm_up(self, num_samples: int = 1) -> None:
         self.warm_ups.append(num_samples)
 
+    def backend(self, critic: str, estimator: str) -> str:
+        return "fake"
+
     def act(
         self, observations: Any, noise: Any, critic: str, guidance_weight: float, guidance: Any = QGF
     ) -> list[Chunk]:
         self.entered.set()
-        assert self.gate.wait(10.0)
+        assert self.gate.wait(60.0)
         if self.failure is not None:
             raise self.failure
         self.calls.append((critic, guidance_weight, noise.shape[1]))
@@ -106,14 +109,12 @@ class Recorder:
         self.reports: list[tuple[int, str]] = []
         self._condition = threading.Condition()
 
-    def send_command(self, values: Any, stamp: int) -> None:
-        with self._condition:
-            self.commands.append((list(values), stamp))
-            self._condition.notify_all()
+    def send_command(self, command: Any, *, motion: bool) -> None:
+        self.send_hold(command.values, command.stamp, motion=motion)
 
-    def send_shadow(self, values: Any, stamp: int) -> None:
+    def send_hold(self, values: Any, stamp: int, *, motion: bool) -> None:
         with self._condition:
-            self.shadows.append((list(values), stamp))
+            (self.commands if motion else self.shadows).append((list(values), stamp))
             self._condition.notify_all()
 
     def send_telemetry(self, figures: Any, stamp: int) -> None:
@@ -128,7 +129,7 @@ class Recorder:
 
     def wait(self, condition: Callable[[Recorder], bool]) -> None:
         with self._condition:
-            assert self._condition.wait_for(lambda: condition(self), 5.0), (self.commands, self.reports)
+            assert self._condition.wait_for(lambda: condition(self), 60.0), (self.commands, self.reports)
 
     @property
     def texts(self) -> list[str]:
@@ -153,3 +154,81 @@ def policy(manifest: Manifest) -> FakePolicy:
 @pytest.fixture
 def recorder() -> Recorder:
     return Recorder()
+
+
+@pytest.fixture
+def policy_factory() -> Callable[[Manifest], FakePolicy]:
+    return FakePolicy
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A ROS context in a domain of the tests' own."""
+    import rclpy
+    from peer import DOMAIN
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
+        patch.setenv("ROS_HOME", str(tmp_path_factory.mktemp("ros_home")))
+        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+        context = rclpy.context.Context()
+        rclpy.init(context=context, domain_id=DOMAIN)
+        yield context
+        context.try_shutdown()
+
+
+@pytest.fixture
+def peer(context: Any) -> Iterator[Any]:
+    """Robot and operator of a policy node."""
+    from peer import Peer
+
+    peer = Peer(context)
+    yield peer
+    peer.close()
+
+
+@pytest.fixture
+def start(context: Any, policy: FakePolicy) -> Iterator[Callable[..., Any]]:
+    """Run policy nodes around the fake policy, each spinning in a thread."""
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.parameter import Parameter
+
+    from qgf_ros.nodes.policy_node import PolicyNode
+
+    running: list[tuple[Any, Any, threading.Event, threading.Thread]] = []
+
+    def run(*, loader: Any = None, **values: Any) -> Any:
+        values = {"bundle": "fake", "trigger": "observation", "enable_motion": True, **values}
+        node = PolicyNode(
+            policy_loader=loader or (lambda *_: policy),
+            context=context,
+            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
+        )
+        executor = SingleThreadedExecutor(context=context)
+        executor.add_node(node)
+        stop = threading.Event()
+
+        def spin() -> None:
+            while not stop.is_set():
+                executor.spin_once(timeout_sec=0.05)
+
+        thread = threading.Thread(target=spin)
+        thread.start()
+        running.append((node, executor, stop, thread))
+        return node
+
+    yield run
+    policy.gate.set()
+    for node, executor, stop, thread in running:
+        stop.set()
+        thread.join()
+        node.destroy_node()
+        executor.shutdown()
+
+
+@pytest.fixture
+def active(start: Callable[..., Any], peer: Any, manifest: Manifest) -> Any:
+    """A peer beside an active node that follows simulated time."""
+    start(use_sim_time=True)
+    peer.activate(manifest.observation)
+    return peer

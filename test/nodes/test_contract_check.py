@@ -18,8 +18,10 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
 
 from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
+from qgf_ros.bundle.manifest import Manifest  # noqa: E402
+from qgf_ros.control.contract import RobotContract  # noqa: E402
 from qgf_ros.control.observation import JointReading, VectorReading  # noqa: E402
-from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
+from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
 
 DOMAIN = 61 + os.getpid() % 30
@@ -149,3 +151,27 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     assert "stamps are old by 1" in verdicts["old"]
     assert "olatile publisher and transient local subscription" in verdicts["goal"]
     assert "est effort publisher and reliable subscription" in verdicts["unreliable"]
+
+
+def test_who_listens_to_an_output_is_told_and_another_type_is_a_complaint(
+    contexts: tuple[Context, Context], manifest: Manifest
+) -> None:
+    contract = RobotContract.model_validate(
+        {"command": [{}, {"type": "float64_multi_array", "topic": "/arm/commands", "fields": ["dx"]}]}
+    )
+    state, forward = contract.outputs(manifest)
+    robot, node = (rclpy.create_node(name, context=context) for name, context in zip(("robot", "check"), contexts))
+    robot.create_subscription(MESSAGE_CLASSES[VECTOR], forward.topic, lambda _: None, 5)
+    robot.create_subscription(MESSAGE_CLASSES[VECTOR], state.topic, lambda _: None, 5)
+    try:
+        deadline = time.monotonic() + 30.0
+        while not all(listeners_of(node, output.topic) for output in (state, forward)):
+            assert time.monotonic() < deadline
+            Listener(node, []).listen(0.1)
+        assert listeners_of(node, forward.topic) == [VECTOR]
+        assert judge_output(forward, listeners_of(node, forward.topic)) is None
+        complaint = judge_output(state, listeners_of(node, state.topic))
+        assert complaint == f"command is listened to as {VECTOR}, sent is {JOINT_STATE}"
+    finally:
+        node.destroy_node()
+        robot.destroy_node()

@@ -70,3 +70,20 @@ def test_stop_does_not_wait_for_ever(desk: Desk) -> None:
     desk.thread.submit("long")
     desk.begun.get(timeout=5.0)
     assert not desk.thread.stop(0.01)
+
+
+def test_the_thread_rests_only_when_nothing_waits() -> None:
+    order: queue.Queue[str] = queue.Queue()
+    let = threading.Semaphore(0)
+
+    def handle(request: str) -> None:
+        order.put(request)
+        assert let.acquire(timeout=10.0)
+
+    thread: InferenceThread[str] = InferenceThread(handle, order.put, lambda: order.put("rest"))
+    thread.submit("first")
+    assert order.get(timeout=10.0) == "first"
+    thread.submit("second")
+    let.release(2)
+    assert [order.get(timeout=10.0) for _ in range(2)] == ["second", "rest"]
+    assert thread.stop(10.0)

@@ -80,3 +80,25 @@ def test_a_clock_that_falls_back_forgets_the_readings(manifest: Any) -> None:
     with pytest.raises(ObservationError, match="nothing received"):
         intake.collect(SECOND)
     assert completions(intake, *[(topic, SECOND) for topic in READINGS])[-1]
+
+
+def test_a_reading_from_the_future_is_refused_once_and_then_forgotten(manifest: Any) -> None:
+    """It would hide the sound readings after it, and in an hour pass for a fresh one."""
+    intake = make(manifest)
+    completions(intake, (J, SECOND), (E, 3600 * SECOND), (W, SECOND))
+    with pytest.raises(ObservationError, match="topic effector_pose is stamped 3599.000 s in the future"):
+        intake.collect(SECOND)
+    with pytest.raises(ObservationError, match="nothing received yet on topic effector_pose"):
+        intake.collect(SECOND)
+    assert completions(intake, (J, 2 * SECOND), (E, 2 * SECOND), (W, 2 * SECOND)) == [False, False, True]
+    assert intake.collect(2 * SECOND).stamp == 2 * SECOND
+
+
+def test_in_simulated_time_what_is_from_before_the_clock_fell_back_is_forgotten(manifest: Any) -> None:
+    """It came late, after the clock: the readings that follow would be ignored until time has caught up."""
+    intake = make(manifest, simulated=True)
+    completions(intake, (J, SECOND), (E, 3600 * SECOND), (W, SECOND))
+    with pytest.raises(ObservationError, match="nothing received yet on topic effector_pose"):
+        intake.collect(SECOND)
+    completions(intake, (E, SECOND))
+    assert intake.collect(SECOND).stamp == SECOND

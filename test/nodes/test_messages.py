@@ -84,7 +84,7 @@ def test_a_stamp_keeps_every_nanosecond(stamp: int) -> None:
 
 def test_a_command_carries_names_values_and_the_stamp(manifest: Manifest) -> None:
     values = np.array([0.012345678901234567, -0.1])
-    message = command_message(manifest.action, values, STAMP)
+    message = command_message(["dx", "dy"], values, STAMP)
     assert list(message.name) == ["dx", "dy"]
     assert from_time(message.header.stamp) == STAMP
     np.testing.assert_array_equal(command_values(manifest.action, message), values)

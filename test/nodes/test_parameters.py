@@ -20,6 +20,7 @@ from qgf_ros.control.options import DEFAULT_OPTIONS
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.nodes import parameters
+from qgf_ros.nodes.supervision import RECOMMENDED_SUPERVISION, Supervision
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
@@ -32,13 +33,26 @@ DEFAULTS: dict[str, Any] = {
     **vars(DEFAULT_OPTIONS),
     "max_guidance_deviation": math.inf,
     "guidance_weight_slew": math.inf,
+    "execution": "synchronous",
+    "seam": "switch",
+    "blend_steps": 3,
     "enable_motion": False,
     "dry_run": False,
     "limits": "",
     "trigger": "timer",
     "observation_reliability": "best_effort",
+    "inference_deadline": "recommended",
+    "deadline_misses": 3,
+    "watchdog_timeout": "recommended",
+    "on_fault": "hold",
+    "heartbeat_rate": 10.0,
     "providers": ["CPUExecutionProvider"],
+    "precision": "fp32",
     "threads": 1,
+    "sched_fifo": 0,
+    "cpu_affinity": "",
+    "memory_lock": False,
+    "executor": "single_threaded",
     "autostart": False,
 }
 
@@ -75,6 +89,21 @@ def test_a_whole_number_is_a_weight(manifest: Manifest) -> None:
         ("execution_horizon", "all", "execution_horizon 'all' was given"),
         ("trigger", "never", "trigger 'never' was given; it must be timer or observation"),
         ("observation_reliability", "maybe", "it must be best_effort or reliable"),
+        (
+            "inference_deadline",
+            0.0,
+            "inference_deadline 0.0 was given; it must be a number of seconds of at least 0.001, .inf",
+        ),
+        ("inference_deadline", "soon", "inference_deadline 'soon' was given"),
+        ("watchdog_timeout", math.nan, "watchdog_timeout nan was given"),
+        ("inference_deadline", 0.0009, "it must be a number of seconds of at least 0.001"),
+        (
+            "watchdog_timeout",
+            1e-9,
+            "watchdog_timeout 1e-09 was given; it must be a number of seconds of at least 0.001",
+        ),
+        ("watchdog_timeout", True, "watchdog_timeout True was given"),
+        ("on_fault", "pray", "on_fault 'pray' was given; it must be hold or decelerate or stop_publishing"),
     ],
 )
 def test_a_bad_value_is_refused_with_and_without_a_bundle(
@@ -111,7 +140,14 @@ def test_several_changes_are_judged_together(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("name", parameters.FIXED)
 def test_what_configure_reads_is_fixed_until_cleanup(manifest: Manifest, name: str) -> None:
-    other = {"bundle": "x", "trigger": "observation", "observation_reliability": "reliable", "providers": ["X"]}
+    other = {
+        "bundle": "x",
+        "trigger": "observation",
+        "observation_reliability": "reliable",
+        "providers": ["X"],
+        "on_fault": "decelerate",
+        "precision": "auto",
+    }
     change = changes(**{name: other.get(name, 2)})
     with pytest.raises(GuidanceError, match=f"{name} is fixed while the node is configured; run cleanup"):
         parameters.review(change, DEFAULTS, manifest)
@@ -175,3 +211,10 @@ def test_an_unknown_estimator_is_refused_with_those_there_are(manifest: Manifest
 def test_an_unguided_action_that_the_bundle_lacks_is_refused(manifest: Manifest) -> None:
     with pytest.raises(GuidanceError, match="'elbow' was given; the bundle has"):
         parameters.review(changes(unguided_actions="elbow"), DEFAULTS, manifest)
+
+
+def test_what_is_watched_follows_the_bundle_unless_it_is_said() -> None:
+    assert parameters.startup_from(DEFAULTS).supervision == RECOMMENDED_SUPERVISION
+    values = {**DEFAULTS, "inference_deadline": 1, "deadline_misses": 5, "watchdog_timeout": math.inf}
+    supervision = parameters.startup_from({**values, "on_fault": "decelerate"}).supervision
+    assert supervision == Supervision(1.0, 5, math.inf, "decelerate")

@@ -77,6 +77,20 @@ def test_a_complete_set_is_answered_with_its_stamp(build: Callable[..., Pipeline
     assert pipeline.health() == (Level.OK, "commanding")
 
 
+def test_observations_at_ten_times_the_rate_are_answered_once_a_period(
+    build: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(
+        pipeline_module.InferenceThread, "submit", lambda self, request: asked.append(request.observation.stamp)
+    )
+    pipeline = build()
+    stamps = [STEP + i * STEP // 10 for i in range(25)]
+    for stamp in stamps:
+        feed(pipeline, stamp)
+    assert asked == stamps[::8]  # from three quarters of a period on
+
+
 def test_nothing_is_taken_in_before_open_or_after_close(build: Callable[..., Pipeline], recorder: Any) -> None:
     pipeline = build()
     pipeline.close()
@@ -260,3 +274,117 @@ def test_figures_hold_settings_and_statistics(build: Callable[..., Pipeline]) ->
     assert figures["guidance_weight"] == 0.5
     assert figures["holding"] == 1
     assert figures["ticks"] == 0
+
+
+def test_a_topic_of_another_clock_is_a_hold_that_says_so_until_it_is_of_this_one(
+    build: Callable[..., Pipeline], recorder: Any
+) -> None:
+    pipeline = build()
+    feed(pipeline, 10**9)
+    answered(recorder, 1)
+    now = 10**9 + 3600 * 10**9
+    for topic, reading in READINGS.items():
+        pipeline.receive(topic, now - (0 if topic == "wrench" else 180 * 10**9), reading, now)
+    pipeline.watch(now)
+    holding(recorder, "topic joint_states is stamped 180.000 s behind this node's clock on arrival")
+    feed(pipeline, now + STEP)
+    answered(recorder, 2)
+
+
+def test_a_frozen_sensor_is_stale_and_not_of_another_clock(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall
+) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    wall.now += 10.0
+    feed(pipeline, STEP, now=STEP + 10 * 10**9)
+    holding(recorder, "topic joint_states is stale, 10.000 s old")
+
+
+def test_without_a_clock_yet_simulated_stamps_are_taken_as_they_come(
+    build: Callable[..., Pipeline], recorder: Any
+) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, 1_795_000_000 * 10**9, now=0)
+    answered(recorder, 1)
+
+
+def test_wall_stamps_in_simulated_time_are_a_hold_that_says_so(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, 1_795_000_000 * 10**9, now=12 * 10**9)
+    holding(recorder, "one of the two is simulated time; set use_sim_time alike")
+    assert recorder.commands == []
+
+
+def test_a_clock_that_jumps_ahead_is_a_hold_first_and_begins_anew(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any, wall: Wall
+) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    wall.now += 0.05
+    feed(pipeline, 100 * 10**9)
+    answered(recorder, 2)
+    assert [stamp for _, stamp in recorder.commands] == [STEP, STEP, 100 * 10**9]
+    assert recorder.texts[0].startswith("the clock jumped ahead by 99.9")
+
+
+def test_simulated_time_may_leap(build: Callable[..., Pipeline], recorder: Any, wall: Wall) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    feed(pipeline, 100 * 10**9)
+    answered(recorder, 2)
+    assert recorder.texts == []
+
+
+def test_a_stamp_that_is_repeated_fast_is_answered_once_a_period_of_wall_time(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(pipeline_module.InferenceThread, "submit", lambda self, request: asked.append(wall.now))
+    pipeline = build()
+    for _ in range(16):  # 0.16 s at 20 Hz
+        feed(pipeline, STEP)
+        wall.now += 0.01
+    assert [round(at - 100.0, 2) for at in asked] == [0.0, 0.04, 0.08, 0.12]
+    wall.now += 0.5  # as a simulation in lockstep, which asks again
+    feed(pipeline, STEP)
+    assert len(asked) == 5
+
+
+@pytest.mark.parametrize("trouble", ["stale", "rival", "callback"])
+def test_a_fault_is_a_hold_while_inference_is_under_way_and_nothing_of_before_passes(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any, trouble: str
+) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    policy.gate.clear()
+    policy.entered.clear()
+    feed(pipeline, 10 * STEP)
+    assert policy.entered.wait(60.0)
+    feed(pipeline, 11 * STEP)  # in the mailbox
+    if trouble == "stale":
+        pipeline.watch(11 * STEP + 300_000_000)
+    elif trouble == "rival":
+        pipeline.block("/command is published by other")
+    else:
+        pipeline.fault("a callback failed")
+    assert recorder.commands[1:] == [([0.0, 0.0], STEP)]
+    pipeline.block(None)
+    policy.gate.set()
+    feed(pipeline, 20 * STEP)
+    answered(recorder, 2)
+    assert [stamp for _, stamp in recorder.commands] == [STEP, STEP, 20 * STEP]
+
+
+def test_an_inference_in_the_background_that_hangs_is_what_the_watchdog_looks_at(
+    build: Callable[..., Pipeline], policy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = build()
+    assert pipeline.watchdog.look()
+    monkeypatch.setattr(type(pipeline._controller), "busy_for", 9.0)
+    assert not pipeline.watchdog.look()
+    assert pipeline.health() == (Level.ERROR, "inference has been running for 9.0 s")

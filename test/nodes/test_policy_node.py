@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,253 +14,16 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a ROS 2 installation")
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from lifecycle_msgs.msg import Transition  # noqa: E402
-from lifecycle_msgs.srv import ChangeState, GetState  # noqa: E402
-from rcl_interfaces.srv import DescribeParameters, SetParameters  # noqa: E402
-from rclpy.context import Context  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from rclpy.node import Node  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import JointState  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
+from peer import STEP, TIMEOUT, Peer, good_readings  # noqa: E402
+from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 
-from qgf_ros.bundle.fields import ObservationField  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
-from qgf_ros.bundle.store import load_manifest  # noqa: E402
 from qgf_ros.control.contract import read_robot_contract  # noqa: E402
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
+from qgf_ros.control.observation import JointReading, PoseReading, Reading  # noqa: E402
 from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
+from qgf_ros.nodes.messages import from_time  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode, load_policy  # noqa: E402
-
-TIMEOUT = 15.0
-DOMAIN = 1 + os.getpid() % 30
-STEP = 50_000_000
-
-
-def good_readings() -> dict[str, Reading]:
-    return {
-        "joint_states": JointReading(("shoulder", "elbow"), np.array([0.1, 0.2]), np.empty(0), np.empty(0)),
-        "effector_pose": PoseReading(np.array([1.0, 2.0, 3.0]), np.array([0.0, 0.0, 0.0, 1.0])),
-        "wrench": WrenchReading(np.array([0.0, 3.0, 4.0]), np.zeros(3)),
-    }
-
-
-class Peer:
-    """A node of the test's own in its own thread: publishes observations, records everything the policy node says."""
-
-    def __init__(self, context: Context) -> None:
-        self.node = Node("peer", context=context, start_parameter_services=False)
-        self.changed = threading.Condition()
-        self.commands: list[JointState] = []
-        self.shadows: list[JointState] = []
-        self.telemetry: list[DiagnosticArray] = []
-        self.diagnostics: list[DiagnosticArray] = []
-        self._publishers: dict[str, Any] = {}
-        for kind, topic, box in (
-            (JointState, "command", self.commands),
-            (JointState, "policy_node/shadow_command", self.shadows),
-            (DiagnosticArray, "policy_node/telemetry", self.telemetry),
-            (DiagnosticArray, "/diagnostics", self.diagnostics),
-        ):
-            self.node.create_subscription(kind, topic, self._recorder(box), 50)
-        self._clock = self.node.create_publisher(Clock, "/clock", 10)
-        self._clients = {
-            name: self.node.create_client(kind, f"policy_node/{name}")
-            for name, kind in (
-                ("change_state", ChangeState),
-                ("get_state", GetState),
-                ("set_parameters", SetParameters),
-                ("describe_parameters", DescribeParameters),
-                ("hold", Trigger),
-                ("resume", Trigger),
-            )
-        }
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def _recorder(self, box: list[Any]) -> Callable[[Any], None]:
-        def record(message: Any) -> None:
-            with self.changed:
-                box.append(message)
-                self.changed.notify_all()
-
-        return record
-
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._executor.shutdown()
-        self.node.destroy_node()
-
-    def wait(self, condition: Callable[[], Any]) -> Any:
-        """Wait for a condition on what was recorded, and return its value."""
-        with self.changed:
-            assert self.changed.wait_for(condition, TIMEOUT), f"commands {len(self.commands)}, {self.sayings()}"
-            return condition()
-
-    def call(self, name: str, request: Any) -> Any:
-        client = self._clients[name]
-        assert client.wait_for_service(TIMEOUT)
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(TIMEOUT)
-        return future.result()
-
-    def change_state(self, transition: int) -> bool:
-        return bool(self.call("change_state", ChangeState.Request(transition=Transition(id=transition))).success)
-
-    def trigger(self, name: str) -> bool:
-        return bool(self.call(name, Trigger.Request()).success)
-
-    def state(self) -> str:
-        return str(self.call("get_state", GetState.Request()).current_state.label)
-
-    def set(self, **values: Any) -> Any:
-        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
-        return self.call("set_parameters", SetParameters.Request(parameters=parameters)).results[0]
-
-    def publish(self, stamp: int, readings: dict[str, Reading], topics: Any = None) -> None:
-        for topic, reading in readings.items():
-            if topics is None or topic in topics:
-                self._publishers[topic].publish(to_message(reading, stamp))
-
-    def tell_time(self, now: int) -> None:
-        message = Clock()
-        message.clock.sec, message.clock.nanosec = divmod(now, 1_000_000_000)
-        self._clock.publish(message)
-
-    def connect(self, fields: Sequence[ObservationField]) -> None:
-        """Create the observation publishers and wait until the node listens to all of them."""
-        for topic, kind in {field.topic: field.message_type for field in fields}.items():
-            self._publishers[topic] = self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
-        deadline = time.monotonic() + TIMEOUT
-        while not all(p.get_subscription_count() for p in self._publishers.values()):
-            assert time.monotonic() < deadline
-            with self.changed:
-                self.changed.wait(0.02)
-
-    def answer(self, stamp: int, readings: dict[str, Reading] | None = None) -> JointState:
-        """Publish a set until it is answered, as a waiting simulator does, and return the command."""
-        deadline = time.monotonic() + TIMEOUT
-        while time.monotonic() < deadline:
-            self.publish(stamp, readings or good_readings())
-            with self.changed:
-                if self.changed.wait_for(lambda: self.commands_for(stamp), 0.5):
-                    return self.commands_for(stamp)[0]
-        raise AssertionError(f"no command for {stamp}: {self.sayings()}")
-
-    def recover(self, stamp: int) -> None:
-        """Publish one set after the other from `stamp` on, until the diagnostics say that all is well."""
-        heard = len(self.diagnostics)
-        deadline = time.monotonic() + TIMEOUT
-        while (b"\x00", "commanding") not in self.sayings()[heard:]:
-            assert time.monotonic() < deadline, self.sayings()
-            self.answer(stamp)
-            stamp += STEP
-            with self.changed:
-                self.changed.wait(0.1)
-
-    def held(self, stamp: int) -> list[JointState]:
-        """Wait for the hold that repeats the stamp of the last command, and return what was sent from it on.
-
-        `answer` may have published its set twice, and then the command came twice.
-        """
-
-        def since_hold() -> list[JointState]:
-            sent = self.commands_for(stamp)
-            return next((sent[i:] for i, command in enumerate(sent) if not any(command.position)), [])
-
-        return list(self.wait(since_hold))
-
-    def commands_for(self, stamp: int) -> list[JointState]:
-        return [c for c in self.commands if from_time(c.header.stamp) == stamp]
-
-    @staticmethod
-    def values(array: DiagnosticArray) -> dict[str, str]:
-        """Figures of a diagnostic."""
-        return {value.key: value.value for value in array.status[0].values}
-
-    def sayings(self) -> list[tuple[bytes, str]]:
-        """Level and message of each diagnostic received."""
-        return [(a.status[0].level, a.status[0].message) for a in self.diagnostics]
-
-    def hears(self, text: str, level: bytes = b"\x02") -> None:
-        """Wait for a new diagnostic of this level that contains `text`."""
-        start = len(self.diagnostics)
-        self.wait(lambda: any(text in said and at == level for at, said in self.sayings()[start:]))
-
-
-@pytest.fixture(scope="module")
-def context(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ROS_LOG_DIR", str(tmp_path_factory.mktemp("ros_log")))
-        patch.setenv("ROS_HOME", str(tmp_path_factory.mktemp("ros_home")))
-        patch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-        context = Context()
-        rclpy.init(context=context, domain_id=DOMAIN)
-        yield context
-        context.try_shutdown()
-
-
-@pytest.fixture
-def peer(context: Context) -> Iterator[Peer]:
-    peer = Peer(context)
-    yield peer
-    peer.close()
-
-
-@pytest.fixture
-def start(context: Context, policy: Any) -> Iterator[Callable[..., PolicyNode]]:
-    """Run policy nodes around the fake policy, each spinning in a thread."""
-    running: list[tuple[PolicyNode, SingleThreadedExecutor, threading.Event, threading.Thread]] = []
-
-    def run(*, loader: Any = None, **values: Any) -> PolicyNode:
-        values = {"bundle": "fake", "trigger": "observation", "enable_motion": True, **values}
-        node = PolicyNode(
-            policy_loader=loader or (lambda *_: policy),
-            context=context,
-            parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
-        )
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        stop = threading.Event()
-
-        def spin() -> None:
-            while not stop.is_set():
-                executor.spin_once(timeout_sec=0.05)
-
-        thread = threading.Thread(target=spin)
-        thread.start()
-        running.append((node, executor, stop, thread))
-        return node
-
-    yield run
-    for node, executor, stop, thread in running:
-        stop.set()
-        thread.join()
-        node.destroy_node()
-        executor.shutdown()
-
-
-@pytest.fixture
-def active(start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest) -> Peer:
-    """A peer beside an active node that follows simulated time."""
-    start(use_sim_time=True)
-    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
-    assert peer.change_state(Transition.TRANSITION_ACTIVATE)
-    peer.connect(manifest.observation)
-    return peer
 
 
 def test_life_cycle_goes_round_twice_and_commands_only_while_active(
@@ -551,72 +310,6 @@ def test_a_flipped_byte_in_a_bundle_fails_configure(
     assert peer.change_state(Transition.TRANSITION_CONFIGURE)
 
 
-def readings_for(fields: Sequence[ObservationField]) -> dict[str, Reading]:
-    """Return readings of zeros that fit a contract of joints, poses and wrenches."""
-    made: dict[str, Reading] = {}
-    for field in fields:
-        if field.extraction.startswith("joint_"):
-            names = tuple(name for other in fields if other.topic == field.topic for name in other.joints)
-            made[field.topic] = JointReading(names, np.zeros(len(names)), np.zeros(len(names)), np.empty(0))
-        elif "Pose" in field.message_type:
-            made[field.topic] = PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
-        else:
-            made[field.topic] = WrenchReading(np.zeros(3), np.zeros(3))
-    return made
-
-
-def process_environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "ROS_DOMAIN_ID": str(DOMAIN),
-        "ROS_LOG_DIR": str(folder),
-        "ROS_HOME": str(folder),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
-    peer: Peer, tiny_bundle: Path, tmp_path: Path, number: int
-) -> None:
-    fields = load_manifest(tiny_bundle).observation
-    values = {"bundle": tiny_bundle, "trigger": "observation"}
-    values |= dict.fromkeys(("autostart", "use_sim_time", "enable_motion"), "true")
-    arguments = [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
-    log = tmp_path / "stderr"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "qgf_ros.nodes.policy_node", "--ros-args", *arguments],
-            env=process_environment(tmp_path),
-            stderr=stderr,
-        )
-    try:
-        peer.connect(fields)
-        peer.answer(STEP, readings_for(fields))
-        process.send_signal(number)
-        assert process.wait(TIMEOUT) == 0
-        assert list(peer.held(STEP)[-1].position) == [0.0] * 5
-        assert "Traceback" not in log.read_text()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_the_process_refuses_a_negative_weight_in_one_sentence(tmp_path: Path) -> None:
-    arguments = ["--ros-args", "-p", "guidance_weight:=-1.0"]
-    process = subprocess.run(
-        [sys.executable, "-m", "qgf_ros.nodes.policy_node", *arguments],
-        env=process_environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT,
-        check=False,
-    )
-    assert process.returncode == 1
-    assert "guidance_weight" in process.stderr
-    assert "Traceback" not in process.stderr
-
-
 def test_a_robot_contract_serves_the_bundle_from_other_topics_names_and_units(
     start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, policy: Any, tmp_path: Path
 ) -> None:
@@ -648,6 +341,32 @@ def test_a_contract_that_does_not_fit_keeps_the_node_unconfigured(
     assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
     assert peer.state() == "unconfigured"
     assert "field arm is in the contract, but bundle fake has angle, effector, contact" in str(node.failure)
+
+
+def test_a_configure_that_fails_late_leaves_nothing_behind_and_can_be_repeated(
+    start: Callable[..., PolicyNode], peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start(use_sim_time=True)
+    threads = set(threading.enumerate())
+    create, created = node.create_subscription, []
+
+    def fail_at_the_second(*args: Any, **options: Any) -> Any:
+        if created:
+            raise RuntimeError("the topic has another type")
+        created.append(create(*args, **options))
+        return created[0]
+
+    monkeypatch.setattr(node, "create_subscription", fail_at_the_second)
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears("configure failed, RuntimeError: the topic has another type")
+    peer.wait(
+        lambda: not any(map(node.count_publishers, ("command", "policy_node/telemetry", "policy_node/heartbeat")))
+    )
+    assert created[0] not in node.subscriptions
+    assert set(threading.enumerate()) <= threads
+    monkeypatch.undo()
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert node.count_publishers("command") == 1
 
 
 def test_hold_stops_until_resume_whatever_happens_in_between(active: Peer, policy: Any) -> None:

@@ -30,6 +30,7 @@ from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
 from qgf_ros.nodes.recorder import Recorder  # noqa: E402
@@ -139,6 +140,20 @@ def test_every_message_is_in_the_file_with_its_own_stamp(stage: Callable[..., St
     assert [m.publish_time for topic, m in found if topic == "/cell/command"] == [9 * 10**9]
     (word,) = recording.messages({"/extra"})
     assert word.message.data == "hello"
+
+
+def test_the_outputs_of_a_contract_and_their_shadows_are_recorded(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    contract = tmp_path / "robot.yaml"
+    contract.write_text("command: [{type: joint_trajectory, topic: /arm/joint_trajectory}, {}]")
+    scene = stage(contract=str(contract))
+    topics = ["/arm/joint_trajectory", "/cell/policy_node/shadow/arm/joint_trajectory"]
+    publishers = [scene.publisher(JointTrajectory, topic) for topic in topics]
+    before = scene.written()
+    for publisher in publishers:
+        publisher.publish(JointTrajectory(joint_names=["a"], points=[JointTrajectoryPoint(positions=[0.5])]))
+    scene.until(lambda: scene.written() >= before + 2)
+    recorded = list(scene.finish().messages(set(topics)))
+    assert [list(one.message.points[0].positions) for one in recorded] == [[0.5], [0.5]]
 
 
 def test_parameters_and_their_changes_are_recorded(stage: Callable[..., Stage]) -> None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ActionField
-from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.controller import Chunk, Controller, Settings
+from qgf_ros.control.degradation import RECOVERY, Rung
 from qgf_ros.control.observation import Observation
 from qgf_ros.errors import GuidanceError
 from qgf_ros.nodes.statistics import TickStatistics
+from qgf_ros.nodes.supervision import Supervision
 from qgf_ros.nodes.tick_loop import Fault, Tick, TickLoop
 
 STEP = 50_000_000
@@ -263,3 +266,217 @@ def test_a_repeated_observation_after_a_hold_is_answered_anew(loop: TickLoop, po
     loop.handle(Fault("blind"))
     loop.handle(at(0))
     assert len(policy.calls) == 2
+
+
+class Clock:
+    """A performance counter that an inference advances by `duration` [s]."""
+
+    def __init__(self, policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.duration = 0.0, 0.0
+        act = policy.act
+
+        def slow_act(*arguments: Any, **options: Any) -> Any:
+            self.now += self.duration
+            return act(*arguments, **options)
+
+        monkeypatch.setattr(policy, "act", slow_act)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+
+@pytest.fixture
+def clock(policy: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(policy, monkeypatch)
+
+
+def supervised(policy: Any, recorder: Any, **settings: Any) -> TickLoop:
+    """Return a loop whose inference has one period, 50 ms."""
+    settings = {"guidance_weight": 0.5, "critic": "near", "num_samples": 4, **settings}
+    supervision = Supervision(deadline=None, misses=2)
+    return TickLoop(Controller(policy, Settings(**settings)), recorder, TickStatistics(0.05), supervision=supervision)
+
+
+def test_a_late_chunk_is_dropped_and_counted(policy: Any, recorder: Any, clock: Clock) -> None:
+    loop = supervised(policy, recorder)
+    loop.handle(at(0))
+    clock.duration = 0.06
+    loop.handle(at(1))
+    assert [stamp for _, stamp in recorder.commands] == [0]
+    assert recorder.reports == [(logging.WARNING, "a chunk is late: inference took 0.060 s, 0.050 s are allowed")]
+    clock.duration = 0.0
+    loop.handle(at(2))
+    assert [stamp for _, stamp in recorder.commands] == [0, 2 * STEP]
+    assert (recorder.telemetry[-1]["late_chunks"], recorder.telemetry[-1]["degradation"]) == (1, "as asked")
+    assert len(policy.calls) == 3
+
+
+def test_late_chunks_lead_down_to_the_hold_step_by_step_and_back_up(policy: Any, recorder: Any, clock: Clock) -> None:
+    loop = supervised(policy, recorder)
+    loop.handle(at(0))
+    clock.duration = 0.06
+    for step in range(1, 7):
+        loop.handle(at(step))
+    assert policy.calls[1:] == [("near", 0.5, 4)] * 2 + [("near", 0.5, 1)] * 2 + [("near", 0.0, 1)] * 2
+    assert recorder.commands[1:] == [([0.0, 0.0], 0)]
+    assert "late 2 times in a row even with one sample and no guidance" in str(loop.fault)
+    levels = [level for level, text in recorder.reports if "in a row" in text]
+    assert levels == [logging.ERROR] * 3
+    clock.duration = 0.0
+    calls = len(policy.calls)
+    for step in range(100, 101 + 3 * RECOVERY):
+        loop.handle(at(step))
+        assert bool(recorder.commands[2:]) is (step >= 99 + RECOVERY)  # until then it is only tried
+    rungs = [("near", 0.0, 1)] * 2 * RECOVERY + [("near", 0.5, 1)] * RECOVERY + [("near", 0.5, 4)]
+    assert policy.calls[calls:] == rungs
+    assert (loop.settings.num_samples, loop.fault) == (4, None)
+    assert recorder.texts[-1] == "inference is in time again; now as asked"
+
+
+def test_a_live_change_while_degraded_keeps_the_rung(policy: Any, recorder: Any, clock: Clock) -> None:
+    loop = supervised(policy, recorder)
+    clock.duration = 0.06
+    loop.handle(at(0))
+    loop.handle(at(1))
+    loop.stage(Settings(0.25, "far", num_samples=8), reseed=False)
+    clock.duration = 0.0
+    loop.handle(at(2))
+    assert policy.calls[-1] == ("far", 0.25, 1)
+    assert (loop.settings.num_samples, recorder.telemetry[-1]["num_samples"]) == (8, 1)
+    assert recorder.telemetry[-1]["degradation"] == "one sample"
+
+
+def test_a_tick_that_the_watchdog_interrupted_never_passes_and_counts_as_late(
+    policy: Any, recorder: Any, clock: Clock
+) -> None:
+    loop = supervised(policy, recorder)
+    loop.handle(at(0))
+    policy.gate.clear()
+    policy.entered.clear()
+    clock.duration = 9.0
+    thread = threading.Thread(target=loop.handle, args=(at(10),))
+    thread.start()
+    assert policy.entered.wait(5.0)
+    loop.interrupt("inference hangs")
+    policy.gate.set()
+    thread.join()
+    assert recorder.commands[1:] == [([0.0, 0.0], 0)]
+    assert (loop.fault, loop.degradation.late) == ("inference hangs", 1)
+
+
+class Undelivered:
+    """A worker whose chunk comes when it is told."""
+
+    busy_for = 0.0
+
+    def __init__(self) -> None:
+        self.ready: Any = None
+        self.request: Any = None
+
+    @property
+    def busy(self) -> bool:
+        return self.request is not None
+
+    def submit(self, request: Any) -> None:
+        self.request = request
+
+    def take(self, stamp: int) -> Any:
+        if self.request is None or self.ready is None:
+            return None
+        request, self.request = self.request, None
+        return request, self.ready
+
+    def abandon(self) -> None:
+        self.request = None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def background(policy: Any, recorder: Any) -> tuple[TickLoop, Undelivered]:
+    worker = Undelivered()
+    settings = Settings(0.5, "near", execution_horizon=2, execution="asynchronous")
+    return TickLoop(Controller(policy, settings, worker=worker), recorder, TickStatistics(0.05)), worker
+
+
+def test_a_tick_without_a_chunk_is_a_hold_and_the_chunk_is_still_awaited(background: Any, recorder: Any) -> None:
+    loop, worker = background
+    loop.handle(at(0))
+    asked = worker.request
+    loop.handle(at(1))
+    assert worker.request is asked
+    assert "still being inferred" in str(loop.fault)
+    worker.ready = Chunk(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32), {})
+    loop.handle(at(2))
+    assert [stamp for _, stamp in recorder.commands] == [2 * STEP]
+    assert recorder.telemetry[-1]["starved_ticks"] == 2
+    assert loop.fault is None
+
+
+def test_a_fault_while_a_chunk_is_awaited_drops_it(background: Any) -> None:
+    loop, worker = background
+    loop.handle(at(0))
+    loop.handle(Fault("blind"))
+    assert worker.request is None
+
+
+class DelayedWorker:
+    """Infers a chunk when it is asked for one a number of control periods after its observation."""
+
+    busy_for = 0.0
+
+    def __init__(self, delay: int) -> None:
+        self.delay = delay
+        self.infer: Any = None
+        self.request: Any = None
+
+    @property
+    def busy(self) -> bool:
+        return self.request is not None
+
+    def submit(self, request: Any) -> None:
+        self.request = request
+
+    def take(self, stamp: int) -> Any:
+        if self.request is None or stamp - self.request.stamp < self.delay * STEP:
+            return None
+        request, self.request = self.request, None
+        return request, self.infer(request)
+
+    def abandon(self) -> None:
+        self.request = None
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("delay", "answered"), [(1, [STEP]), (5, [])])
+def test_in_asynchronous_execution_late_chunks_count_and_those_that_outlived_themselves_are_dropped(
+    policy: Any, recorder: Any, clock: Clock, delay: int, answered: list[int]
+) -> None:
+    settings = Settings(0.5, "near", 4, execution_horizon=2, execution="asynchronous")
+    worker = DelayedWorker(delay)
+    controller = Controller(policy, settings, worker=worker)
+    worker.infer = controller._infer
+    supervision = Supervision(deadline=None, misses=1)
+    loop = TickLoop(controller, recorder, TickStatistics(0.05), supervision=supervision)
+    clock.duration = 0.21  # and the chunk of four lasts 0.2 s
+    loop.handle(at(0))
+    assert (recorder.commands, worker.busy) == ([], True)
+    assert "still being inferred" in str(loop.fault)
+    loop.handle(at(delay))
+    assert [stamp for _, stamp in recorder.commands] == answered
+    assert (loop.degradation.late, loop.degradation.rung) == (1, Rung.ONE_SAMPLE)
+    assert len(policy.calls) == 1
+
+
+def test_an_observation_of_before_the_process_was_stopped_gets_no_answer(policy: Any, recorder: Any) -> None:
+    """Nothing ran meanwhile, the watchdog neither: only the clock tells."""
+    settings = Settings(0.5, "near", execution_horizon=2)
+    supervision = Supervision(timeout=5.0)
+    loop = TickLoop(Controller(policy, settings), recorder, TickStatistics(0.05), supervision=supervision)
+    loop.handle(at(3))
+    loop.handle(Tick(at(4).observation, since=time.perf_counter() - 6.0))
+    assert recorder.commands[1:] == [([0.0, 0.0], 3 * STEP)]
+    assert "an observation has been waiting 6.0" in recorder.texts[-1]
+    loop.handle(at(5))
+    assert recorder.commands[-1][1] == 5 * STEP

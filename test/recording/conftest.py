@@ -20,7 +20,7 @@ from std_msgs.msg import String
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, FileRecord, Manifest
-from qgf_ros.control.controller import Chunk, Controller, Settings
+from qgf_ros.control.controller import Chunk, Command, Controller, Settings
 from qgf_ros.control.observation import Observation
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.nodes.diagnostics import diagnostic_array
@@ -166,12 +166,14 @@ class Run:
 
     # Outputs of the tick loop
 
-    def send_command(self, values: Any, stamp: int) -> None:
-        self.commands.append((stamp, list(values)))
-        self.hear("/command", command_message(self.manifest.action, values, stamp))
+    def send_command(self, command: Command, *, motion: bool) -> None:
+        self.send_hold(command.values, command.stamp, motion=motion)
 
-    def send_shadow(self, values: Any, stamp: int) -> None:
-        self.hear("/policy_node/shadow_command", command_message(self.manifest.action, values, stamp))
+    def send_hold(self, values: Any, stamp: int, *, motion: bool = True) -> None:
+        if motion:
+            self.commands.append((stamp, list(values)))
+        topic = "/command" if motion else "/policy_node/shadow_command"
+        self.hear(topic, command_message([action.name for action in self.manifest.action], values, stamp))
 
     def send_telemetry(self, figures: Any, stamp: int) -> None:
         self.hear("/policy_node/telemetry", diagnostic_array(stamp, "tick", "fake", 0, "", figures))

@@ -156,7 +156,7 @@ def test_a_reading_without_a_header_that_came_after_the_decision_is_not_its_obse
         run.clock += 9_000_000
         run.hear("/state", Float64MultiArray(data=[i + 0.5, 0.0]))  # while the policy thinks
         run.clock += 10_000_000
-        run.send_command(np.array([0.01, 0.0]), stamp)
+        run.send_hold(np.array([0.01, 0.0]), stamp)
     conversion = convert([record(run)], source_of(run.manifest, reward=Reward("/command", ("position", "0"))))
     seen = [float(i) if wall_time else i + 0.5 for i in range(6)]
     assert conversion.arrays()["observations"][:6, 0].tolist() == seen
@@ -169,7 +169,7 @@ def test_faster_commands_are_taken_at_the_control_rate(run_of: Make, record: Mak
         stamp = run.START + round(i * 1e9 / 60)
         for j in range(8):
             run.hear("/joint_states", joint_message(stamp - 16_000_000 + 2_000_000 * j, float(i), float(j)))
-        run.send_command(np.array([0.001 * i, 0.0]), stamp)
+        run.send_hold(np.array([0.001 * i, 0.0]), stamp)
     source = source_of(run.manifest, reward=Reward("/command", ("position", "1")))
     conversion = convert([record(run)], source)
     arrays = conversion.arrays()

@@ -32,9 +32,9 @@ def test_an_eventful_run_is_replayed_to_the_bit(run_of: Make, record: Make, poli
     run.ticks(5)
     run.change(num_samples=3, guidance_weight=0.7)
     run.ticks(3)
-    run.change()  # a parameter set to the value it had drops the chunk
+    run.change()  # a parameter set to the value it had changes nothing
     run.ticks(3)
-    run.change(reseed=True)  # the seed as well
+    run.change(reseed=True)  # but the seed drops the chunk
     run.ticks(3)
     run.loop.hold("a test")
     run.ticks(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from qgf_ros.bundle.store import load_bundle
 from qgf_ros.errors import BundleError, GuidanceError
+from qgf_ros.guidance.prefix import Prefix, make_prefix
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.policy import Policy
@@ -150,6 +152,89 @@ def test_a_model_that_is_no_onnx_file_is_a_bundle_error() -> None:
         OnnxVelocityField({"velocity.onnx": b"not a model", "velocity_vjp.onnx": b""}, [CPU], 1)
 
 
+def test_a_provider_that_cannot_start_leaves_the_cpu_and_says_so(
+    tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As with the GPU build of ONNX Runtime on a computer without a GPU."""
+    cuda = "CUDAExecutionProvider"
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: [cuda, CPU])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ONNX Runtime's own
+        policy = Policy.load(tiny_bundle, providers=["cuda"], precision="int8")
+    assert f"velocity.onnx: {cuda} could not start; it runs on {CPU}" in caplog.text
+    assert "precision int8 was given, but the policy runs over its primitives, which are in fp32" in caplog.text
+    assert policy.backend("task1", "qgf") == "primitives fp32"
+    policy.warm_up()
+
+
+def test_the_backend_of_a_bundle_is_the_fast_path_for_the_estimator_it_has(tiny_bundle: Path) -> None:
+    policy = Policy.load(tiny_bundle, precision="int8")
+    assert policy.backend("task1", "qgf") == "fused int8"
+    assert policy.backend("task1", "noisy") == "primitives fp32"
+    assert Policy.load(tiny_bundle, fused=False).backend("task1", "qgf") == "primitives fp32"
+
+
 def test_an_unknown_provider_falls_back_to_the_cpu(caplog: pytest.LogCaptureFixture) -> None:
     assert choose_providers(["MadeUpExecutionProvider"]) == [CPU]
     assert "MadeUpExecutionProvider is not in this ONNX Runtime" in caplog.text
+
+
+def prefix_of(rng: Any, rows: int, frozen: int = 2) -> Prefix:
+    targets = rng.uniform(-0.9, 0.9, (rows, 4, 5)).astype(np.float32)
+    each = [make_prefix(target, frozen, 5) for target in targets]
+    return Prefix(np.stack([one.target for one in each]), np.stack([one.weight for one in each]))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3])
+def test_with_a_prefix_the_action_is_the_sampler_s_over_the_primitives(
+    tiny_policy: Policy, tiny_bundle: Path, batch: Any, weight: float
+) -> None:
+    s, noise = batch
+    prefix = prefix_of(np.random.default_rng(8), 3)
+    files = load_bundle(tiny_bundle)[1]
+    velocity, critic = OnnxVelocityField(files, [CPU], 1), OnnxCritic(files, "task2", "min", [CPU], 1)
+    expected = sample(velocity, critic, s, noise[:, 0], weight, prefix=prefix)
+    unguided = sample(velocity, None, s, noise[:, 0], prefix=prefix)
+    got = tiny_policy.act(s, noise, "task2", weight, prefix=prefix)
+    np.testing.assert_allclose(actions(got).reshape(3, 25), expected.action, atol=1e-5)
+    np.testing.assert_allclose([c.unguided.ravel() for c in got], unguided.action, atol=1e-5)
+    free = actions(tiny_policy.act(s, noise, "task2", weight)).reshape(3, 25)
+    frozen = prefix.weight == 1.0
+    near, far = (np.square(action - prefix.target)[frozen].sum() for action in (expected.action, free))
+    assert near < 0.5 * far
+
+
+def test_a_prefix_binds_its_own_row_alone(tiny_bundle: Path, batch: Any) -> None:
+    policy = Policy.load(tiny_bundle, fused=False)
+    s, noise = batch
+    prefix = prefix_of(np.random.default_rng(8), 3)
+    prefix.weight[1] = 0.0
+    bound, free = (policy.act(s, noise, "task1", 0.2, prefix=one) for one in (prefix, None))
+    for row, (one, other) in enumerate(zip(bound, free, strict=True)):
+        assert np.array_equal(one.actions, other.actions) == (row == 1)
+
+
+def test_every_candidate_gets_the_prefix_of_its_observation(tiny_policy: Policy, batch: Any) -> None:
+    s, _ = batch
+    noise = np.random.default_rng(6).standard_normal((3, 4, 25), dtype=np.float32)
+    prefix = prefix_of(np.random.default_rng(8), 3)
+    best = actions(tiny_policy.act(s, noise, "task1", 0.2, prefix=prefix))
+    singles = [actions(tiny_policy.act(s, noise[:, n : n + 1], "task1", 0.2, prefix=prefix)) for n in range(4)]
+    for row in range(3):
+        assert min(np.abs(best[row] - single[row]).max() for single in singles) < 1e-5
+
+
+def test_a_critic_that_fails_leaves_the_prefix_in_force(tiny_policy: Policy, batch: Any) -> None:
+    s, noise = batch
+    prefix = prefix_of(np.random.default_rng(8), 3)
+    chunks = with_critic(tiny_policy, FailingCritic()).act(s, noise, "task1", 0.4, prefix=prefix)
+    assert all(chunk.telemetry["critic_failed"] == 1.0 for chunk in chunks)
+    plain = tiny_policy.act(s, noise, "task1", 0.0, prefix=prefix)
+    np.testing.assert_allclose(actions(chunks), actions(plain), atol=1e-6)
+
+
+def test_a_prefix_of_another_shape_is_refused(tiny_policy: Policy, batch: Any) -> None:
+    with pytest.raises(
+        GuidanceError, match=r"a prefix of target \(2, 25\) and weight \(2, 25\) was given, expected \(3, 25\)"
+    ):
+        tiny_policy.act(*batch, "task1", 0.1, prefix=prefix_of(np.random.default_rng(8), 2))

@@ -34,6 +34,7 @@ from qgf_sim.families import ENVIRONMENTS
 
 DOMAIN = str(31 + os.getpid() % 30)  # another run of these tests beside this one has another
 FIELDS = action_fields()
+NAMES = [field.name for field in FIELDS]
 PERIOD = 50_000_000  # [ns]
 PATIENCE = 90.0  # [s], for a machine that is busy with something else
 OWN = "/own"  # beside the shared bridge
@@ -136,7 +137,7 @@ class Commander:
         self.stamps, self.vectors = self.stamps[-1:], self.vectors[-1:]
 
     def send(self, values: Vector, stamp: int) -> None:
-        self.publisher.publish(command_message(FIELDS, values, stamp))
+        self.publisher.publish(command_message(NAMES, values, stamp))
 
     def step(self, values: Vector) -> None:
         """Answer the newest observation and wait for the next."""
@@ -235,10 +236,10 @@ def test_late_foreign_repeated_and_malformed_commands_do_not_step_and_are_counte
             commander.send(-answer, stamp + PERIOD)  # an observation that is not out yet
             commander.send(-answer, commander.stamps[0] - 20 * PERIOD)  # another episode's
             commander.send(np.full(5, np.nan), stamp)
-            wrong = command_message(FIELDS, answer, stamp)
+            wrong = command_message(NAMES, answer, stamp)
             wrong.name = ["dx", "dy", "dz", "droll", "dgripper"]
             commander.publisher.publish(wrong)
-            short = command_message(FIELDS, answer, stamp)
+            short = command_message(NAMES, answer, stamp)
             short.position = short.position[:3]
             commander.publisher.publish(short)
         if i < 199:

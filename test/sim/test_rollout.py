@@ -14,13 +14,14 @@ import pytest
 
 pytest.importorskip("ogbench", reason="needs the sim extra")
 
+from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Controller, Settings
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import GuidanceError, SimulationError
 from qgf_sim.environment import TaskEnvironment
 from qgf_sim.evaluation import Plan, evaluate
-from qgf_sim.results import critic_for_task, default_weights, summarise
+from qgf_sim.results import commanded_jerk, critic_for_task, default_weights, summarise
 from qgf_sim.rollout import run_batch
 
 TASK = 2
@@ -97,6 +98,45 @@ def test_a_failing_critic_ends_the_evaluation(tiny_policy, environments):
 
     with pytest.raises(GuidanceError, match="critic task2 failed"):
         list(run_batch(Failing(), environments[:1], settings(), [0]))
+
+
+def test_asynchronous_without_a_delay_is_synchronous_to_the_bit(tiny_policy, environments):
+    synchronous, asynchronous = (
+        next(run_batch(tiny_policy, environments[:1], settings(execution=execution), [11], record=True))
+        for execution in ("synchronous", "asynchronous")
+    )
+    assert np.array_equal(synchronous.commands, asynchronous.commands)
+    assert synchronous.waited == asynchronous.waited == 0
+
+
+def test_synchronous_execution_stands_still_while_it_infers_and_skips_nothing(tiny_policy, environments):
+    (late,) = run_batch(tiny_policy, environments[:1], settings(), [11], delay=3, record=True)
+    (prompt,) = run_batch(tiny_policy, environments[:1], settings(), [11], record=True)
+    still = (late.commands == 0.0).all(axis=1)
+    assert still[:10].tolist() == [True] * 3 + [False] * 2 + [True] * 3 + [False] * 2
+    assert late.waited == still.sum()
+    np.testing.assert_array_equal(late.commands[3:5], prompt.commands[:2])
+
+
+@pytest.mark.parametrize("seam", ["switch", "linear", "ensemble", "rtc"])
+def test_asynchronous_execution_goes_on_while_it_infers(tiny_policy, environments, seam):
+    chosen = settings(execution="asynchronous", seam=seam)
+    episodes = list(run_batch(tiny_policy, environments[:2], chosen, [11, 12], delay=2))
+    assert [episode.waited for episode in episodes] == [2, 2], "for the first chunk alone"
+    assert all(np.isfinite(episode.jerk) and episode.jerk > 0.0 for episode in episodes)
+
+
+def test_jerk_is_the_third_difference_of_the_commanded_place():
+    displaced, placed = (
+        ActionField(name="x", unit="m", scale=2.0, lower=-9, upper=9, hold=hold) for hold in (0.0, None)
+    )
+    cubic = np.arange(6.0)[:, None] ** 3  # whose third difference is 6
+    assert commanded_jerk(cubic, [placed]) == pytest.approx(6.0 / 2.0)
+    assert commanded_jerk(np.diff(cubic, axis=0), [displaced]) == pytest.approx(6.0 / 2.0)
+    assert commanded_jerk(np.ones((6, 1)), [displaced]) == 0.0, "an even motion"
+    both = commanded_jerk(np.hstack([cubic[1:], np.diff(cubic, axis=0)]), [placed, displaced])
+    assert both == pytest.approx(6.0 / 2.0)
+    assert np.isnan(commanded_jerk(np.ones((3, 1)), [displaced]))
 
 
 def test_too_few_environments_are_refused(tiny_policy, environments):

@@ -1,0 +1,111 @@
+"""`qgf quantize`: a variant of a bundle in another precision, with what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from qgf_ros.commands.arguments import Integers
+
+if TYPE_CHECKING:  # the command line loads what it needs when it runs
+    from qgf_ros.bundle.manifest import Manifest, PrecisionEvidence
+    from qgf_ros.runtime.policy import Policy
+
+
+def quantize(
+    bundle: Path,
+    /,
+    precision: Literal["int8", "fp16"],
+    task: Integers | None = None,
+    weight: float | None = None,
+    episodes: int = 50,
+    seed: int = 30_000,
+    data: Path | None = None,
+    ticks: int = 1000,
+) -> None:
+    """Measure a bundle in another precision, and write the evidence into its manifest.
+
+    The variant is made from the bundle's own weights whenever it is loaded; without evidence the node refuses it. Each
+    episode runs in both precisions with the same seed and noise, and at each tick of the float32 one the variant infers
+    from the same observation and noise. Run it on the robot's computer, while that is idle: the speed is measured too.
+
+    Args:
+        bundle: Folder or name of the bundle, such as cube-single.
+        precision: Of the variant.
+        task: Single-task numbers, separated by commas; all of the bundle by default.
+        weight: Guidance weight; the recommended one of each critic by default.
+        episodes: Episodes per task and precision.
+        seed: Seed of the first episode.
+        data: Data set (.npz) whose observations to compare on, instead of rollouts; for a bundle without a simulator.
+        ticks: Observations drawn from the data set.
+    """
+    from rich.console import Console
+
+    from qgf_ros.analysis.precision import load_pair, record_evidence
+    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.card import precision_table
+    from qgf_ros.errors import GuidanceError
+
+    bundle = locate_bundle(bundle)
+    manifest = load_manifest(bundle)
+    critics = _critics(manifest, task, simulated=data is None)
+    if not critics:
+        raise GuidanceError(f"no critic of {bundle} belongs to a simulated task; give --data to compare on")
+    pair = load_pair(bundle, precision, list(critics))
+    if data is None:
+        evidence = _in_closed_loop(pair, critics, weight, episodes, seed)
+    else:
+        evidence = _on_data(pair, critics, weight, data, ticks, seed)
+    manifest = record_evidence(bundle, manifest, precision, evidence)
+    console = Console()
+    console.print(precision_table(manifest))
+    largest = max(each.action_error.largest for each in evidence.values())
+    tolerance = manifest.precision_tolerance
+    verdict = "inside" if largest <= tolerance else "outside"
+    console.print(f"largest action error {largest:.2g}: {verdict} the tolerance of {tolerance:g}", highlight=False)
+
+
+def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bool) -> dict[str, int | None]:
+    """Return the critics to measure with their tasks."""
+    from qgf_sim.results import critic_for_task
+
+    if tasks is not None:
+        return {critic_for_task(manifest, task): task for task in tasks}
+    return {name: card.task_id for name, card in manifest.critics.items() if card.task_id is not None or not simulated}
+
+
+def _in_closed_loop(
+    pair: tuple[Policy, Policy], critics: dict[str, int | None], weight: float | None, episodes: int, seed: int
+) -> dict[str, PrecisionEvidence]:
+    from rich.console import Console
+
+    from qgf_ros.analysis.precision import weight_of
+    from qgf_ros.commands.display import progress_bar
+    from qgf_sim.quantization import compare_in_closed_loop
+
+    weights = {critic: weight_of(pair[0].manifest, critic, weight) for critic in critics}
+    evidence = {}
+    with progress_bar(Console(), "episodes") as bar:
+        for critic, task in critics.items():
+            row = bar.add_task(f"task {task}", total=2 * episodes)
+            evidence[critic] = compare_in_closed_loop(
+                *(pair, task, weights[critic], episodes, seed), progress=lambda episode, row=row: bar.advance(row)
+            )
+    return evidence
+
+
+def _on_data(
+    pair: tuple[Policy, Policy], critics: dict[str, int | None], weight: float | None, data: Path, ticks: int, seed: int
+) -> dict[str, PrecisionEvidence]:
+    import numpy as np
+
+    from qgf_ros.analysis.precision import compare_on_data, weight_of
+    from qgf_ros.learning.dataset import load_dataset
+
+    observations = load_dataset(data).observations
+    rows = np.random.default_rng(seed).permutation(len(observations))[:ticks]
+    return {
+        critic: compare_on_data(pair, critic, weight_of(pair[0].manifest, critic, weight), observations[rows], seed)
+        for critic in critics
+    }

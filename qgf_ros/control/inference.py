@@ -1,0 +1,88 @@
+"""What an inference of an action chunk takes, and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.guidance.prefix import Prefix
+from qgf_ros.guidance.shaping import Guidance
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One inferred action chunk.
+
+    Attributes:
+        actions: float32 [H, A], in [-1, 1].
+        unguided: What the same noise becomes without guidance, float32 [H, A], in [-1, 1].
+        telemetry: Numbers about the inference, by name (see `runtime.policy`).
+    """
+
+    actions: NDArray[np.float32]
+    unguided: NDArray[np.float32]
+    telemetry: Mapping[str, float]
+
+
+class ChunkPolicy(Protocol):
+    """What a controller needs of a policy; `runtime.policy.Policy` is one."""
+
+    manifest: Manifest
+
+    def act(
+        self,
+        observations: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        critic: str,
+        guidance_weight: float,
+        guidance: Guidance,
+        prefix: Prefix | None = None,
+    ) -> list[Chunk]:
+        """Return a chunk for each of B observations [B, S], their noise [B, N, C] and their prefixes [B, C]."""
+        ...
+
+
+@dataclass(frozen=True)
+class ChunkRequest:
+    """Everything one chunk is inferred from.
+
+    Attributes:
+        stamp: Of the observation [ns].
+        observation: float32 [S].
+        noise: float32 [N, C].
+        critic: Name of the critic.
+        guidance_weight: 1/beta.
+        guidance: Gradient estimator and its options.
+        prefix: Actions that the chunk has to agree with, target and weight [C]; None for a free chunk.
+    """
+
+    stamp: int
+    observation: NDArray[np.float32]
+    noise: NDArray[np.float32]
+    critic: str
+    guidance_weight: float
+    guidance: Guidance
+    prefix: Prefix | None = None
+
+
+def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
+    """Infer the chunks of requests that differ in observation, noise and prefix alone, in one batch.
+
+    Raises:
+        GuidanceError: Inference failed.
+    """
+    first = requests[0]
+    observations = np.stack([request.observation for request in requests])
+    noise = np.stack([request.noise for request in requests])
+    settings = (first.critic, first.guidance_weight, first.guidance)
+    if all(request.prefix is None for request in requests):
+        return policy.act(observations, noise, *settings)
+    free = np.zeros(noise.shape[2], dtype=np.float32)
+    prefixes = [request.prefix or Prefix(free, free) for request in requests]
+    prefix = Prefix(np.stack([each.target for each in prefixes]), np.stack([each.weight for each in prefixes]))
+    return policy.act(observations, noise, *settings, prefix=prefix)

@@ -1,0 +1,74 @@
+"""`qgf benchmark --ros`, `--evaluation` and `--training`: their tables and their mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from qgf_ros.analysis.ros_latency import Exchange, Setting, Trace
+from qgf_ros.cli import main
+from qgf_ros.commands.benchmark_others import evaluation_table, ros_table
+
+
+def text(table: Table) -> list[list[str]]:
+    """Words of each line."""
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.split() for line in capture.get().splitlines()]
+
+
+def test_a_line_for_each_setting_of_the_loop() -> None:
+    trace = Trace([Exchange(0.0, 0.0035, 0.004, 0.003), Exchange(1.0)], seconds=1.0, processor=0.1)
+    settings = [Setting("node", 50, False), Setting("echo", 50, True)]
+    lines = text(ros_table({"results": [trace.record(setting) for setting in settings]}))
+    numbers = ["50", "0.50", "0.50", "0.50", "0.50", "1.00", "3.00", "1/2", "6.00"]
+    assert ["node", *numbers] in lines
+    assert ["echo,", "busy", "neighbour", *numbers] in lines
+
+
+def test_the_policy_is_told_as_a_share_of_the_bare_time() -> None:
+    record = {"episodes": 2, "steps": 100, "seconds": 0.5, "bare_seconds": 0.4}
+    scaling = [{"workers": 2, "episodes_per_second": 3.0, "steps_per_second": 150.0}]
+    table = evaluation_table({"rounds": [record, record], "policy_share": 0.25, "scaling": scaling})
+    lines = text(table)
+    assert "The policy adds 25 %" in " ".join(lines[0])
+    assert ["under", "the", "policy,", "one", "process", "4.00", "200"] in lines
+    assert ["bare", "environments,", "one", "process", "5.00", "250"] in lines
+    assert lines[-2][-3:] == ["2", "3.00", "150"]
+
+
+def test_one_training_update_is_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch = pytest.importorskip("torch", reason="training needs the train extra")
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    arguments = ("--random", "2x16", "--backends", "torch", "--rounds", "2", "--ticks", "2", "--tasks", "2")
+    assert main(["benchmark", "--training", *arguments, "--out", str(tmp_path)]) == 0
+    (result,) = json.loads((tmp_path / "training.json").read_text())["results"]
+    assert [len(turn) for turn in result["rounds_ms"]] == [2, 2]
+    assert "One update, batch 256, 2 tasks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--ros", "--training"), "more than one of --ros, --evaluation and --training was given"),
+        (("nowhere", "--ros"), "bundle 'nowhere' was given"),
+        (("--ros", "--rates", "0"), "rates (0,) was given; it must be at least 1"),
+        (("--evaluation", "--critic", "taste"), "critic 'taste' was given; expected one of a simulated task"),
+        (("--training", "--random", "wide"), "'wide' was given; expected shapes such as 3x256"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("rclpy", "torch", "ogbench", "onnxruntime"):
+        pytest.importorskip(name, reason="the benchmarks need the ros, train, sim and cpu extras")
+    assert main(["benchmark", *arguments, "--out", str(tmp_path)]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.iterdir()) == []

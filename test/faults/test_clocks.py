@@ -1,0 +1,106 @@
+"""Clocks that jump: of the simulator, and of the machine under a running node."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+
+from robot import LOAD, SECOND, Robot
+
+HOUR = 3600
+
+
+def jump(robot: Robot, seconds: int) -> float:
+    """Let the clock of the robot jump; return when."""
+    robot.time_offset += seconds * SECOND
+    return time.monotonic()
+
+
+def commands_of_before(robot: Robot, heard: int, now: int) -> list[float]:
+    """Return when commands came that answer observations of before the jump, holds aside."""
+    late = [c for c in robot.commands[heard:] if abs(c.stamp - now) > HOUR * SECOND // 2]
+    return [c.at for c in late if not robot.judge.is_hold(c.values)]
+
+
+@pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
+def simulated(request: pytest.FixtureRequest, make_robot: Callable[..., Robot]) -> Robot:
+    robot = make_robot(simulated_time=True)
+    robot.start(trigger=request.param)
+    return robot
+
+
+@pytest.fixture
+def robot(simulated: Robot) -> Iterator[Robot]:
+    simulated.is_commanded()
+    simulated.judge.wrong.clear()
+    yield simulated
+    assert simulated.judge.wrong == []
+
+
+@pytest.mark.parametrize("seconds", [-HOUR, HOUR])
+def test_after_a_jump_of_the_simulators_clock_only_new_observations_are_answered(robot: Robot, seconds: int) -> None:
+    heard = len(robot.commands)
+    since = jump(robot, seconds)
+    robot.is_commanded()
+    late = [at - since for at in commands_of_before(robot, heard, time.time_ns() + robot.time_offset)]
+    print(f"clock jumps by {seconds} s: the last command of before came after {max(late, default=0.0):.3f} s")
+    assert max(late, default=0.0) < robot.period + LOAD
+    if seconds < 0:
+        assert any(robot.judge.is_hold(command.values) for command in robot.commands[heard:])
+
+
+def test_a_simulator_whose_clock_stands_still_is_waited_for_in_silence(robot: Robot) -> None:
+    """A pause: nothing grows old, nothing is commanded, and the run goes on."""
+    robot.pause()
+    try:
+        robot.hears("no complete observation", level=1)
+        heard = len(robot.commands)
+        robot.hears("no complete observation", level=1)
+        assert len(robot.commands) == heard
+    finally:
+        robot.resume()
+    robot.is_commanded()
+
+
+@pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
+def stepped(
+    request: pytest.FixtureRequest, make_robot: Callable[..., Robot], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Robot, Path]:
+    """A robot with a node whose system clock has an offset, that of the file."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("a shifted system clock needs a C compiler")
+    folder = tmp_path_factory.mktemp("clock")
+    library, offset = folder / "shifted_clock.so", folder / "offset"
+    source = Path(__file__).with_name("shifted_clock.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", str(source), "-o", str(library), "-ldl"], check=True)
+    offset.write_bytes((0).to_bytes(8, "little", signed=True))
+    robot = make_robot()
+    robot.start(trigger=request.param, LD_PRELOAD=str(library), CLOCK_OFFSET_FILE=str(offset))
+    return robot, offset
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [HOUR, -HOUR])
+def test_after_a_step_of_the_system_clock_only_new_observations_are_answered(
+    stepped: tuple[Robot, Path], seconds: int
+) -> None:
+    robot, file = stepped
+    robot.is_commanded()
+    robot.judge.wrong.clear()
+    heard = len(robot.commands)
+    since = jump(robot, seconds)
+    with file.open("r+b") as map_:
+        map_.write((robot.time_offset // SECOND).to_bytes(8, "little", signed=True))
+    robot.is_commanded()
+    late = [at - since for at in commands_of_before(robot, heard, time.time_ns() + robot.time_offset)]
+    print(f"system clock steps by {seconds} s: the last command of before came after {max(late, default=0.0):.3f} s")
+    assert max(late, default=0.0) < robot.max_age + robot.period + LOAD
+    assert robot.judge.wrong == []

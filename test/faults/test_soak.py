@@ -1,0 +1,64 @@
+"""Hours of faults: memory stays flat, no heartbeat is missed, no command is wrong.
+
+`QGF_SOAK_SECONDS=3600 pytest test/faults/test_soak.py -s` is the long one.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+
+from robot import SENSOR_FAULTS, Robot, resident
+
+from qgf_ros.nodes.heartbeat import PATIENCE
+
+SECONDS = float(os.environ.get("QGF_SOAK_SECONDS", "45"))
+#: Of the heartbeat, by default [Hz].
+RATE = 10.0
+#: Part of the heartbeats that must arrive, and longest gap between two [s], for a machine that stands still itself at times.
+BEATS, GAP = 0.5, 5.0
+#: Time in which caches and allocators fill [s].
+SETTLING = 15.0
+#: Growth that a run of any length may show [bytes]: that of allocators, not that of a leak.
+GROWTH = 8 * 2**20
+
+
+@pytest.mark.slow
+def test_through_faults_of_every_kind_memory_is_flat_and_the_heart_beats(make_robot: Callable[..., Robot]) -> None:
+    """A sensor fault drawn at random, a change of parameters, a while of peace; and again."""
+    source = random.Random(0)
+    robot = make_robot()
+    node = robot.start()
+    robot.is_commanded()
+    begin = time.monotonic()
+    samples: list[tuple[float, int]] = []
+    faults = 0
+    while (passed := time.monotonic() - begin) < SECONDS:
+        fault = SENSOR_FAULTS[source.choice(list(SENSOR_FAULTS))]
+        with robot.suffering(fault):
+            robot.goes_on(source.randrange(1, 20))
+        assert robot.set(guidance_weight=source.random(), critic=source.choice(["near", "broken"])).successful
+        robot.is_commanded()
+        faults += 1
+        if passed > SETTLING:
+            samples.append((passed, resident(node.pid)))
+    times, sizes = np.array(samples).T
+    slope = np.polyfit(times, sizes, 1)[0]
+    beats = np.diff(robot.heartbeats)
+    print(
+        f"{SECONDS:g} s, {faults} faults, {len(robot.commands)} commands; memory {sizes[-1] / 2**20:.1f} MiB, "
+        f"{slope * 3600 / 2**20:+.2f} MiB/h; {len(beats) + 1} heartbeats, "
+        f"{(beats > PATIENCE / RATE).sum()} later than their deadline, the latest {beats.max():.3f} s after the one before"
+    )
+    assert robot.judge.wrong == []
+    assert slope * (times[-1] - times[0]) < GROWTH
+    assert sizes.max() - sizes[0] < GROWTH
+    assert len(beats) > BEATS * RATE * (robot.heartbeats[-1] - robot.heartbeats[0])
+    assert beats.max() < GAP

@@ -1,0 +1,72 @@
+"""What robot.launch.py does with a policy node that ends; stand-ins for the launch system, which is on no package index.
+
+`test/test_launch.py` has the same with the real one, where it is installed.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robot.launch.py"
+RUNNING, ENDING = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
+KILLED = SimpleNamespace(returncode=-9)
+
+
+class LaunchConfiguration:
+    """An argument by name, whose value is in the context."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def perform(self, context: dict[str, str]) -> str:
+        return context[self.name]
+
+
+def policy_node(monkeypatch: pytest.MonkeyPatch, **arguments: str) -> dict[str, Any]:
+    """Return what the policy node is started with, given these launch arguments."""
+    names = ("launch", "launch.actions", "launch.events", "launch.events.process", "launch_ros")
+    modules: dict[str, Any] = {name: MagicMock() for name in (*names, "launch_ros.substitutions")}
+    modules["launch.actions"].TimerAction = lambda **given: SimpleNamespace(**given)
+    modules["launch.substitutions"] = MagicMock(
+        LaunchConfiguration=LaunchConfiguration, TextSubstitution=lambda text: text
+    )
+    modules["launch_ros.actions"] = SimpleNamespace(Node=lambda **given: given)
+    modules["launch_ros.parameter_descriptions"] = SimpleNamespace(ParameterValue=lambda value, value_type: value)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    functions = runpy.run_path(str(LAUNCH))
+    defaults = {name: default for name, default, _, _ in functions["ARGUMENTS"]}
+    (node,) = functions["policy_node"]({**defaults, "params_file": "p.yaml", **arguments})
+    return dict(node)
+
+
+def test_a_node_that_died_is_started_again_alike_but_without_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = policy_node(monkeypatch, enable_motion="true", bundle="mine", namespace="cell")
+    assert node["parameters"] == ["p.yaml", {"enable_motion": "true", "autostart": "true", "bundle": "mine"}]
+    for _ in range(3):  # however often it dies
+        (timer,) = node["on_exit"](KILLED, RUNNING)
+        assert timer.period > 0.0
+        (restarted,) = timer.actions
+        assert restarted["parameters"][1]["enable_motion"] == "false"
+        same = {**restarted["parameters"][1], "enable_motion": "true"}
+        assert ["p.yaml", same] == policy_node(monkeypatch, enable_motion="true", bundle="mine")["parameters"]
+        assert {key: restarted[key] for key in ("executable", "name", "namespace")} == {
+            "executable": "policy_node",
+            "name": "policy_node",
+            "namespace": "cell",
+        }
+        node = restarted
+
+
+def test_a_node_that_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = policy_node(monkeypatch)
+    assert node["on_exit"](SimpleNamespace(returncode=0), RUNNING) == []
+    assert node["on_exit"](KILLED, ENDING) == []
+    assert policy_node(monkeypatch, respawn="false")["on_exit"] is None

@@ -1,0 +1,124 @@
+"""docs/diagnostics.md explains every number and every sentence of the policy node, and none that there is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.controller import Settings
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+
+pytest.importorskip("rclpy", reason="the pipeline counts garbage collections with a module that needs rclpy")
+
+from qgf_ros.nodes.pipeline import Pipeline
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "diagnostics.md").read_text(encoding="utf-8")
+READINGS: dict[str, Reading] = {
+    "joint_states": JointReading(("shoulder", "elbow"), np.zeros(2), np.empty(0), np.empty(0)),
+    "effector_pose": PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])),
+    "wrench": WrenchReading(np.zeros(3), np.zeros(3)),
+}
+
+#: Where what is said to people while the node runs is written down, below qgf_ros.
+SPEAKERS = (
+    "control/controller.py",
+    "control/observation.py",
+    "control/safety.py",
+    "nodes/clocks.py",
+    "nodes/gate.py",
+    "nodes/guards.py",
+    "nodes/hold_services.py",
+    "nodes/intake.py",
+    "nodes/pipeline.py",
+    "nodes/policy_node.py",
+    "nodes/realtime.py",
+    "nodes/rivals.py",
+    "nodes/tick_loop.py",
+    "nodes/watchdog.py",
+)
+
+
+def documented_keys(column: int) -> set[str]:
+    """Keys of the table of numbers that have a mark in a column, 1 for /diagnostics and 2 for ~/telemetry."""
+    table = PAGE.partition("## Numbers")[2].partition("\n## ")[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith("| `")
+    ]
+    return {key for row in rows if row[column] for key in re.findall(r"`(\w+)`", row[0])}
+
+
+def test_every_number_is_explained_and_there_is_no_other(
+    policy: Any, manifest: Manifest, recorder: Any, tiny_policy: Any
+) -> None:
+    zeros = np.zeros((1, 1, tiny_policy.manifest.chunk_size), np.float32)
+    observation = np.zeros((1, tiny_policy.manifest.observation_size), np.float32)
+    (chunk,) = tiny_policy.act(observation, zeros, "task1", 0.1)
+    act = policy.act  # which infers nothing, and now says of it what a real bundle says
+    policy.act = lambda *args, **options: [replace(faked, telemetry=chunk.telemetry) for faked in act(*args, **options)]
+    pipeline = Pipeline(policy, Settings(0.5, "near"), recorder, by_observation=True, simulated_time=False)
+    pipeline.open()
+    for topic, reading in READINGS.items():
+        pipeline.receive(topic, 1, reading, 1)
+    recorder.wait(lambda r: r.telemetry)
+    pipeline.stop()
+    assert set(pipeline.figures()) == documented_keys(1)
+    assert set(recorder.telemetry[0]) == documented_keys(2)
+
+
+#: What is only ever a part of another sentence, or of `configure failed: …`.
+PARTS = {
+    "allow it with memlock unlimited in /etc/security/limits.conf, or with CAP_IPC_LOCK",
+    "allow it with rtprio in /etc/security/limits.conf, or with CAP_SYS_NICE",
+    "braking in time",
+    "cpu_affinity … was given; it must be cores and ranges of cores, such as 2,4-6",
+    "executor … was given; it must be …",
+    "longer than it lasts",
+    "name cores that this machine has and lends",
+    "the node is not configured; run configure first",
+    "…, or raise watchdog_timeout from … s",
+}
+
+
+def sentences(path: str, words: int) -> list[str]:
+    """What a module says in so many words or more, with … for what it fills in; docstrings left out."""
+    tree = ast.parse((ROOT / "qgf_ros" / path).read_text(encoding="utf-8"))
+    skipped = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    skipped |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    found = []
+    for node in ast.walk(tree):
+        text = ""
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            text = node.value
+        elif isinstance(node, ast.JoinedStr):
+            text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        if (
+            id(node) not in skipped
+            and " " in text
+            and len(re.findall("[a-z]{2,}", text)) >= words
+            and text not in PARTS
+        ):
+            found.append(text)
+    return found
+
+
+SAID = sorted({sentence for path in SPEAKERS for sentence in sentences(path, words=3)})
+EXPLAINED = re.findall(r"^\| `([^`]*[a-z] [^`]*)` \|", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("sentence", SAID)
+def test_every_sentence_is_explained(sentence: str) -> None:
+    assert [pattern for pattern in EXPLAINED if sentence.startswith(pattern)], "no row of docs/diagnostics.md begins it"
+
+
+@pytest.mark.parametrize("pattern", EXPLAINED)
+def test_every_explained_sentence_is_said(pattern: str) -> None:
+    said = (sentence for path in SPEAKERS for sentence in sentences(path, words=1))
+    assert [sentence for sentence in said if sentence.startswith(pattern)], "nothing in the code begins like this"

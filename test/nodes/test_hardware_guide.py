@@ -1,0 +1,265 @@
+"""What docs/hardware.md shows is read by the program's own checks, and drives stand-ins of an arm's controllers."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a ROS 2 installation")
+
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.node import Node  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+
+from qgf_ros.bundle.manifest import CriticCard, Manifest  # noqa: E402
+from qgf_ros.control.adjustment import manifest_with_limits  # noqa: E402
+from qgf_ros.control.contract import read_robot_contract  # noqa: E402
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
+from qgf_ros.control.outputs import Output  # noqa: E402
+from qgf_ros.control.safety import SafetyEnvelope  # noqa: E402
+from qgf_ros.learning.contract import read_contract  # noqa: E402
+from qgf_ros.nodes import parameters  # noqa: E402
+from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
+from qgf_ros.nodes.declarations import declarations  # noqa: E402
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, OUTPUT_CLASSES, to_message  # noqa: E402
+from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
+DOMAIN = 121 + os.getpid() % 30
+TIMEOUT = 30.0
+
+#: Contracts for training, by name, and robot contracts, with the name of the one they go with.
+TRAINING = dict(re.findall(r"^`(\w+\.json)`[^`]*^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
+ROBOTS = re.findall(r"^```yaml\n(# with (\w+\.json)\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+TOPICS = ["scaled_joint_trajectory_controller", "forward_position_controller", "servo_node"]
+
+
+def manifest_of(name: str, folder: Path) -> Manifest:
+    """The manifest of a bundle that was trained with a contract of the page."""
+    path = folder / name
+    path.write_text(TRAINING[name], encoding="utf-8")
+    contract = read_contract(path)
+    return Manifest(
+        name="ur5e",
+        observation=tuple(contract.observation),
+        action=tuple(contract.action),
+        control_rate=contract.control_rate,
+        horizon=5,
+        execution_horizon=5,
+        critics={"task": CriticCard(task="task", discount=0.99, ensemble_size=2)},
+    )
+
+
+@pytest.fixture(params=range(len(ROBOTS)), ids=TOPICS)
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Manifest, Path]:
+    """A manifest, and the file of a robot contract for it."""
+    text, name = ROBOTS[request.param]
+    path = tmp_path / "ur5e.yaml"
+    path.write_text(text, encoding="utf-8")
+    return manifest_of(name, tmp_path), path
+
+
+def test_the_page_has_an_example_for_each_controller() -> None:
+    assert set(TRAINING) == {"joints.json", "tool.json"}
+    assert [any(topic in text for text, _ in ROBOTS) for topic in TOPICS] == [True] * 3
+
+
+def test_a_robot_contract_of_the_page_fits_its_bundle(example: tuple[Manifest, Path]) -> None:
+    manifest, path = example
+    contract = read_robot_contract(path)
+    assert [field.name for field in contract.apply(manifest)] == [field.name for field in manifest.observation]
+    outputs = contract.outputs(manifest)
+    assert any(output.topic == "command" and len(output.fields) == manifest.action_size for output in outputs)
+    SafetyEnvelope(manifest.action, 1.0 / manifest.control_rate)  # refuses limits that stop too slowly
+
+
+def test_the_parameter_file_of_the_page_is_accepted(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```yaml\n(/\*\*:.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+    given = yaml.safe_load(text)["/**"]["ros__parameters"]
+    values = {name: default for name, (default, _) in declarations().items()}
+    assert set(given) <= set(values)
+    values.update(given)
+    startup = parameters.startup_from(values)
+    assert startup.dry_run
+    manifest = manifest_with_limits(manifest_of("joints.json", tmp_path), startup.limits)
+    assert parameters.settings_from(values, manifest).guidance_weight == 0.0
+
+
+class Arm:
+    """Stands in for an arm: publishes what its driver would, and records what its controllers receive."""
+
+    def __init__(self, context: Context, manifest: Manifest, contract: Path) -> None:
+        robot = read_robot_contract(contract)
+        self.fields = robot.apply(manifest)
+        self.outputs = robot.outputs(manifest)
+        self.node = Node("arm", context=context)
+        self._manifest = manifest
+        self._changed = threading.Condition()
+        self.received: dict[str, list[Any]] = {}
+        self.sayings: list[str] = []
+        for output in self.outputs:
+            for topic in (output.topic, output.source.shadow.replace("~", "policy_node")):
+                box = self.received.setdefault(topic, [])
+                self.node.create_subscription(OUTPUT_CLASSES[output.source.type], topic, self._note(box.append), 50)
+        say = self._note(lambda array: self.sayings.append(array.status[0].message))
+        self.node.create_subscription(DiagnosticArray, "/diagnostics", say, 10)
+        self._publishers = {
+            field.topic: self.node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
+            for field in self.fields
+        }
+        self.place = np.clip(0.0, *np.array([[a.lower, a.upper] for a in manifest.action]).T)
+        self.silent: set[str] = set()
+        self.node.create_timer(1.0 / manifest.control_rate, self._publish)
+
+    def _note(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        def note(message: Any) -> None:
+            with self._changed:
+                take(message)
+                self._changed.notify_all()
+
+        return note
+
+    def _publish(self) -> None:
+        now = self.node.get_clock().now().nanoseconds
+        for field in self.fields:
+            if field.topic not in self.silent:
+                self._publishers[field.topic].publish(to_message(self._reading(field.topic), now))
+
+    def _reading(self, topic: str) -> Reading:
+        if topic == "/joint_states":  # in the order of the alphabet, as a broadcaster may give them
+            names, position = zip(*sorted(zip((a.name for a in self._manifest.action), self.place)))
+            return JointReading(names, np.array(position), np.zeros(6), np.zeros(6))
+        if topic.endswith("wrench"):
+            return WrenchReading(np.zeros(3), np.zeros(3))
+        return PoseReading(np.array([-0.45, 0.0, 0.2]), np.array([0.0, 0.0, 0.0, 1.0]))
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        with self._changed:
+            assert self._changed.wait_for(condition, TIMEOUT), (
+                self.sayings[-3:],
+                {k: len(v) for k, v in self.received.items()},
+            )
+
+    def says(self, text: str) -> None:
+        heard = len(self.sayings)
+        self.wait(lambda: any(text in said for said in self.sayings[heard:]))
+
+
+@pytest.fixture
+def running(
+    example: tuple[Manifest, Path], policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Arm, PolicyNode]]:
+    """The stand-in beside an active policy node that has its contract and may not move it yet."""
+    for name in ("ROS_LOG_DIR", "ROS_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    manifest, contract = example
+    patient = [field.model_copy(update={"max_age": 2.0}) for field in manifest.observation]  # of a busy machine
+    manifest = manifest.model_copy(update={"observation": tuple(patient)})
+    contract.write_text(contract.read_text(encoding="utf-8").replace("max_age: 0.2", "max_age: 2.0"), encoding="utf-8")
+    policy.manifest, policy.action_value = manifest, 0.0
+    context = Context()
+    rclpy.init(context=context, domain_id=DOMAIN)
+    values = {"bundle": "ur5e", "contract": str(contract), "guidance_weight": 0.0}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    arm = Arm(context, manifest, contract)
+    node = PolicyNode(policy_loader=lambda *_: policy, context=context, parameter_overrides=overrides)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(arm.node)
+    executor.add_node(node)
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    assert node.bring_up()
+    thread = threading.Thread(target=spin)
+    thread.start()
+    yield arm, node
+    stop.set()
+    thread.join()
+    node.destroy_node()
+    executor.shutdown()
+    context.try_shutdown()
+
+
+def values_of(output: Output, message: Any) -> np.ndarray:
+    """What a controller is told first, in the units of the action."""
+    if output.source.type == "float64_multi_array":
+        sent = message.data
+    elif output.source.type == "joint_trajectory":
+        sent = message.points[0].positions
+    elif output.source.type == "joint_state":
+        sent = message.position
+    else:
+        twist = {"linear": message.twist.linear, "angular": message.twist.angular}
+        sent = [
+            getattr(twist[part], axis) * output.period for part, _, axis in (n.partition(".") for n in output.names)
+        ]
+    return (np.array(sent) - output.source.offset) / output.source.scale
+
+
+def test_stand_in_controllers_follow_the_page_from_shadows_to_a_hold(
+    running: tuple[Arm, PolicyNode], policy: Any
+) -> None:
+    arm, node = running
+    arm.says("motion is not enabled; commands are published as shadows only")
+    for output in arm.outputs:
+        shadows = arm.received[output.source.shadow.replace("~", "policy_node")]
+        arm.wait(lambda shadows=shadows: shadows)
+        assert arm.received[output.topic] == []
+    node.set_parameters([Parameter("enable_motion", value=True)])
+    arm.says("commanding")
+    policy.action_value = 1.0  # as far as it goes: the limits decide
+    for output in arm.outputs:
+        box = arm.received[output.topic]
+        arm.wait(lambda box=box: len(box) > 10)
+        sent = np.array([values_of(output, message) for message in list(box)])
+        lower, upper, rate = (
+            np.array([getattr(f, k) or np.inf for f in output.fields]) for k in ("lower", "upper", "max_rate")
+        )
+        assert (sent >= lower - 1e-9).all()
+        assert (sent <= upper + 1e-9).all()
+        assert (np.abs(np.diff(sent, axis=0)) <= rate * output.period + 1e-9).all()
+    slow = next(field for field in arm.fields if field.name == "object_position")
+    arm.silent.add(slow.topic)
+    arm.says(f"holding: field object_position: topic {slow.topic} is stale")
+    arm.silent.clear()
+    policy.action_value = 0.0  # where the arm is: it has not moved
+    arm.says("commanding")
+
+
+@pytest.mark.parametrize("example", [2], indirect=True, ids=["servo_node"])
+def test_the_contract_check_finds_every_field_of_the_stand_in(running: tuple[Arm, PolicyNode]) -> None:
+    arm, _ = running
+    arm.says("shadows")
+    context = Context()
+    rclpy.init(args=[], context=context, domain_id=DOMAIN)
+    try:
+        listener = Listener(Node("check", context=context), arm.fields)
+        end = listener.listen(0.1)
+        deadline = time.monotonic() + TIMEOUT
+        while any(_complaint(arm, listener.heard, end).values()) and time.monotonic() < deadline:
+            for heard in listener.heard.values():  # discovery is over when each has been heard for a while
+                heard.arrivals.clear()
+            end = listener.listen(1.0)
+    finally:
+        context.try_shutdown()
+    assert _complaint(arm, listener.heard, end) == {field.name: None for field in arm.fields}
+
+
+def _complaint(arm: Arm, heard: dict[str, Heard], end: float) -> dict[str, str | None]:
+    return {field.name: judge(field, heard[field.topic], end) for field in arm.fields}

@@ -1,0 +1,37 @@
+"""An evaluation beside its own environments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
+pytest.importorskip("ogbench", reason="the simulation needs the sim extra")
+
+from qgf_sim import evaluation_benchmark
+from qgf_sim.environment import TaskEnvironment
+from qgf_sim.evaluation import Plan, evaluate
+
+
+def test_the_bare_environment_does_the_same_episode(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last state of the physics is the same bits; a step more or less, or another command, would change it."""
+    ends: list[np.ndarray] = []
+    bare = evaluation_benchmark._step_bare
+
+    def compare(env: TaskEnvironment, episode: object) -> None:
+        ends.append(env.unwrapped.data.qpos.copy())
+        bare(env, episode)  # type: ignore[arg-type]
+        ends.append(env.unwrapped.data.qpos.copy())
+
+    monkeypatch.setattr(evaluation_benchmark, "_step_bare", compare)
+    plan = Plan(tiny_bundle, 1, (0.1,), 1, seed=3, batch_size=1)
+    numbers = evaluation_benchmark.measure(plan, 1, ())
+    assert len(ends) == 2
+    assert np.array_equal(*ends)
+    (record,) = numbers["rounds"]
+    assert record["episodes"] == 1
+    assert numbers["policy_share"] == pytest.approx(record["seconds"] / record["bare_seconds"] - 1.0)
+    (episode,) = evaluate(plan)[0.1]
+    assert episode.length == record["steps"]
