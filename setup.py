@@ -49,6 +49,7 @@ EXTRAS = {
         "pre-commit>=3.5",
         # launch_testing, which a sourced ROS 2 brings along as a plugin, does not load under pytest 9.
         "pytest>=7.4,<9",
+        "pytest-xdist>=3.5",
         "ruff>=0.5",
         "types-PyYAML>=6.0",
         "uv>=0.5",

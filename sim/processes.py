@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,6 +34,11 @@ _BOOTSTRAP_MARK = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 
 # Another domain for every call, and for processes that start at the same time.
 _candidates = itertools.count(os.getpid())
+# Nobody else takes a domain while its socket is open. Domains of `free_domain` are held until their participants are
+# surely there, those of `reserve_domain` until this process ends.
+_RECENT = 8
+_recent: deque[socket.socket] = deque()
+_reserved: list[socket.socket] = []
 
 
 def free_domain() -> int:
@@ -41,15 +47,39 @@ def free_domain() -> int:
     Raises:
         SimulationError: All are taken.
     """
+    domain, mark = _claim()
+    _recent.append(mark)
+    if len(_recent) > _RECENT:
+        _recent.popleft().close()
+    return domain
+
+
+def reserve_domain() -> int:
+    """Return a free ROS domain id that `free_domain` gives to nobody, in any process, while this process lives.
+
+    Raises:
+        SimulationError: All are taken.
+    """
+    domain, mark = _claim()
+    _reserved.append(mark)
+    return domain
+
+
+def _claim() -> tuple[int, socket.socket]:
+    """Return a domain id that nobody uses or has claimed, and the socket that claims it."""
     for _ in DOMAINS:
         domain = DOMAINS[next(_candidates) % len(DOMAINS)]
-        # Port of the first participant's discovery traffic (DDSI-RTPS 2.5, section 9.6.2).
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("", 7400 + 250 * domain + 10))
-            except OSError:
-                continue
-        return domain
+        # Ports of a domain (DDSI-RTPS 2.5, section 9.6.2): + 10 is the first participant's, + 9 is nobody's.
+        base = 7400 + 250 * domain
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            mark.bind(("127.0.0.1", base + 9))
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+                probe.bind(("", base + 10))
+        except OSError:
+            mark.close()
+            continue
+        return domain, mark
     raise SimulationError("every ROS domain id from 1 to 100 is in use; end some ROS processes")
 
 

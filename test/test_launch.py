@@ -18,6 +18,8 @@ pytest.importorskip("launch_ros", reason="launch and launch_ros are on no packag
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 
+from qgf_sim.processes import reserve_domain
+
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 
 # Starts a file as `ros2 launch` does, without needing ros2cli.
@@ -64,7 +66,7 @@ def launch_environment(tmp_path: Path) -> dict[str, str]:
         packages.get_package_prefix("qgf_ros")
     except packages.PackageNotFoundError:
         pytest.skip("qgf_ros is not in the ament index; build the workspace and source it")
-    own = {"ROS_DOMAIN_ID": str(61 + os.getpid() % 30), "ROS_LOG_DIR": str(tmp_path), "ROS_HOME": str(tmp_path)}
+    own = {"ROS_DOMAIN_ID": str(reserve_domain()), "ROS_LOG_DIR": str(tmp_path), "ROS_HOME": str(tmp_path)}
     return {**os.environ, **own, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 from qgf_ros.control.contract import read_robot_contract
+from qgf_sim.processes import reserve_domain
 
 
 def test_the_template_of_a_bundle_changes_nothing(
@@ -56,7 +57,7 @@ def test_a_graph_that_serves_nothing_gives_a_red_line_per_field_and_exit_code_1(
         "0.5",
     ]
     variables = {
-        "ROS_DOMAIN_ID": str(61 + os.getpid() % 30),
+        "ROS_DOMAIN_ID": str(reserve_domain()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(tmp_path),
         "COLUMNS": "200",

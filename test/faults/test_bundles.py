@@ -28,6 +28,7 @@ from qgf_ros.bundle.store import MOST_MANIFEST_BYTES, file_record, load_bundle, 
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import BundleError, QgfError
 from qgf_ros.guidance.shaping import METHODS, SCHEDULES
+from qgf_sim.processes import reserve_domain
 
 SCRIPT = Path(__file__).with_name("load_mutants.py")
 
@@ -443,7 +444,12 @@ PARAMETER_FILES = textwrap.dedent(
 def run_parameter_files(folder: Path, first: int, last: int) -> list[str]:
     pytest.importorskip("rclpy", reason="parameters need the ros extra or a ROS 2 installation")
     good = Path(__file__).resolve().parents[2] / "config" / "policy_node.yaml"
-    environment = {**os.environ, "ROS_LOG_DIR": str(folder), "ROS_HOME": str(folder), "ROS_DOMAIN_ID": "98"}
+    environment = {
+        **os.environ,
+        "ROS_LOG_DIR": str(folder),
+        "ROS_HOME": str(folder),
+        "ROS_DOMAIN_ID": str(reserve_domain()),
+    }
     environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "OFF"
     arguments = [sys.executable, "-c", PARAMETER_FILES, str(good), str(folder / "p.yaml"), str(first), str(last)]
     process = subprocess.run(arguments, capture_output=True, text=True, env=environment)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,9 +24,10 @@ from std_srvs.srv import Trigger
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message
+from qgf_sim.processes import reserve_domain
 
 TIMEOUT = 60.0  # [s], for a machine that is busy with something else
-DOMAIN = 1 + os.getpid() % 30
+DOMAIN = reserve_domain()
 STEP = 50_000_000
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +22,9 @@ from qgf_ros.control.contract import RobotContract  # noqa: E402
 from qgf_ros.control.observation import JointReading, VectorReading  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
+from qgf_sim.processes import reserve_domain  # noqa: E402
 
-DOMAIN = 61 + os.getpid() % 30
+DOMAIN = reserve_domain()
 JOINT_STATE, POSE, VECTOR = (
     "sensor_msgs/msg/JointState",
     "geometry_msgs/msg/PoseStamped",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -20,8 +19,10 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
+from qgf_sim.processes import reserve_domain  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
-DOMAIN = 93 + os.getpid() % 8
+DOMAIN = reserve_domain()
 PATIENCE = 120.0  # [s], for a machine that is busy with something else
 NODES = {
     "policy_node": ("qgf_ros.nodes.policy_node", ["bundle:=cube-single", "autostart:=true", "use_sim_time:=true"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
@@ -34,10 +33,11 @@ from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
 from qgf_ros.nodes.declarations import declarations  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, OUTPUT_CLASSES, to_message  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
+from qgf_sim.processes import reserve_domain  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
-DOMAIN = 121 + os.getpid() % 30
+DOMAIN = reserve_domain()
 TIMEOUT = 30.0
 
 #: Contracts for training, by name, and robot contracts, with the name of the one they go with.

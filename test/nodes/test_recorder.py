@@ -35,9 +35,10 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E
 from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
 from qgf_ros.nodes.recorder import Recorder  # noqa: E402
 from qgf_ros.recording.recording import Recording  # noqa: E402
+from qgf_sim.processes import reserve_domain  # noqa: E402
 
 TIMEOUT = 20.0
-DOMAIN = 62 + os.getpid() % 30
+DOMAIN = reserve_domain()
 
 
 @pytest.fixture(scope="module", autouse=True)

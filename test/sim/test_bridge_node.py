@@ -31,8 +31,9 @@ from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
 from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields
 from qgf_sim.families import ENVIRONMENTS
+from qgf_sim.processes import reserve_domain
 
-DOMAIN = str(31 + os.getpid() % 30)  # another run of these tests beside this one has another
+DOMAIN = str(reserve_domain())
 FIELDS = action_fields()
 NAMES = [field.name for field in FIELDS]
 PERIOD = 50_000_000  # [ns]

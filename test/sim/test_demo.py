@@ -26,7 +26,7 @@ from qgf_sim import processes
 from qgf_sim.demo import BRIDGE, NODE, run_demo
 from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.plan import EpisodePlan
-from qgf_sim.processes import Child, private_graph, stop_all
+from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all
 
 TASK = 2
 
@@ -283,11 +283,21 @@ def test_a_child_finds_rclpy_although_the_mark_of_the_wheels_is_set(tmp_path, mo
 
 
 def test_every_graph_has_a_domain_of_its_own_and_none_in_use(tmp_path, monkeypatch):
-    monkeypatch.setattr(processes, "DOMAINS", range(229, 232))
+    monkeypatch.setattr(processes, "DOMAINS", range(228, 232))
     monkeypatch.setattr(processes, "_candidates", itertools.count())
+    monkeypatch.setattr(processes, "_RECENT", 2)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("", 7400 + 250 * 230 + 10))
-        assert [private_graph(tmp_path)["ROS_DOMAIN_ID"] for _ in range(3)] == ["229", "231", "229"]
+        assert [private_graph(tmp_path)["ROS_DOMAIN_ID"] for _ in range(4)] == ["228", "229", "231", "228"]
+
+
+def test_a_reserved_domain_is_given_to_no_other_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "DOMAINS", range(226, 228))
+    monkeypatch.setattr(processes, "_reserved", [])
+    mine = reserve_domain()
+    script = "from qgf_sim import processes; processes.DOMAINS = range(226, 228); print(processes.free_domain())"
+    other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {mine, int(other.stdout)} == {226, 227}
 
 
 def test_a_graph_with_every_domain_in_use_is_refused(tmp_path, monkeypatch):
