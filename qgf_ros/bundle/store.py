@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from qgf_ros.bundle.graphs import Signature, check_graph
 from qgf_ros.bundle.manifest import FileRecord, Manifest
-from qgf_ros.bundle.text import check_text, one_line
+from qgf_ros.bundle.text import check_text, first_complaint, one_line
 from qgf_ros.errors import BundleError
 
 MANIFEST_NAME = "manifest.json"
@@ -71,9 +71,7 @@ def _open(bundle: Path) -> tuple[Path, Manifest]:
         manifest = Manifest.model_validate_json(content)
         check_text(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the manifest"
-        raise BundleError(one_line(f"{path}: {where}: {first['msg']}; {_MEND}")) from error
+        raise BundleError(one_line(f"{path}: {first_complaint(error)}; {_MEND}")) from error
     except ValueError as error:
         raise BundleError(one_line(f"{path}: {error}; {_MEND}")) from error
     unlisted = sorted(_signatures(manifest).keys() - manifest.files.keys())

@@ -6,6 +6,8 @@ import json
 import re
 from typing import Any
 
+from pydantic import ValidationError
+
 #: Control characters but for tabs and line ends: a terminal obeys them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LARGEST_NUMBER = 2.0**63
@@ -53,6 +55,14 @@ def _check_characters(value: Any) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_characters(item)
+
+
+def first_complaint(error: ValidationError) -> str:
+    """Return the first complaint of a validation, with the place it is about, on one line."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    text = first["msg"].removeprefix("Value error, ")
+    return one_line(f"{place}: {text}" if place else text)
 
 
 def one_line(message: str) -> str:

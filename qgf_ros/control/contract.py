@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.text import one_line
+from qgf_ros.bundle.text import first_complaint, one_line
 from qgf_ros.control.outputs import COMMAND_TOPIC, Output, OutputSource
 from qgf_ros.errors import ContractError
 
@@ -156,7 +156,9 @@ def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationF
     try:
         return ObservationField.model_validate({**values, **given})
     except ValidationError as error:
-        raise ContractError(f"field {field.name} of the contract does not fit the bundle: {_first(error)}") from error
+        raise ContractError(
+            f"field {field.name} of the contract does not fit the bundle: {first_complaint(error)}"
+        ) from error
 
 
 def template(manifest: Manifest) -> str:
@@ -200,18 +202,10 @@ def read_robot_contract(path: Path) -> RobotContract:
     except OSError as error:
         raise ContractError(f"{path} cannot be read ({error.strerror}); give the path of a contract file") from error
     except ValidationError as error:
-        raise ContractError(f"{path} is not a contract: {_first(error)}") from error
+        raise ContractError(f"{path} is not a contract: {first_complaint(error)}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = one_line(" ".join(str(error).split())) or "nested too deeply"
         raise ContractError(f"{path} is not YAML ({reason})") from error
-
-
-def _first(error: ValidationError) -> str:
-    """Return the first complaint, with the place it is about."""
-    detail = error.errors()[0]
-    place = ".".join(str(part) for part in detail["loc"])
-    text = detail["msg"].removeprefix("Value error, ")
-    return one_line(f"{place}: {text}" if place else text)
 
 
 class _Loader(yaml.SafeLoader):

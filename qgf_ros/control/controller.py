@@ -96,21 +96,25 @@ class Controller:
         self.inference_time = 0.0
         self._worker = BackgroundWorker(self._infer) if worker is None else worker
         self._delays: deque[int] = deque(maxlen=_DELAYS_KEPT)
-        self._outdated = False  # whether the chunk under way is of other settings
+        self._outdated = False  # whether no chunk was asked for since the settings changed
         self._newest = -math.inf  # stamp [ns]
         self.counts = {"starved_ticks": 0, "late_chunks": 0}
         self._weight = settings.guidance_weight
         self._previews = previews
-        #: Guidance weight [1] behind the chunk under way.
-        self.guidance_weight = self._weight
+        #: Critic and guidance weight [1] behind the chunk under way.
+        self.critic, self.guidance_weight = settings.critic, self._weight
         self._telemetry: Mapping[str, float] = {}
+        lasting = [not field.live for field in manifest.observation]
+        self._lasting = np.flatnonzero(np.repeat(lasting, [field.size for field in manifest.observation]))
+        self._goal = _NOTHING
         self.seek_noise(settings.seed)
 
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
 
-        In asynchronous execution it goes on until the first chunk of the new settings is there; one that is being
-        inferred with the old ones is never used.
+        In asynchronous execution it goes on until the next chunk is there, and the one that is being inferred with the old
+        settings is still used: it cannot be stopped, and without it settings that change faster than inference would leave
+        nothing to execute. The next one is asked for as soon as it is there. A weight of 0 counts for it, too: see `begin`.
 
         The limits go on from the last command: what changes is what is wanted, not where the robot is.
 
@@ -123,13 +127,15 @@ class Controller:
         """
         settings.check(self.policy.manifest)
         self.settings = settings
-        if settings.asynchronous:
-            self._worker.abandon()
-            self._outdated = True
-        else:
-            self.drop_chunk()
+        self._renew()
         if reseed:
             self.seek_noise(settings.seed)
+
+    def _renew(self) -> None:
+        """Want another chunk; in asynchronous execution the one under way goes on meanwhile."""
+        self._outdated = True
+        if not self.settings.asynchronous:
+            self.drop_chunk()
 
     def drop_chunk(self) -> None:
         """Drop the chunk under way, and the one being inferred; the next tick needs a new one."""
@@ -183,6 +189,7 @@ class Controller:
     def request(self, observation: Observation) -> ChunkRequest:
         """Return what the next chunk is to be inferred from; draws its noise."""
         settings, manifest = self.settings, self.policy.manifest
+        self._outdated = False
         left = self._schedule.left(observation.stamp)
         agree = settings.seam == "rtc" and len(left) > 0
         return ChunkRequest(
@@ -198,6 +205,8 @@ class Controller:
     def begin(self, stamp: int, chunk: Chunk, now: int | None = None) -> bool:
         """Go on with a chunk that answers the observation stamped `stamp` [ns], at once or at the tick stamped `now`.
 
+        Where the weight is 0 by now, with its unguided twin, whatever weight it was asked for with.
+
         Returns:
             Whether it did: a chunk whose last action was due before is dropped.
 
@@ -210,18 +219,19 @@ class Controller:
             self.counts["late_chunks"] += 1
             return False
         settings = self.settings
-        actions = chunk.actions
+        actions = chunk.actions if self._weight > 0.0 else chunk.unguided
         if settings.max_guidance_deviation < math.inf:
             actions = self.safety.limit_guidance(actions, chunk.unguided, settings.max_guidance_deviation)
         self.safety.check(actions)
         self._delays.append(delay)
         self._schedule.join(stamp, now, actions, self._playable, settings.seam, settings.blend_steps)
-        self._outdated = False
         self._telemetry = {**chunk.telemetry, "inference_delay": float(delay)}
         return True
 
     def prepare(self, observation: Observation) -> bool:
         """Infer a chunk if one is due; return whether a new chunk begins at this tick.
+
+        One is due, too, when the goal changes, or whatever else holds until it is replaced: see `apply`.
 
         In asynchronous execution it is inferred in the background and begins at the first tick that finds it ready;
         this method never waits.
@@ -232,14 +242,20 @@ class Controller:
         """
         step = self.settings.guidance_weight_slew * self._period
         self._weight = min(max(self.settings.guidance_weight, self._weight - step), self._weight + step)
+        if len(self._lasting):
+            self._follow_goal(observation.vector[self._lasting])
         if self.settings.asynchronous:
             return self._prepare_in_background(observation)
         if not self.needs_chunk(observation.stamp):
             return False
         request = self.request(observation)
-        self.begin(request.stamp, self._infer(request))
-        self.guidance_weight = request.guidance_weight
+        self._go_on(request, self._infer(request), request.stamp)
         return True
+
+    def _follow_goal(self, goal: NDArray[np.float32]) -> None:
+        if not np.array_equal(goal, self._goal):
+            self._goal = goal
+            self._renew()
 
     def _prepare_in_background(self, observation: Observation) -> bool:
         stamp = observation.stamp
@@ -255,9 +271,13 @@ class Controller:
     def _take(self, stamp: int) -> bool:
         """Go on with the chunk of the background if it is ready; return whether it was."""
         done = self._worker.take(stamp)
-        if done is None or not self.begin(done[0].stamp, done[1], stamp):
+        return done is not None and self._go_on(*done, stamp)
+
+    def _go_on(self, request: ChunkRequest, chunk: Chunk, now: int) -> bool:
+        if not self.begin(request.stamp, chunk, now):
             return False
-        self.guidance_weight = done[0].guidance_weight
+        self.critic = request.critic
+        self.guidance_weight = request.guidance_weight if self._weight > 0.0 else 0.0
         return True
 
     def _infer(self, request: ChunkRequest) -> Chunk:

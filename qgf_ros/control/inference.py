@@ -77,8 +77,11 @@ def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
         GuidanceError: Inference failed.
     """
     first = requests[0]
-    observations = np.stack([request.observation for request in requests])
-    noise = np.stack([request.noise for request in requests])
+    if len(requests) == 1:  # a robot's tick, which need not be copied
+        observations, noise = first.observation[None], first.noise[None]
+    else:
+        observations = np.stack([request.observation for request in requests])
+        noise = np.stack([request.noise for request in requests])
     settings = (first.critic, first.guidance_weight, first.guidance)
     if all(request.prefix is None for request in requests):
         return policy.act(observations, noise, *settings)

@@ -23,9 +23,9 @@ class MeasuredValues:
         for i, action in enumerate(manifest.action):
             if action.measured is not None:
                 field, component = fields[action.measured.field], action.measured.component
-                newest = field.size // field.history  # components of the newest instant, which stand last
-                offset = np.broadcast_to(field.offset, newest)[component]
-                self._found.append((i, ends[field.name] - newest + component, field.scale, float(offset)))
+                newest = ends[field.name] - field.instant_size  # instant, which stands last
+                offset = np.broadcast_to(field.offset, field.instant_size)[component]
+                self._found.append((i, newest + component, field.scale, float(offset)))
 
     def __call__(self, vector: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the measured values of an observation vector, float64 [A] in the units of the action; NaN if unknown."""

@@ -11,159 +11,27 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.control.extraction import READING_TYPES as READING_TYPES  # readings are part of this interface
+from qgf_ros.control.extraction import JointReading as JointReading
+from qgf_ros.control.extraction import PoseReading as PoseReading
+from qgf_ros.control.extraction import Reading as Reading
+from qgf_ros.control.extraction import Scaling, instant, not_finite
+from qgf_ros.control.extraction import TwistReading as TwistReading
+from qgf_ros.control.extraction import VectorReading as VectorReading
+from qgf_ros.control.extraction import WrenchReading as WrenchReading
+from qgf_ros.control.extraction import extract as extract
+from qgf_ros.control.extraction import yaw_of as yaw_of
 from qgf_ros.errors import ObservationError
 
 Array = NDArray[np.float64]
 
 #: Readings kept of one topic at most, whatever its rate.
 MOST_READINGS = 1000
-
-
-@dataclass(frozen=True)
-class JointReading:
-    """Joint positions [rad or m], velocities [rad/s or m/s] and efforts [N m or N]; empty where not measured."""
-
-    names: tuple[str, ...]
-    position: Array
-    velocity: Array
-    effort: Array
-
-
-@dataclass(frozen=True)
-class PoseReading:
-    """Position [m] and orientation quaternion in ROS order (x, y, z, w)."""
-
-    position: Array
-    quaternion_xyzw: Array
-
-
-@dataclass(frozen=True)
-class TwistReading:
-    """Linear velocity [m/s] and angular velocity [rad/s]."""
-
-    linear: Array
-    angular: Array
-
-
-@dataclass(frozen=True)
-class WrenchReading:
-    """Force [N] and torque [N m]."""
-
-    force: Array
-    torque: Array
-
-
-@dataclass(frozen=True)
-class VectorReading:
-    """A plain vector, such as a Float64MultiArray."""
-
-    data: Array
-
-
-Reading: TypeAlias = JointReading | PoseReading | TwistReading | WrenchReading | VectorReading
-
-READING_TYPES: dict[str, type] = {
-    "sensor_msgs/msg/JointState": JointReading,
-    "geometry_msgs/msg/PoseStamped": PoseReading,
-    "geometry_msgs/msg/TwistStamped": TwistReading,
-    "geometry_msgs/msg/WrenchStamped": WrenchReading,
-    "std_msgs/msg/Float32MultiArray": VectorReading,
-    "std_msgs/msg/Float64MultiArray": VectorReading,
-}
-
-
-def yaw_of(quaternion_xyzw: Array) -> float:
-    """Return the rotation about z [rad] of a quaternion (x, y, z, w), in (-pi, pi]."""
-    x, y, z, w = quaternion_xyzw
-    return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
-
-
-def _joints(field: ObservationField, names: tuple[str, ...], values: Array) -> Array:
-    index = {name: i for i, name in enumerate(names)}
-    missing = [name for name in field.joints if name not in index]
-    if missing:
-        raise ObservationError(
-            f"field {field.name}: topic {field.topic} has no joint {', '.join(missing)}; it has {', '.join(names) or 'none'}"
-        )
-    if len(values) != len(names):
-        raise ObservationError(
-            f"field {field.name}: topic {field.topic} carries {len(values)} values for {len(names)} joints"
-        )
-    return np.array([values[index[name]] for name in field.joints], dtype=np.float64)
-
-
-def _extract(field: ObservationField, reading: Reading) -> Array:
-    kind = field.extraction
-    if isinstance(reading, JointReading):
-        values = {
-            "joint_position": reading.position,
-            "joint_position_cos_sin": reading.position,
-            "joint_velocity": reading.velocity,
-            "joint_effort": reading.effort,
-        }[kind]
-        chosen = _joints(field, reading.names, values)
-        return np.concatenate([np.cos(chosen), np.sin(chosen)]) if kind == "joint_position_cos_sin" else chosen
-    if isinstance(reading, PoseReading):
-        if kind == "position":
-            return reading.position
-        q = reading.quaternion_xyzw
-        if kind.startswith("quaternion_"):
-            return q if kind == "quaternion_xyzw" else np.array([q[3], q[0], q[1], q[2]])
-        yaw = yaw_of(q)
-        return np.array([yaw]) if kind == "yaw" else np.array([np.cos(yaw), np.sin(yaw)])
-    if isinstance(reading, TwistReading):
-        return reading.linear if kind == "linear" else reading.angular
-    if isinstance(reading, WrenchReading):
-        if kind == "wrench_norm":
-            return np.array([np.sqrt(np.sum(reading.torque**2) + np.sum(reading.force**2))])
-        return reading.force if kind == "force" else reading.torque
-    return reading.data
-
-
-def extract(field: ObservationField, reading: Reading) -> Array:
-    """Return the scaled block that one reading gives a field.
-
-    Args:
-        field: The contract of the block.
-        reading: A reading of the field's topic.
-
-    Returns:
-        float64 [field.instant_size].
-
-    Raises:
-        ObservationError: The reading is of another type or shape, lacks a joint, or is not finite.
-    """
-    expected = READING_TYPES[field.message_type]
-    if not isinstance(reading, expected):
-        raise ObservationError(
-            f"field {field.name}: topic {field.topic} gave a {type(reading).__name__}, expected {expected.__name__}"
-        )
-    raw = np.asarray(_extract(field, reading), dtype=np.float64)
-    if field.components:
-        if raw.ndim != 1 or len(raw) <= max(field.components):
-            raise ObservationError(
-                f"field {field.name}: topic {field.topic} gave shape {raw.shape}, "
-                f"expected at least {max(field.components) + 1} values"
-            )
-        raw = raw[list(field.components)]
-    if raw.shape != (field.instant_size,):
-        raise ObservationError(
-            f"field {field.name}: topic {field.topic} gave shape {raw.shape}, expected ({field.instant_size},)"
-        )
-    if not np.isfinite(raw).all():
-        raise ObservationError(f"field {field.name}: topic {field.topic} holds a value that is not finite")
-    return _scaled(field, raw)
-
-
-def _scaled(field: ObservationField, raw: Array) -> Array:
-    value: Array = (raw - np.asarray(field.offset)) * field.scale
-    return value if field.clip is None else np.clip(value, *field.clip)
 
 
 @dataclass(frozen=True)
@@ -202,6 +70,21 @@ class ObservationAssembler:
         self._nearest = alignment == "nearest"
         self._period = round(period * 1e9)
         self._kept = {topic: self._memory([f for f in sourced if f.topic == topic]) for topic in self.topics}
+        #: How far ahead of now a live topic may be [s].
+        self._ahead = {
+            topic: min(field.max_age or 0.0 for field in sourced if field.live and field.topic == topic)
+            for topic in self.live_topics
+        }
+        ends = np.cumsum([field.size for field in self.fields]).tolist()
+        #: Fields of a topic with their place in the vector, which begins with the constants in place.
+        self._filled = [
+            (field, slice(end - field.size, end)) for field, end in zip(self.fields, ends) if field.constant is None
+        ]
+        self._blank = np.zeros(ends[-1] if ends else 0)
+        for field, end in zip(self.fields, ends):
+            if field.constant is not None:
+                self._blank[end - field.size : end].reshape(field.history, -1)[:] = field.constant
+        self._scaling = Scaling(self.fields)
         self._readings: dict[str, deque[tuple[int, Reading]]] = {}
 
     def _memory(self, fields: Sequence[ObservationField]) -> int:
@@ -236,11 +119,11 @@ class ObservationAssembler:
         Beside a reading from the future every sound one seems old, and in the end it would pass for a fresh one itself.
         """
         ahead = []
-        for field in self.fields:
-            newest = self._newest(field.topic)
-            if field.live and newest is not None and (newest - now) * 1e-9 - lead > (field.max_age or 0.0):
-                del self._readings[field.topic]
-                ahead.append(field.topic)
+        for topic, most in self._ahead.items():
+            newest = self._newest(topic)
+            if newest is not None and (newest - now) * 1e-9 - lead > most:
+                del self._readings[topic]
+                ahead.append(topic)
         return ahead
 
     @property
@@ -260,18 +143,14 @@ class ObservationAssembler:
             ObservationError: A field is missing, stale, from the future by more than its max_age, misshapen or not
                 finite, or its history has a gap; the message names the field and the topic.
         """
-        vector = np.empty(sum(field.size for field in self.fields), dtype=np.float32)
         reached = [stamp for stamp in map(self._newest, self.live_topics) if stamp is not None]
         common = min(reached, default=now)
-        start = 0
-        for field in self.fields:
-            if field.constant is None:
-                block = self._block(field, now, common)
-            else:
-                block = np.tile(_scaled(field, np.broadcast_to(field.constant, field.instant_size)), field.history)
-            vector[start : start + field.size] = block
-            start += field.size
-        return Observation(vector, max(reached, default=now))
+        raw = self._blank.copy()
+        for field, place in self._filled:
+            raw[place] = self._block(field, now, common)
+        if not np.isfinite(raw).all():
+            raise not_finite(next(field for field, place in self._filled if not np.isfinite(raw[place]).all()))
+        return Observation(self._scaling(raw).astype(np.float32), max(reached, default=now))
 
     def _block(self, field: ObservationField, now: int, common: int) -> Array:
         kept = self._readings.get(field.topic)
@@ -281,9 +160,9 @@ class ObservationAssembler:
             self._check_age(field, (now - kept[-1][0]) * 1e-9)
         stamp, reading = _nearest(kept, common) if self._nearest and field.live else kept[-1]
         if field.history == 1:
-            return extract(field, reading)
+            return instant(field, reading)
         past = [self._past(field, kept, stamp, k) for k in reversed(range(field.history))]
-        return np.concatenate([extract(field, reading) for reading in past])
+        return np.concatenate([instant(field, reading) for reading in past])
 
     def _past(self, field: ObservationField, kept: deque[tuple[int, Reading]], anchor: int, periods: int) -> Reading:
         """Return the reading `periods` control periods before the stamp `anchor` [ns], to half a period."""

@@ -132,6 +132,7 @@ class Output:
         self._velocity = source.type == "twist_stamped"
         self.previews = source.type == "joint_trajectory"
         self._integrated = source.integrate != "none"
+        self._positions_sent = self._integrated or any(field.hold is None for field in self.fields)
         _check(source, self.fields, self.names)
         self._scale = np.broadcast_to(source.scale, len(self.fields))
         self._offset = np.broadcast_to(source.offset, len(self.fields))
@@ -159,7 +160,7 @@ class Output:
         self._plan, self._stamp = rows, command.stamp
         return Sent(self._convert(rows), command.stamp)
 
-    def hold(self, values: Array, stamp: int, now: int) -> Sent | None:
+    def hold(self, values: Array, stamp: int, now: int, *, moved: bool = False) -> Sent | None:
         """Return what keeps the robot still here: no velocity, no displacement, and the position sent last.
 
         A trajectory goes on to its next point, where it would be in at most a period, and ends there, for good: a point
@@ -169,10 +170,13 @@ class Output:
             values: The hold of the safety envelope, float64 [A].
             stamp: Stamp of the last command [ns].
             now: Time by the clock of that stamp, whatever was set since [ns].
+            moved: Whether the robot may have been moved since the last command was carried out: no position is sent then.
 
         Returns:
-            None if no position was sent yet, and so none is to be kept.
+            None if no position was sent yet, and so none is to be kept, or none that is known to be where the robot is.
         """
+        if moved and self._positions_sent and now > self._stamp + len(self._plan) * self._step:
+            return None
         row = values[self._index]
         if self._integrated or self.previews:
             if not len(self._plan):

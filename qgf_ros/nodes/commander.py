@@ -14,7 +14,7 @@ from rclpy.duration import Duration
 from qgf_ros.control.controller import Command
 from qgf_ros.control.outputs import Output
 from qgf_ros.nodes.diagnostics import diagnostic_array
-from qgf_ros.nodes.messages import OUTPUT_CLASSES, output_message
+from qgf_ros.nodes.messages import OUTPUT_CLASSES, fill_message
 from qgf_ros.nodes.pipeline import Level
 from qgf_ros.nodes.tick_loop import Figures
 
@@ -45,6 +45,7 @@ class Commander:
         self._node = node
         self._bundle = bundle
         self._outputs = tuple(outputs)
+        self._messages = [OUTPUT_CLASSES[output.source.type]() for output in self._outputs]  # of commands, used again
         self.dry_run = dry_run
         self._steady = steady
         self._lead = 0  # of the node's clock on the steady one at the last command [ns]
@@ -75,20 +76,28 @@ class Commander:
     def send_command(self, command: Command, *, motion: bool) -> None:
         """Publish a command, or its shadow, on every output; the same one again is the same messages again."""
         if self._last is None or self._last[0] is not command:
+            self._last = None  # its messages are filled anew
             if not command.braking:
                 self._lead = self._node_time() - self._steady()
-            self._last = command, [self._message(output, command) for output in self._outputs]
+            pairs = zip(self._outputs, self._messages)
+            self._last = command, [self._message(output, command, message) for output, message in pairs]
         self._publish(self._last[1], motion)
 
-    def send_hold(self, values: NDArray[float64], stamp: int, *, motion: bool) -> None:
+    def send_hold(self, values: NDArray[float64], stamp: int, *, motion: bool, moved: bool = False) -> None:
         """Publish what keeps the robot still, or its shadow, on every output.
 
         Args:
             values: The hold of the safety envelope, float64 [A].
             stamp: Stamp of the last command [ns].
             motion: Whether it is for the robot.
+            moved: Whether the robot may be elsewhere by now; see `Output.hold`.
         """
-        self._publish([self._hold_message(output, values, stamp) for output in self._outputs], motion)
+        self._publish([self._hold_message(output, values, stamp, moved) for output in self._outputs], motion)
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody subscribes to telemetry, such as a recorder."""
+        return self._telemetry is not None and self._telemetry.get_subscription_count() > 0
 
     def send_telemetry(self, figures: Figures, stamp: int) -> None:
         """Publish the telemetry of one tick."""
@@ -106,14 +115,14 @@ class Commander:
         for publisher in self.publishers:
             publisher.wait_for_all_acked(Duration(seconds=max(deadline - time.monotonic(), 0.0)))
 
-    def _message(self, output: Output, command: Command) -> Any:
+    def _message(self, output: Output, command: Command, message: Any) -> Any:
         if command.braking and output.previews:  # the controller is farther on its way than the command was
             return self._hold_message(output, command.values, command.stamp)
-        return output_message(output, output.command(command))
+        return fill_message(message, output, output.command(command))
 
-    def _hold_message(self, output: Output, values: NDArray[float64], stamp: int) -> Any:
-        sent = output.hold(values, stamp, self._now())
-        return None if sent is None else output_message(output, sent)
+    def _hold_message(self, output: Output, values: NDArray[float64], stamp: int, moved: bool = False) -> Any:
+        sent = output.hold(values, stamp, self._now(), moved=moved)
+        return None if sent is None else fill_message(OUTPUT_CLASSES[output.source.type](), output, sent)
 
     def _now(self) -> int:
         """Return the time by the clock of the last command [ns], although it was set since; simulated time is the robot's."""

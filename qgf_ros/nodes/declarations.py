@@ -143,7 +143,7 @@ _TABLE: dict[str, tuple[Any, str, str]] = {
     "heartbeat_rate": (10.0, "Rate of '~/heartbeat' [Hz of wall time].", _AT_CONFIGURE),
     "providers": (
         ["CPUExecutionProvider"],
-        "ONNX Runtime execution providers in order of preference.",
+        "ONNX Runtime execution providers in order of preference: cpu, cuda, tensorrt, or their full names.",
         _AT_CONFIGURE,
     ),
     "precision": (

@@ -33,8 +33,16 @@ class Outputs(Protocol):
         """Publish a command to the robot or, without motion, where no robot listens."""
         ...
 
-    def send_hold(self, values: NDArray[np.float64], stamp: int, *, motion: bool) -> None:
-        """Publish the command that keeps the robot still, float64 [A], stamped `stamp` [ns]."""
+    def send_hold(self, values: NDArray[np.float64], stamp: int, *, motion: bool, moved: bool = False) -> None:
+        """Publish the command that keeps the robot still, float64 [A], stamped `stamp` [ns].
+
+        Where the robot may have been `moved` since the last command, no position that calls it back.
+        """
+        ...
+
+    @property
+    def watched(self) -> bool:
+        """Whether anybody takes telemetry in."""
         ...
 
     def send_telemetry(self, figures: Figures, stamp: int) -> None:
@@ -58,6 +66,7 @@ class CommandGate:
             deliberately, the last is a hold, too.
 
     Attributes:
+        turn: Goes up whenever commanding is interrupted; a tick of an earlier one comes to nothing.
         stopped: Why nothing goes out until `resume`, or None.
         fault: Why the robot is held, or None.
         sent_at: When a command was last sent, or was to be (`time.monotonic` [s]); a hold does not count.
@@ -74,7 +83,7 @@ class CommandGate:
         self._last: Command | None = None
         self._gate = threading.Lock()  # whatever is sent is made and sent under it
         self._open = True
-        self._turn = 0  # a tick that began in an earlier one comes to nothing
+        self.turn = 0
         self.stopped: str | None = None
         self._bar: str | None = None
         self._motion = motion
@@ -120,13 +129,13 @@ class CommandGate:
     def interrupt(self, reason: str) -> None:
         """Hold at once; what is under way comes to nothing."""
         with self._gate:
-            self._turn += 1
+            self.turn += 1
         self.hold(reason)
 
     def stop(self, reason: str) -> None:
         """Hold at once, whatever is under way, unless that was done already; let nothing out until `resume`."""
         with self._gate:
-            self._turn += 1
+            self.turn += 1
             self.stopped = reason
             self._end(deliberate=True)
         self._outputs.report(logging.WARNING, f"stopped: {reason}")
@@ -148,7 +157,7 @@ class CommandGate:
             if motion == self._motion:
                 return
             self._end(deliberate=True)
-            self._turn += 1
+            self.turn += 1
             self._motion = motion
             self._forget()
 
@@ -171,7 +180,7 @@ class CommandGate:
     def close(self) -> None:
         """Let no command out any more, not even that of a tick under way; a hold, and what leads to it, still passes."""
         with self._gate:
-            self._turn += 1
+            self.turn += 1
             self._open = False
 
     def brake(self) -> bool:
@@ -225,13 +234,13 @@ class CommandGate:
     def _end(self, *, deliberate: bool, keep_chunk: bool = False) -> None:
         """End commanding; a robot that is held already may have been moved, and is not called back to where it was.
 
-        One that was left to itself was not held, and may still be carrying out what was sent.
+        Nor is one that was left to itself; but that was not held, and may still be carrying out what was sent.
         """
         if not keep_chunk:
             self._controller.drop_chunk()
         if not self._commanding:
             if deliberate and self._silenced:
-                self._send_hold(self._motion)
+                self._send_hold(self._motion, moved=True)
                 self._silenced = False
             return
         self.statistics.held()
@@ -245,10 +254,10 @@ class CommandGate:
         else:
             self._send_hold(self._motion)
 
-    def _send_hold(self, motion: bool) -> None:
+    def _send_hold(self, motion: bool, *, moved: bool = False) -> None:
         values = self._controller.safety.hold()
         if values is not None and self._last is not None:
-            self._outputs.send_hold(values, self._last.stamp, motion=motion)
+            self._outputs.send_hold(values, self._last.stamp, motion=motion, moved=moved)
 
     def _come_to_rest(self) -> None:
         """Hold, and let observations be answered again."""

@@ -6,6 +6,7 @@ and comes from ``builtin_interfaces/Time``. Floats are float64 on both sides, so
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,36 +138,41 @@ def command_message(names: Sequence[str], values: NDArray[np.float64], stamp: in
         values: float64 [F].
         stamp: Stamp of the observation the command answers [ns].
     """
-    message = JointState(name=list(names), position=values.tolist())
+    message = JointState(name=list(names), position=_floats(values))
     message.header.stamp = to_time(stamp)
     return message
 
 
-def output_message(output: Output, sent: Sent) -> Any:
-    """Return the message of an output.
+def _floats(values: NDArray[np.float64]) -> array[float]:
+    """Return float64 values [F] as rclpy keeps them; a list would be converted one by one."""
+    return array("d", values.tobytes())
+
+
+def fill_message(message: Any, output: Output, sent: Sent) -> Any:
+    """Fill a message of an output, which may have been published before, and return it.
 
     Rows of a trajectory are due at its stamp plus one control period, two, and so on; a single row is due now. A
     Float64MultiArray has no header and stays unstamped.
     """
     kind, first = output.source.type, sent.values[0]
-    if kind == "joint_state":
-        return command_message(output.names, first, sent.stamp)
     if kind == "float64_multi_array":
-        return Float64MultiArray(data=first.tolist())
-    message: Any
-    if kind == "joint_trajectory":
-        message = JointTrajectory(joint_names=list(output.names))
-        for k, positions in enumerate(sent.values.tolist(), start=1):
+        message.data = _floats(first)
+        return message
+    if kind == "joint_state":
+        message.name, message.position = list(output.names), _floats(first)
+    elif kind == "joint_trajectory":
+        message.joint_names = list(output.names)
+        message.points = []
+        for k, positions in enumerate(sent.values, start=1):
             seconds, nanoseconds = divmod(round(k * output.period * 1e9), 1_000_000_000)
             time_from_start = Duration(sec=seconds, nanosec=nanoseconds)
-            message.points.append(JointTrajectoryPoint(positions=positions, time_from_start=time_from_start))
+            message.points.append(JointTrajectoryPoint(positions=_floats(positions), time_from_start=time_from_start))
     else:
-        message = TwistStamped()
         message.header.frame_id = output.source.frame_id
         for name, value in zip(output.names, first.tolist()):
             part, _, axis = name.partition(".")
             setattr(getattr(message.twist, part), axis, value)
-    message.header.stamp = to_time(sent.stamp)
+    message.header.stamp.sec, message.header.stamp.nanosec = divmod(sent.stamp, 1_000_000_000)
     return message
 
 

@@ -132,6 +132,7 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
     if weight == RECOMMENDED:
         card = manifest.critics.get(critic)
         weight = 0.0 if card is None else card.recommended_weight
+        _check_recommended({} if card is None else card.recommended_settings, values)
     horizon = values["execution_horizon"]
     if horizon == RECOMMENDED:
         horizon = manifest.execution_horizon
@@ -151,6 +152,15 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
     )
     settings.check(manifest)
     return settings
+
+
+def _check_recommended(recommended: Mapping[str, str | int], values: Mapping[str, Any]) -> None:
+    """Refuse a recommended weight with other settings than it was found with; raises GuidanceError."""
+    missing = ", ".join(f"{name} {value}" for name, value in recommended.items() if values.get(name) != value)
+    if missing:
+        raise GuidanceError(
+            f"guidance_weight {RECOMMENDED!r} was given, which was found with {missing}; set that too, or give a number"
+        )
 
 
 def _options(values: Mapping[str, Any]) -> GuidanceOptions:

@@ -23,14 +23,13 @@ from qgf_ros.nodes.intake import ObservationIntake
 from qgf_ros.nodes.realtime import collect_garbage
 from qgf_ros.nodes.statistics import TickStatistics
 from qgf_ros.nodes.supervision import UNSUPERVISED, Supervision
-from qgf_ros.nodes.tick_loop import Outputs, Request, Tick, TickLoop
+from qgf_ros.nodes.tick_loop import Outputs, Tick, TickLoop
 from qgf_ros.nodes.watchdog import STUCK_AFTER, Watchdog
 
 #: Longest wait for a tick under way when commanding ends [s].
 DRAIN_TIMEOUT = 1.0
-#: Sets of readings whose stamps are less than this [control periods] after the last one answered are passed over; so are
-#: those that repeat its stamp, as long [of wall time] after it was handed over.
-EARLIEST_TICK = 0.75
+#: A set of readings may come so early [control periods]; the one after it is due no earlier for that.
+EARLY = 0.25
 #: Without a complete observation for this long [s] it is said what is missing.
 QUIET_AFTER = 1.0
 #: With simulated time, a fault seen between messages must last this long [s] of wall time: ``/clock`` and the
@@ -112,7 +111,7 @@ class Pipeline:
             backward_jump=period,
             alignment=alignment,
         )
-        self._thread: InferenceThread[Request] = InferenceThread(self.loop.handle, self._on_error, collect_garbage)
+        self._thread: InferenceThread[Tick] = InferenceThread(self.loop.handle, self._on_error, collect_garbage)
         self._jumps = ClockJumps()
         self._asked_at: float | None = None
         self.watchdog = Watchdog(
@@ -127,6 +126,7 @@ class Pipeline:
         self._opened_at = 0
         self._answered_before = 0
         self._last_stamp: int | None = None
+        self._due = 0  # stamp [ns] from which on the next control period begins
         self._submitted_at = -math.inf
         self._complete_at = wall()
         self._faulty_since: float | None = None
@@ -181,9 +181,9 @@ class Pipeline:
             except ObservationError as error:
                 self._hold_at_once(str(error))
                 return
-            if self._due(observation.stamp):
+            if self._begins_period(observation.stamp):
                 self._last_stamp = observation.stamp
-                self._submit(Tick(observation, since))
+                self._submit(Tick(observation, since, self.loop.turn))
 
     def _follow_clock(self, now: int) -> None:
         """Begin anew if the clock was set; simulated time may go ahead as it likes."""
@@ -199,15 +199,20 @@ class Pipeline:
         self.loop.restart()
         self._last_stamp = None
 
-    def _due(self, stamp: int) -> bool:
-        """Whether a set stamped `stamp` [ns] begins a control period; a repeated one is due again a period of wall time later.
+    def _begins_period(self, stamp: int) -> bool:
+        """Whether a set stamped `stamp` [ns] begins a control period; a repeated one is due a period of wall time later.
 
         What is commanded once a period, a displacement above all, must not follow a sensor that is faster.
         """
-        since = None if self._last_stamp is None else (stamp - self._last_stamp) * self.manifest.control_rate * 1e-9
-        if since is not None and since <= 0.0:
-            since = (self._wall() - self._submitted_at) * self.manifest.control_rate
-        return since is None or since >= EARLIEST_TICK
+        period = 1e9 / self.manifest.control_rate
+        if self._last_stamp is not None and stamp <= self._last_stamp:
+            return (self._wall() - self._submitted_at) * 1e9 >= period
+        if self._last_stamp is None:
+            self._due = stamp
+        elif stamp < self._due - EARLY * period:
+            return False
+        self._due = max(self._due, stamp) + round(period)
+        return True
 
     def tick(self, now: int) -> None:
         """Answer the newest readings as of `now` [ns], once per control period."""
@@ -226,7 +231,7 @@ class Pipeline:
         self._complete_at = self._wall()
         if observation.stamp != self._last_stamp:  # otherwise nothing new was measured, and the tick counts as missed
             self._last_stamp = observation.stamp
-            self._submit(Tick(observation, since))
+            self._submit(Tick(observation, since, self.loop.turn))
 
     def watch(self, now: int) -> None:
         """Notice at `now` [ns], between complete sets, that none can come: hold once readings are too old.
@@ -318,11 +323,11 @@ class Pipeline:
         asked = self._asked_at
         return 0.0 if asked is None or self.loop.settled_at >= asked else time.monotonic() - asked
 
-    def _submit(self, request: Tick) -> None:
+    def _submit(self, tick: Tick) -> None:
         self._submitted_at = self._wall()
         if self._waiting() == 0.0:
             self._asked_at = time.monotonic()
-        replaced = self._thread.submit(request)
+        replaced = self._thread.submit(tick)
         if replaced is not None:
             self.loop.statistics.missed()
 

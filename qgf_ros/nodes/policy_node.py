@@ -202,7 +202,9 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         super().destroy_node()
 
     def _subscribe(self, configured: Configured, fields: Sequence[ObservationField], reliable: bool) -> None:
-        for topic, source in {one.topic: one for one in fields if one.constant is None}.items():
+        # Goals first: of messages that are there together, an executor takes those of the first subscription first.
+        sources = sorted((one for one in fields if one.constant is None), key=lambda one: one.live)
+        for topic, source in {one.topic: one for one in sources}.items():
             kind, receive = MESSAGE_CLASSES[source.message_type], functools.partial(self._on_message, topic)
             quality = observation_quality(source, reliable)
             configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))

@@ -39,8 +39,10 @@ def tick_figures(
     return {
         "tick": int(summary.pop("ticks")),
         **controller.settings.figures(),
+        "critic": controller.critic,
         "guidance_weight": controller.guidance_weight,
         "inferred": int(command.inferred),
+        "command": str(command.values.tolist()),  # whatever outputs it goes to; floats to the bit
         **states,
         **interventions(controller.safety),
         # What a replay needs to know that it sees what this tick saw.

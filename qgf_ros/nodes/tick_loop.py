@@ -8,7 +8,6 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 from qgf_ros.control.controller import Command, Controller, Settings
 from qgf_ros.control.degradation import Degradation, Rung
@@ -23,25 +22,23 @@ from qgf_ros.nodes.telemetry import tick_figures
 
 
 @dataclass(frozen=True)
-class Fault:
-    """Why the newest observation cannot be answered."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class Tick:
-    """An observation to answer, complete since `since` (`time.perf_counter` [s])."""
+    """An observation to answer.
+
+    Attributes:
+        observation: What was measured.
+        since: When it was complete (`time.perf_counter` [s]).
+        turn: `CommandGate.turn` when it was handed over: whatever interrupts commanding after that voids it, even in the
+            mailbox. None for whatever turn it is answered in.
+    """
 
     observation: Observation
     since: float = field(default_factory=time.perf_counter)
-
-
-Request: TypeAlias = Tick | Fault
+    turn: int | None = None
 
 
 class TickLoop(CommandGate):
-    """Answers requests one at a time, on one thread; everything else may be called from any thread, also meanwhile.
+    """Answers observations one at a time, on one thread; everything else may be called from any thread, also meanwhile.
 
     Args:
         controller: Ticked by this object alone.
@@ -52,7 +49,7 @@ class TickLoop(CommandGate):
 
     Attributes:
         degradation: What late inference has led to.
-        settled_at: When a request was last dealt with (`time.monotonic` [s]).
+        settled_at: When an observation was last dealt with (`time.monotonic` [s]).
         critic_failed: Whether the critic failed at the last inference.
     """
 
@@ -96,21 +93,18 @@ class TickLoop(CommandGate):
         with self._lock:
             self._restart = True
 
-    def handle(self, request: Request) -> None:
-        """Answer an observation or hold for a fault."""
-        if isinstance(request, Fault):
-            self.hold(request.reason)
-        elif not self._answer(request):
-            return
-        self.settled_at = time.monotonic()
+    def handle(self, tick: Tick) -> None:
+        """Answer an observation, or hold for what keeps it from being answered."""
+        if self._answer(tick):
+            self.settled_at = time.monotonic()
 
     def _answer(self, tick: Tick) -> bool:
         """Return whether the observation was dealt with; one whose chunk came too late still waits for an answer."""
         try:
             with self._gate:
-                if not self._passing:
+                turn = self.turn if tick.turn is None else tick.turn
+                if not self._passing or turn != self.turn:
                     return True
-                turn = self._turn
                 self._take_changes()
                 self._check_bar()
                 if self._commanding and self._last is not None and tick.observation.stamp == self._last.stamp:
@@ -119,7 +113,7 @@ class TickLoop(CommandGate):
                     return True
             inferred, late = self._infer(tick.observation)
             with self._gate:
-                if not self._passing or turn != self._turn:
+                if not self._passing or turn != self.turn:
                     self._controller.drop_chunk()
                     return True
                 if late or self.degradation.rung is Rung.HOLD:
@@ -150,15 +144,10 @@ class TickLoop(CommandGate):
         self.statistics.answered(latency)
         if held is not None:
             self._outputs.report(logging.INFO, f"commanding after a hold of {held:.2f} s")
-        figures = tick_figures(
-            self._controller,
-            self.statistics,
-            command,
-            tick.observation,
-            latency,
-            {"motion": int(self._motion), **self.pace()},
-        )
-        self._outputs.send_telemetry(figures, command.stamp)
+        if self._outputs.watched:
+            states = {"motion": int(self._motion), **self.pace()}
+            figures = tick_figures(self._controller, self.statistics, command, tick.observation, latency, states)
+            self._outputs.send_telemetry(figures, command.stamp)
         self._report_critic(command)
         if self._controller.safety.explanation:
             self._outputs.report(logging.WARNING, f"limited by {self._controller.safety.explanation}")
@@ -175,8 +164,10 @@ class TickLoop(CommandGate):
 
     def pace(self) -> dict[str, str | int | float]:
         """Return what degradation has come to, and how often chunks were late or missing."""
-        starved = self._controller.counts["starved_ticks"]
-        return {**self.degradation.figures(), "starved_ticks": starved}
+        counts = self._controller.counts
+        # A chunk that outlived itself is late even where there is no deadline.
+        late = max(self.degradation.late, counts["late_chunks"])
+        return {**self.degradation.figures(), "late_chunks": late, "starved_ticks": counts["starved_ticks"]}
 
     def _infer(self, observation: Observation) -> tuple[bool, bool]:
         """Return whether a chunk begins at this tick, and whether it must not because it came too late."""
@@ -236,7 +227,7 @@ class TickLoop(CommandGate):
     def _report_critic(self, command: Command) -> None:
         failed = command.telemetry.get("critic_failed", 0.0) > 0.0
         if failed:
-            critic = self._controller.settings.critic
+            critic = self._controller.critic
             self._outputs.report(logging.ERROR, f"critic {critic} failed; plain behaviour cloning acts instead")
         elif self.critic_failed:
             self._outputs.report(logging.INFO, "the critic guides again")

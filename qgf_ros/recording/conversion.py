@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.control.outputs import COMMAND_TOPIC
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
-from qgf_ros.recording.readings import by_topic, command_values, observation_sources
+from qgf_ros.recording.readings import TELEMETRY, by_topic, command_values, figures, observation_sources
 from qgf_ros.recording.recording import Recorded, Recording
 
 Float = NDArray[np.float32]
@@ -76,7 +77,8 @@ class Source:
         control_rate: [Hz].
         reward: Where rewards come from.
         alignment: As of `ObservationAssembler`.
-        command: Topic of the commands, relative to the namespace of the run.
+        command: Topic of the commands, relative to the namespace of the run. Where nothing was recorded on ``command``,
+            what the policy node says in its telemetry that it commanded.
         episode: Topic of outcomes: a String of JSON with the key success.
     """
 
@@ -179,15 +181,19 @@ class _Converter:
         self._source = source
         self._into = into
         self._period = round(1e9 / source.control_rate)
-        topics = [source.command, source.episode, *filter(None, [source.reward.topic])]
+        command = source.command
+        if command == COMMAND_TOPIC and recording.resolve(command) not in recording.topics:
+            command = recording.resolve("~/telemetry", recording.run.get("policy_node", "policy_node"))
+            command = command if command in recording.topics else source.command
+        topics = [command, source.episode, *filter(None, [source.reward.topic])]
         names = {topic: recording.resolve(topic) for topic in topics}
-        for topic in (source.command, source.reward.topic):
+        for topic in (command, source.reward.topic):
             if topic is not None and names[topic] not in recording.topics:
                 raise RecordingError(
                     f"{recording.path} has no topic {names[topic]}; it has {', '.join(sorted(recording.topics)) or 'none'}"
                 )
         messages = by_topic(recording, set(names.values()))
-        self._commands = messages[names[source.command]]
+        self._commands = [message for message in messages[names[command]] if _reached_the_robot(message)]
         self._outcomes = messages[names[source.episode]]
         found = restarts(self._commands)
         self._epoch_starts = [part[0].log_time for part in split(self._commands, found) if part]
@@ -283,6 +289,10 @@ class _Converter:
         if index < 0:
             raise ObservationError(f"no reward yet on topic {self._source.reward.topic}")
         return self._source.reward.value(rewards[index])
+
+
+def _reached_the_robot(command: Recorded) -> bool:
+    return command.type_name != TELEMETRY or figures(command).get("motion") == "1"
 
 
 def _stamp(recorded: Recorded) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from qgf_ros.recording.recording import Recorded, Recording
 
 #: A command that is received sooner than this after its stamp is stamped by the recorder's clock [ns].
 LONGEST_TICK = 1_000_000_000
+#: Type of the telemetry of the policy node.
+TELEMETRY = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 def _xyz(vector: Any) -> NDArray[np.float64]:
@@ -173,14 +176,20 @@ def observation_sources(
 def command_values(names: Sequence[str], recorded: Recorded) -> NDArray[np.float64]:
     """Return the values of a recorded command in the order of the action contract, float64 [A].
 
+    Args:
+        names: Of the action contract.
+        recorded: A JointState, by name, or the telemetry of the tick that commanded it.
+
     Raises:
-        RecordingError: It is no JointState, or lacks a name.
+        RecordingError: It is neither, lacks a name, or its telemetry does not say what was commanded.
     """
     message = recorded.message
+    if recorded.type_name == TELEMETRY:
+        return _commanded(len(names), recorded)
     if recorded.type_name != "sensor_msgs/msg/JointState":
         raise RecordingError(
-            f"topic {recorded.topic} is recorded as {recorded.type_name or 'an unknown type'}; "
-            "commands are read from sensor_msgs/msg/JointState, by name"
+            f"topic {recorded.topic} is recorded as {recorded.type_name or 'an unknown type'}; commands are read from "
+            "sensor_msgs/msg/JointState, by name, or from the telemetry of the policy node"
         )
     values = dict(zip(message.name, message.position))
     missing = [name for name in names if name not in values]
@@ -189,6 +198,19 @@ def command_values(names: Sequence[str], recorded: Recorded) -> NDArray[np.float
             f"topic {recorded.topic} has no {', '.join(missing)}; it has {', '.join(message.name) or 'no names'}"
         )
     return _array([values[name] for name in names])
+
+
+def _commanded(size: int, recorded: Recorded) -> NDArray[np.float64]:
+    try:
+        values = _array(json.loads(figures(recorded).get("command", "")))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        values = np.empty(0)
+    if values.shape != (size,):
+        raise RecordingError(
+            f"topic {recorded.topic} does not say what was commanded, expected {size} values as command; record the run "
+            "with the policy node of this version"
+        )
+    return values
 
 
 def figures(recorded: Recorded) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from mcap_ros2.decoder import DecoderFactory
 from pydantic import ValidationError
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import RecordingError
 from qgf_ros.recording.records import read_records
 
@@ -155,7 +156,7 @@ class Recording:
         try:
             self.manifest = Manifest.model_validate_json(content)
         except ValidationError as error:
-            self.damage.append(f"the manifest in it is not one of this version ({error.errors()[0]['msg']})")
+            self.damage.append(f"the manifest in it is not one of this version ({first_complaint(error)})")
 
 
 class _Channel:

@@ -123,26 +123,12 @@ def replay(
         overrides: Settings, of `OVERRIDES`, in place of the recorded ones.
 
     Raises:
-        RecordingError: A topic is missing.
+        RecordingError: A topic is missing, or the run was asynchronous throughout.
         GuidanceError: The bundle cannot run the settings.
         SafetyError: The limits that were set in the run are none of this bundle's.
     """
     overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
     return _Replayer(recording, policy, observation, alignment, overrides).run()
-
-
-@dataclass(frozen=True)
-class _Epoch:
-    """Ticks between two restarts of the clock, what they saw, and the commands to the robot and to nobody by stamp."""
-
-    ticks: list[Recorded]
-    source: ObservationSource
-    commands: Mapping[int, list[Recorded]]
-    shadows: Mapping[int, list[Recorded]]
-
-    def commands_of(self, motion: str) -> Mapping[int, list[Recorded]]:
-        """Return what a tick answered whose telemetry says `motion`."""
-        return self.shadows if motion == "0" else self.commands
 
 
 class _NotReplayable(Exception):
@@ -160,25 +146,23 @@ class _Replayer:
     ) -> None:
         self._overrides = overrides
         node = recording.run.get("policy_node", "policy_node")
-        telemetry, command = recording.resolve("~/telemetry", node), recording.resolve("command")
-        shadow = recording.resolve("~/shadow_command", node)
-        if not recording.topics.get(telemetry, ("", 0))[1] or not {command, shadow} & recording.topics.keys():
+        telemetry = recording.resolve("~/telemetry", node)
+        messages = by_topic(recording, {telemetry, "/parameter_events"})
+        ticks = messages[telemetry]
+        if not ticks:
+            raise RecordingError(f"{recording.path} has no messages on {telemetry}; record a run of the policy node")
+        if all(figures(tick).get("execution") == "asynchronous" for tick in ticks):
             raise RecordingError(
-                f"{recording.path} has no messages on {telemetry} and on {command} or {shadow}; record a run of the policy node"
+                f"{recording.path} is of asynchronous execution, and which ticks its chunks were inferred beside is not "
+                "recorded; replay a synchronous run, or make a data set of this one with 'qgf dataset from-bag'"
             )
-        messages = by_topic(recording, {telemetry, command, shadow, "/parameter_events"})
         self._parameters = ParameterHistory(recording, recording.resolve(node), messages["/parameter_events"])
         self._policy = copy.copy(policy)
         self._policy.manifest = manifest_with_limits(policy.manifest, self._parameters.limits)
         self._manifest = manifest = self._policy.manifest
-        found = restarts(messages[telemetry])
+        found = restarts(ticks)
         sources = observation_sources(recording, observation, 1.0 / manifest.control_rate, alignment, found)
-        parts = (split(messages[topic], found) for topic in (telemetry, command, shadow))
-        self._epochs = [
-            _Epoch(ticks, source, _by_stamp(commands), _by_stamp(shadows))
-            for source, ticks, commands, shadows in zip(sources, *parts)
-        ]
-        self._epoch = self._epochs[0]
+        self._epochs = list(zip(sources, split(ticks, found)))
         self._bundle_causes = _other_files(recording.manifest, manifest)
         self._outcome = Replay(manifest, remarks=[*recording.damage])
         if recording.dropped:
@@ -188,26 +172,26 @@ class _Replayer:
         if recording.manifest is None:
             self._outcome.remarks.append("the recording does not say which bundle ran")
         self._controller: Controller | None = None
-        self._motion = ""  # recorded, of the tick before
+        self._before: Mapping[str, str] = {}  # telemetry of the tick before
         self._noise: tuple[int, int] | None = None  # recorded: the seed, and the numbers drawn since
 
     def run(self) -> Replay:
         last: int | None = None
-        for epoch in self._epochs:
-            self._epoch = epoch
-            for tick in epoch.ticks:
+        for source, ticks in self._epochs:
+            for tick in ticks:
                 values = figures(tick)
                 try:
-                    self._outcome.ticks.append(self._answer(tick, values, last))
+                    self._outcome.ticks.append(self._answer(source, tick, values, last))
                 except _NotReplayable as reason:
                     self._outcome.not_replayed[str(reason)] += 1
-                last = tick.stamp
-                self._motion = values.get("motion", "1")
-        if any(epoch.source.inferred for epoch in self._epochs):
+                last, self._before = tick.stamp, values
+        if any(source.inferred for source, _ in self._epochs):
             self._outcome.remarks.append("which readings a tick saw is partly inferred from times of arrival")
         return self._outcome
 
-    def _answer(self, tick: Recorded, values: Mapping[str, str], last: int | None) -> Replayed:
+    def _answer(
+        self, source: ObservationSource, tick: Recorded, values: Mapping[str, str], last: int | None
+    ) -> Replayed:
         if values.get("execution") == "asynchronous":
             raise _NotReplayable(
                 "its action chunk was inferred beside other ticks, and which those were is not recorded"
@@ -215,20 +199,20 @@ class _Replayer:
         settings = self._settings(tick, values)
         controller = self._prepare(tick, values, settings, last)
         try:
-            observation = self._epoch.source.observe(tick.stamp, tick.log_time)
+            observation = source.observe(tick.stamp, tick.log_time)
         except ObservationError as error:
             raise _NotReplayable(f"the observation is not in the recording: {error}") from error
         if values.get("observation_crc32") != str(zlib.crc32(observation.vector.tobytes())):
             raise _NotReplayable("the node saw another observation than the one recorded")
-        commands = self._epoch.commands_of(values.get("motion", "1"))
-        if tick.stamp not in commands:
-            raise _NotReplayable("its command is not in the recording")
+        try:
+            recorded = command_values([action.name for action in self._manifest.action], tick)
+        except RecordingError as error:
+            raise _NotReplayable(str(error)) from None
         if values.get("inferred") == "1":
             self._place_noise(controller, values, settings)
         elif controller.needs_chunk(tick.stamp):
             raise _NotReplayable("its action chunk began before the recording, or at a tick that is not replayed")
         command = controller.tick(observation)
-        recorded = command_values([action.name for action in self._manifest.action], commands[tick.stamp][0])
         return Replayed(tick.stamp, recorded, command.values, self._causes(values))
 
     def _settings(self, tick: Recorded, values: Mapping[str, str]) -> Settings:
@@ -259,19 +243,14 @@ class _Replayer:
                 )
         if settings != controller.settings:
             controller.apply(settings)
-        switched = self._motion not in ("", values.get("motion", "1"))
-        if last is not None and (switched or tick.stamp < last):
+        before = self._before
+        if last is not None and (before.get("motion") != values.get("motion") or tick.stamp < last):
             controller.reset()
-        elif last is not None and self._was_held(last):
+        elif before and before.get("holds") != values.get("holds"):
             controller.hold()
         if values.get("inferred") == "1" and not controller.needs_chunk(tick.stamp):
             controller.apply(settings)  # something dropped the chunk, such as a fault that nothing was sent for
         return controller
-
-    def _was_held(self, stamp: int) -> bool:
-        """Whether the command stamped `stamp` [ns] was followed by another one of that stamp, which is a hold."""
-        positions = [list(command.message.position) for command in self._epoch.commands_of(self._motion).get(stamp, [])]
-        return any(position != positions[0] for position in positions[1:])
 
     def _place_noise(self, controller: Controller, values: Mapping[str, str], settings: Settings) -> None:
         """Put the noise where it stood before a recorded inference."""
@@ -299,13 +278,6 @@ class _Replayer:
         if values.get("critic_failed", "0.0") != "0.0":
             changes.append("the critic had failed")
         return (*self._bundle_causes, *changes) or (ARITHMETIC,)
-
-
-def _by_stamp(messages: Sequence[Recorded]) -> dict[int, list[Recorded]]:
-    found: dict[int, list[Recorded]] = {}
-    for message in messages:
-        found.setdefault(message.stamp, []).append(message)
-    return found
 
 
 def _other_files(recorded: Manifest | None, replayed: Manifest) -> tuple[str, ...]:

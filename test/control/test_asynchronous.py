@@ -178,14 +178,59 @@ def test_a_chunk_older_than_its_last_action_is_dropped_and_counted() -> None:
     assert controller.counts["late_chunks"] == 1
 
 
-def test_new_settings_let_the_chunk_go_on_until_the_first_of_theirs_is_there() -> None:
+def test_after_new_settings_the_inference_under_way_is_used_and_theirs_is_asked_for_at_once() -> None:
     policy = NumberedPolicy()
     controller = asynchronous(policy, 2)
     play(controller, range(6))  # at step 5 a chunk of the old settings is asked for
     controller.apply(replace(controller.settings, guidance_weight=0.9))
-    assert play(controller, range(6, 10)) == [(4, 1), (5, 1), (8, 2), (9, 2)]
-    assert policy.requests == [(0, 0.1), (6, 0.9)], "the one under way was abandoned"
+    assert play(controller, range(6, 9)) == [(4, 1), (7, 2), (8, 2)]
+    assert controller.guidance_weight == 0.1
+    assert play(controller, range(9, 11)) == [(9, 3), (10, 3)]
+    assert policy.requests == [(0, 0.1), (5, 0.1), (7, 0.9)]
     assert controller.guidance_weight == 0.9
+
+
+@pytest.mark.parametrize("delay", [1, 2, 4])
+def test_settings_that_change_at_every_tick_leave_no_tick_without_an_action(delay: int) -> None:
+    policy = NumberedPolicy()
+    controller = asynchronous(policy, delay)
+    play(controller, range(2 * delay))
+    weights = {step: 0.1 for step in range(2 * delay)}
+    for step in range(2 * delay, 60):
+        weights[step] = 0.1 + step / 1000.0
+        controller.apply(replace(controller.settings, guidance_weight=weights[step]))
+        assert play(controller, [step]) != [None]
+        assert controller.guidance_weight >= weights[step - 2 * delay], "older than two inferences"
+
+
+@pytest.mark.parametrize(("slew", "guided"), [(math.inf, False), (0.1, True)])
+def test_no_guided_chunk_begins_once_the_weight_is_0(slew: float, guided: bool) -> None:
+    policy = NumberedPolicy()
+    act = policy.act
+    policy.act = lambda *given, **more: [  # type: ignore[method-assign]
+        replace(chunk, unguided=chunk.actions + np.float32(0.1)) for chunk in act(*given, **more)
+    ]
+    controller = asynchronous(policy, 2, guidance_weight_slew=slew)
+    play(controller, range(6))  # at step 5 a guided chunk is asked for
+    controller.apply(replace(controller.settings, guidance_weight=0.0))
+    played = play(controller, [6, 7])
+    assert policy.requests[-1] == (5, 0.1)
+    assert played[1] == ((7, 2) if guided else (107, 102))
+    assert controller.guidance_weight == (0.1 if guided else 0.0)
+
+
+def test_telemetry_names_the_critic_of_the_chunk_under_way_until_that_of_the_next_one() -> None:
+    policy = NumberedPolicy()
+    card = policy.manifest.critics["near"]
+    policy.manifest = policy.manifest.model_copy(update={"critics": {"near": card, "far": card}})
+    controller = asynchronous(policy, 2)
+    play(controller, range(6))
+    controller.apply(replace(controller.settings, critic="far"))
+    critics = []
+    for step in range(6, 10):
+        controller.tick(seen(step))
+        critics.append(controller.critic)
+    assert critics == ["near", "near", "near", "far"]
 
 
 @pytest.mark.parametrize("event", ["hold", "reset", "drop_chunk"])
@@ -361,7 +406,7 @@ class AsynchronousRuns(RuleBasedStateMachine):
             assert observed >= self.era, "a chunk asked for before the interruption was used"
             assert self.step - observed < HORIZON, "a chunk outlived its last action"
             assert observed < self.changed or weight == self.weight, "a chunk of old settings was begun"
-            assert weight == self.controller.guidance_weight == self.weight
+            assert weight == self.controller.guidance_weight
         number = round(float(command.action[1]) * 1000.0, 3)
         assert number <= len(self.policy.requests)
         if self.controller.settings.seam == "switch":

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.contract import FieldSource, RobotContract, read_robot_contract, template
+from qgf_ros.control.controller import Command
 from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
 from qgf_ros.control.outputs import OutputSource
 from qgf_ros.errors import ContractError, ObservationError
@@ -266,3 +267,68 @@ def test_an_output_where_the_robot_is_read_from_is_refused_unless_nothing_is_rea
     with pytest.raises(ContractError, match="on /joint_states is sent where field arm is read from; give the output"):
         contract.outputs(MANIFEST)
     contract.model_copy(update={"fields": {"arm": FieldSource(constant=(0.0, 0.0))}}).outputs(MANIFEST)
+
+
+def test_two_arms_with_a_gripper_each_are_fields_and_outputs_of_their_own() -> None:
+    """One message for both arms in, by joint name; one controller for each arm and each gripper out."""
+    sides = ("left", "right")
+    arms = [JOINTS.model_copy(update={"name": f"{side}_arm", "joints": (f"{side}_j1", f"{side}_j2")}) for side in sides]
+    grippers = [
+        ObservationField(
+            name=f"{side}_opening",
+            topic="joint_states",
+            message_type="sensor_msgs/msg/JointState",
+            extraction="joint_position",
+            joints=(f"{side}_finger",),
+            size=1,
+            unit="m",
+        )
+        for side in sides
+    ]
+    moves = [
+        ActionField(
+            name=f"{side}_j{i + 1}",
+            unit="rad",
+            scale=1.0,
+            lower=-3.0,
+            upper=3.0,
+            hold=None,
+            measured=Measurement(field=f"{side}_arm", component=i),
+        )
+        for side in sides
+        for i in range(2)
+    ]
+    grips = [ActionField(name=f"{side}_grip", unit="m", scale=0.08, lower=0.0, upper=0.08, hold=None) for side in sides]
+    robot = MANIFEST.model_copy(update={"observation": (*arms, *grippers), "action": (*moves, *grips)})
+    contract = RobotContract.model_validate(
+        yaml.safe_load("""
+            fields:
+              right_arm: {joints: [r_elbow, r_shoulder]}
+              right_opening: {topic: /right/gripper, joints: [finger], factor: 0.001}
+            command:
+              - {type: joint_trajectory, topic: /left/trajectory, fields: [left_j1, left_j2]}
+              - {type: joint_trajectory, topic: /right/trajectory, fields: {right_j1: r_elbow, right_j2: r_shoulder}}
+              - {type: float64_multi_array, topic: /left/gripper, fields: [left_grip]}
+              - {type: float64_multi_array, topic: /right/gripper_command, fields: [right_grip], scale: 1000}
+            """)
+    )
+    fields = {field.name: field for field in contract.apply(robot)}
+    none = np.empty(0)
+    body = JointReading(("r_shoulder", "left_j2", "left_j1", "r_elbow"), np.array([1.0, 2.0, 3.0, 4.0]), none, none)
+    assert extract(fields["left_arm"], body).tolist() == extract(JOINTS, arm_reading(3.0, 2.0)).tolist()
+    assert extract(fields["right_arm"], body).tolist() == extract(JOINTS, arm_reading(4.0, 1.0)).tolist()
+    finger = JointReading(("finger",), np.array([40.0]), none, none)
+    assert extract(fields["right_opening"], finger) == pytest.approx([0.04])
+    values = np.array([0.1, 0.2, 0.3, 0.4, 0.05, 0.06])
+    command = Command(values, np.zeros(6, np.float32), 0, True, True, np.zeros(6), np.empty((0, 6)))
+    sent = {output.topic: (output.names, output.command(command).values.tolist()) for output in contract.outputs(robot)}
+    assert sent == {
+        "/left/trajectory": (("left_j1", "left_j2"), [[0.1, 0.2]]),
+        "/right/trajectory": (("r_elbow", "r_shoulder"), [[0.3, 0.4]]),
+        "/left/gripper": (("left_grip",), [[0.05]]),
+        "/right/gripper_command": (("right_grip",), [[60.0]]),
+    }
+
+
+def arm_reading(*angles: float) -> JointReading:
+    return JointReading(JOINTS.joints, np.array(angles), np.empty(0), np.empty(0))

@@ -195,6 +195,36 @@ def test_a_trajectory_of_displacements_goes_on_from_where_the_controller_has_com
     assert points.values[:, 0] == pytest.approx([0.3, 0.4])
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields", "changes", "points"),
+    [
+        ("joint_state", [GRIP], {}, 1),
+        ("float64_multi_array", [STEP, GRIP], {}, 1),
+        ("float64_multi_array", [STEP], {"integrate": "measured"}, 1),
+        ("joint_trajectory", [STEP], {"integrate": "commanded"}, 3),
+        ("joint_trajectory", [GRIP], {}, 3),
+    ],
+)
+def test_a_robot_that_may_have_been_moved_is_not_called_back_once_all_that_was_sent_is_carried_out(
+    kind: str, fields: Any, changes: dict[str, Any], points: int
+) -> None:
+    output = make(kind, fields, **changes)
+    ahead = [values(grip=0.2), values(grip=0.3)]
+    output.command(command(values(grip=0.1), upcoming=ahead, begins=True))
+    hold = np.array(values(grip=0.1))
+    assert output.hold(hold, 0, points * PERIOD, moved=True) is not None
+    assert output.hold(hold, 0, points * PERIOD + 1, moved=True) is None
+
+
+@pytest.mark.parametrize(("kind", "fields"), [("twist_stamped", {STEP: "linear.x"}), ("joint_state", [STEP, BOXED])])
+def test_what_is_no_position_is_held_wherever_the_robot_is(kind: str, fields: Any) -> None:
+    output = make(kind, fields)
+    output.command(command(values(step=0.1), begins=True))
+    hold = output.hold(np.array(values()), 0, 3600 * PERIOD, moved=True)
+    assert hold is not None
+    assert not hold.values.any()
+
+
 def test_positions_that_were_never_sent_are_not_held() -> None:
     hold = np.array(values())
     assert make("joint_state", [STEP], integrate="commanded").hold(hold, 0, 0) is None

@@ -7,6 +7,7 @@ inside the limits, no faster than `max_rate` allows, and the answer to an observ
 
 from __future__ import annotations
 
+import bisect
 import json
 import math
 import os
@@ -44,7 +45,7 @@ from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 #: For whatever is awaited [s]; long, for a machine that is busy with something else.
 PATIENCE = 60.0
-#: What a busy machine may add to the time to a safe state [s].
+#: What a busy machine may add to the time to a safe state [s], beside what `Robot.load` sees of it.
 LOAD = 1.0
 SECOND = 1_000_000_000
 
@@ -148,10 +149,13 @@ class Robot:
         self.telemetry: list[dict[str, str]] = []
         #: When each heartbeat of the node came (`time.monotonic` [s]).
         self.heartbeats: list[float] = []
-        self.sets = 0
+        #: When each set was published (`time.monotonic` [s]).
+        self.published: list[float] = []
         #: Added to the time, and so to every stamp [ns].
         self.time_offset = 0
         self._simulated_time = simulated_time
+        #: Of the node that was started last.
+        self.trigger = ""
         self._fault: Fault | None = None
         self._sound: dict[str, Any] = {}
         self._changed = threading.Condition()
@@ -199,6 +203,7 @@ class Robot:
         """
         defaults = {"bundle": str(self.bundle), "autostart": True, "enable_motion": True, "guidance_weight": 0.1}
         defaults["use_sim_time"] = self._simulated_time
+        self.trigger = parameters.get("trigger", "timer")
         words = ["--ros-args", "-r", f"__node:={name}"]
         variables = {key: parameters.pop(key) for key in list(parameters) if key.isupper()}
         for key, value in {**defaults, **parameters}.items():
@@ -267,8 +272,13 @@ class Robot:
                     self.judge.sent(stamp)
                 for item in instead:
                     publisher.publish(item)
-            self.sets += 1
+            self.published.append(time.monotonic())
             self._changed.notify_all()
+
+    @property
+    def sets(self) -> int:
+        """How many sets of observations were published."""
+        return len(self.published)
 
     # What it hears
 
@@ -321,14 +331,14 @@ class Robot:
         sets = self.sets
         self.until(lambda: self.sets >= sets + periods)
 
-    def is_commanded(self, count: int = 5) -> None:
+    def is_commanded(self, count: int = 5, patience: float = PATIENCE) -> None:
         """Wait for commands that answer observations of now."""
         heard, now = len(self.commands), time.time_ns() + self.time_offset
 
         def answers() -> int:
             return sum(c.stamp >= now and not self.judge.is_hold(c.values) for c in self.commands[heard:])
 
-        self.until(lambda: answers() >= count)
+        self.until(lambda: answers() >= count, patience)
 
     def hears(self, text: str, level: int = 2) -> None:
         """Wait for a new diagnosis of this level that contains `text`."""
@@ -344,6 +354,13 @@ class Robot:
         self.goes_on()
         assert self.judge.is_hold(self.commands[-1].values), "the last command is not a hold"
         return max(self.commands[-1].at - since, 0.0)
+
+    def load(self, since: float) -> float:
+        """Return what the machine may have added to times measured after `since` (`time.monotonic` [s]).
+
+        It is as busy as it kept the robot from publishing, and the node from beating.
+        """
+        return LOAD + longest_gap(self.published, since) + longest_gap(self.heartbeats, since)
 
     # What a test asks for
 
@@ -382,6 +399,12 @@ def sound_message(topic: str, stamp: int) -> Any:
         message.pose.orientation.w = 1.0
     message.header.stamp = to_time(stamp)
     return message
+
+
+def longest_gap(times: Sequence[float], since: float) -> float:
+    """Return the longest time from one of some rising times to the next, from the last one before `since` on [s]."""
+    first = max(bisect.bisect_left(times, since) - 1, 0)
+    return max((b - a for a, b in zip(times[first:], times[first + 1 :])), default=0.0)
 
 
 def resident(pid: int) -> int:

@@ -61,7 +61,9 @@ CHANGES: dict[str, tuple[list[Any], list[Any]]] = {
 
 
 @pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_a_storm_of_parameters_is_answered_to_the_last_and_commands_go_on(robot: Robot, count: int) -> None:
+def test_a_storm_of_parameters_is_answered_to_the_last_and_commands_go_on(
+    robot: Robot, count: int, on_page: Callable[..., None]
+) -> None:
     """100 changes a second, one in three of them nonsense; no more under way than a service keeps for its server."""
     source = random.Random(count)
     client = robot.node.create_client(SetParameters, "policy_node/set_parameters")
@@ -84,7 +86,7 @@ def test_a_storm_of_parameters_is_answered_to_the_last_and_commands_go_on(robot:
     wrong = [(name, value) for name, value, good, future in asked if future.result().results[0].successful != good]
     assert wrong == []
     answers = [command for command in robot.commands[heard:] if not robot.judge.is_hold(command.values)]
-    print(f"{count} changes answered in {seconds:.1f} s, {len(answers)} observations meanwhile")
+    on_page(seconds, row=f"a storm of {count:,} parameters", text="answered in {:.1f} s")
     assert len(answers) > count // 20
     assert robot.set(guidance_weight=0.25, critic="near", num_samples=1, estimator="qgf").successful
     robot.until(lambda: float(robot.telemetry[-1]["guidance_weight"]) == 0.25)

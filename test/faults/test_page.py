@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
+import json
 import re
 from pathlib import Path
+from types import ModuleType
 
 TESTS = Path(__file__).resolve().parents[1]
 PAGE = TESTS.parent / "docs" / "reliability.md"
@@ -35,6 +38,52 @@ def defined(path: Path) -> set[str]:
     nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
     names = {node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
     return {f"{path.relative_to(TESTS).as_posix()}::{name}" for name in names}
+
+
+def script() -> ModuleType:
+    """Return `scripts/fill_reliability.py`."""
+    spec = importlib.util.spec_from_file_location("fill_reliability", PAGE.parents[1] / "scripts/fill_reliability.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_numbers_of_a_run_go_into_their_cells_and_nothing_else_changes(tmp_path: Path) -> None:
+    def case(inside: str, *cells: tuple[str, str, float | str, str]) -> str:
+        properties = "".join(
+            f"<property name='docs/reliability.md' value='{json.dumps(dict(zip(('row', 'column', 'value', 'text'), cell)))}'/>"
+            for cell in cells
+        )
+        return f"<testcase><properties>{properties}</properties>{inside}</testcase>"
+
+    jump = "test_after_a_jump_of_the_simulators_clock_only_new_observations_are_answered"
+    report = tmp_path / "report.xml"
+    report.write_text(
+        "<testsuites><testsuite><properties><property name='machine' value='7 cores, load average 0.1 before it'/>"
+        "</properties>"
+        + case("", ("dies", "safe after, `timer`", 12.5, "{:.2f} s"))
+        + case("", (jump, "last command of before", 65.25, "{:.2f} s"))
+        + case("", (jump, "last command of before", 7.0, "{:.2f} s"))
+        + case("", ("3600 s", "faults", "98,765", ""), ("nothing like it", "measured", 1.0, "{}"))
+        + case("<failure/>", ("freezes", "safe after, `timer`", 99.0, "{:.2f} s"))
+        + "</testsuite></testsuites>"
+    )
+    fill_in = script()
+    before = PAGE.read_text(encoding="utf-8")
+    page, filled = fill_in.fill(before, *fill_in.read(report))
+    new = [(a, b) for a, b in zip(before.splitlines(), page.splitlines(), strict=True) if a != b]
+    assert [b for _, b in new if "7 cores, load average 0.1 before it" in b]
+    changed = [b.split(" | ") for _, b in new if b.startswith("|")]
+    assert [(cells[0], next(c for c in cells if c in ("12.50 s", "65.25 s", "98,765"))) for cells in changed] == [
+        ("| dies", "12.50 s"),
+        ("| the simulator's clock jumps by an hour, forwards or back", "65.25 s"),
+        ("| 3600 s", "98,765"),
+    ]
+    assert len(new) == 4
+    assert ("nothing like it", "measured") not in filled
+    assert fill_in.fill(before, {}, "") == (before, set())
 
 
 def test_every_test_that_the_page_names_exists() -> None:

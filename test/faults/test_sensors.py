@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 
-from robot import LOAD, SENSOR_FAULTS, Fault, Robot, shifted
+from robot import SENSOR_FAULTS, Fault, Robot, shifted
 
 
 @pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
@@ -30,14 +30,16 @@ def robot(running: Robot) -> Iterator[Robot]:
 
 
 @pytest.mark.parametrize("name", SENSOR_FAULTS)
-def test_a_sensor_fault_is_a_hold_within_its_max_age_and_ends_by_itself(robot: Robot, name: str) -> None:
+def test_a_sensor_fault_is_a_hold_within_its_max_age_and_ends_by_itself(
+    robot: Robot, name: str, on_page: Callable[..., None]
+) -> None:
     fault = SENSOR_FAULTS[name]
     with robot.suffering(fault) as since:
         seconds = robot.is_safe(fault.reason, since)
     robot.is_commanded()
-    print(f"{name}: safe after {seconds:.3f} s")
+    on_page(seconds, row=name, column=f"safe after, `{robot.trigger}`")
     # A reading may be used until it is max_age old; the check comes with the next tick, at most a period later.
-    assert seconds < robot.max_age + 2 * robot.period + LOAD
+    assert seconds < robot.max_age + 2 * robot.period + robot.load(since)
 
 
 def test_a_sensor_at_ten_times_the_rate_commands_no_faster(robot: Robot) -> None:

@@ -24,6 +24,8 @@ SECONDS = float(os.environ.get("QGF_SOAK_SECONDS", "45"))
 RATE = 10.0
 #: Part of the heartbeats that must arrive, and longest gap between two [s], for a machine that stands still itself at times.
 BEATS, GAP = 0.5, 5.0
+#: For how long others may keep the processor from node and robot so much that no reading is fresh [s].
+LONGEST_HOLD = 600.0
 #: Time in which caches and allocators fill [s].
 SETTLING = 15.0
 #: Growth that a run of any length may show [bytes]: that of allocators, not that of a leak.
@@ -31,7 +33,9 @@ GROWTH = 8 * 2**20
 
 
 @pytest.mark.slow
-def test_through_faults_of_every_kind_memory_is_flat_and_the_heart_beats(make_robot: Callable[..., Robot]) -> None:
+def test_through_faults_of_every_kind_memory_is_flat_and_the_heart_beats(
+    make_robot: Callable[..., Robot], on_page: Callable[..., None]
+) -> None:
     """A sensor fault drawn at random, a change of parameters, a while of peace; and again."""
     source = random.Random(0)
     robot = make_robot()
@@ -45,18 +49,22 @@ def test_through_faults_of_every_kind_memory_is_flat_and_the_heart_beats(make_ro
         with robot.suffering(fault):
             robot.goes_on(source.randrange(1, 20))
         assert robot.set(guidance_weight=source.random(), critic=source.choice(["near", "broken"])).successful
-        robot.is_commanded()
+        robot.is_commanded(patience=LONGEST_HOLD)
         faults += 1
         if passed > SETTLING:
             samples.append((passed, resident(node.pid)))
     times, sizes = np.array(samples).T
     slope = np.polyfit(times, sizes, 1)[0]
     beats = np.diff(robot.heartbeats)
-    print(
-        f"{SECONDS:g} s, {faults} faults, {len(robot.commands)} commands; memory {sizes[-1] / 2**20:.1f} MiB, "
-        f"{slope * 3600 / 2**20:+.2f} MiB/h; {len(beats) + 1} heartbeats, "
-        f"{(beats > PATIENCE / RATE).sum()} later than their deadline, the latest {beats.max():.3f} s after the one before"
-    )
+    found = {
+        "faults": f"{faults:,}",
+        "commands judged": f"{len(robot.commands):,}, {len(robot.judge.wrong)} of them wrong",
+        "memory": f"{sizes[-1] / 2**20:.0f} MiB, {slope * 3600 / 2**20:+.1f} MiB/h",
+        "heartbeats": f"{len(robot.heartbeats):,} of {round(RATE * (robot.heartbeats[-1] - robot.heartbeats[0])):,}",
+        "later than their deadline": f"{(beats > PATIENCE / RATE).sum()}, the longest gap {beats.max():.2f} s",
+    }
+    for column, text in found.items():
+        on_page(text, row=f"{SECONDS:g} s", column=column)
     assert robot.judge.wrong == []
     assert slope * (times[-1] - times[0]) < GROWTH
     assert sizes.max() - sizes[0] < GROWTH

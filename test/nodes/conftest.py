@@ -102,6 +102,8 @@ class FakePolicy:
 class Recorder:
     """Outputs of a tick loop that can be waited for."""
 
+    watched = True
+
     def __init__(self) -> None:
         self.commands: list[tuple[list[float], int]] = []
         self.shadows: list[tuple[list[float], int]] = []
@@ -112,7 +114,7 @@ class Recorder:
     def send_command(self, command: Any, *, motion: bool) -> None:
         self.send_hold(command.values, command.stamp, motion=motion)
 
-    def send_hold(self, values: Any, stamp: int, *, motion: bool) -> None:
+    def send_hold(self, values: Any, stamp: int, *, motion: bool, moved: bool = False) -> None:
         with self._condition:
             (self.commands if motion else self.shadows).append((list(values), stamp))
             self._condition.notify_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +33,9 @@ from qgf_ros.control.observation import JointReading, PoseReading, WrenchReading
 from qgf_ros.nodes.commander import Commander  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
+from qgf_sim.processes import reserve_domain  # noqa: E402
 
-DOMAIN = 31 + os.getpid() % 30
+DOMAIN = reserve_domain()
 TIMEOUT = 30.0
 PERIOD, STEP = 0.05, 50_000_000
 LARGEST, BOX, RATE = 0.1, (-0.4, 0.4), 1.5  # displacement [m], workspace [m], change of a displacement [m/s]
@@ -272,11 +273,17 @@ class Desk:
     def __init__(self, simulated: bool) -> None:
         self.now = 0
         self.simulated = simulated
+        self.subscriptions = 0
         self.sent: dict[str, list[Any]] = {}
 
     def create_lifecycle_publisher(self, kind: type, topic: str, depth: int) -> Any:
         box = self.sent.setdefault(topic, [])
-        return SimpleNamespace(publish=box.append, topic=topic, wait_for_all_acked=lambda timeout: None)
+        return SimpleNamespace(
+            publish=lambda message: box.append(copy.deepcopy(message)),  # which a publisher serialises at once
+            topic=topic,
+            wait_for_all_acked=lambda timeout: None,
+            get_subscription_count=lambda: self.subscriptions,
+        )
 
     def destroy_lifecycle_publisher(self, publisher: Any) -> None:
         self.sent.pop(publisher.topic)
@@ -314,6 +321,32 @@ def test_a_command_sent_again_is_the_same_messages_again(policy: Any) -> None:
     assert positions(desk.sent[TRAJECTORY][2]) == pytest.approx([0.02, 0.03, 0.04, 0.05])
 
 
+def test_a_hold_in_between_does_not_change_the_command_that_is_sent_again(policy: Any) -> None:
+    """Messages of commands are filled again and again; those of a hold are its own."""
+    desk, commander, first = seated(policy.manifest)
+    commander.send_hold(np.array([0.0, 0.0, 0.4]), 0, motion=True)
+    commander.send_command(first, motion=True)
+    for topic in ("command", FORWARD, TRAJECTORY, TWIST, "gripper/commands"):
+        assert desk.sent[topic][2] == desk.sent[topic][0]
+
+
+def test_a_command_that_could_not_be_made_leaves_nothing_half_filled_to_send_again(policy: Any) -> None:
+    desk, commander, first = seated(policy.manifest)
+    with pytest.raises(IndexError):
+        commander.send_command(replace(first, values=np.array([0.05, 0.05, 0.1]), measured=np.zeros(0)), motion=True)
+    commander.send_command(first, motion=True)
+    assert [list(message.position) for message in desk.sent["command"]] == [pytest.approx([0.01, 0.01, 0.4])] * 2
+
+
+def test_telemetry_is_watched_while_somebody_subscribes(policy: Any) -> None:
+    desk, commander, _ = seated(policy.manifest)
+    assert not commander.watched
+    desk.subscriptions = 1
+    assert commander.watched
+    commander.destroy()
+    assert not commander.watched
+
+
 def test_on_the_way_to_rest_a_trajectory_ends_at_its_next_point_and_the_others_slow_down(policy: Any) -> None:
     desk, commander, first = seated(policy.manifest)
     assert positions(desk.sent[TRAJECTORY][0]) == pytest.approx([0.01, 0.02, 0.03, 0.04])
@@ -342,6 +375,14 @@ def test_a_held_trajectory_ends_where_the_robot_is_however_the_clock_was_set(
         commander.send_command(replace(first, upcoming=first.upcoming[:0], braking=True), motion=True)
     commander.send_hold(still, 0, motion=True)
     assert positions(desk.sent[TRAJECTORY][-1]) == pytest.approx([0.02])
+
+
+def test_where_the_robot_may_have_been_moved_a_hold_is_no_velocity_and_no_position(policy: Any) -> None:
+    desk, commander, _ = seated(policy.manifest)
+    desk.now = 20 * STEP
+    commander.send_hold(np.array([0.0, 0.0, 0.4]), 0, motion=True, moved=True)
+    assert [topic for topic, sent in desk.sent.items() if len(sent) == 2] == [TWIST]
+    assert desk.sent[TWIST][1].twist == TwistStamped().twist
 
 
 def test_what_is_sent_after_the_publishers_are_gone_goes_nowhere(policy: Any) -> None:

@@ -14,7 +14,7 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="listening to topics needs the ros extra or a ROS 2 installation")
 
 from rclpy.context import Context  # noqa: E402
-from rclpy.qos import QoSProfile, ReliabilityPolicy  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 
 from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
@@ -95,9 +95,12 @@ def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[
 
 
 def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Context]) -> None:
+    latched = Quality(durability="transient_local", reliability="reliable")
     fields = [
         make("good"),
-        make("goal", VECTOR, max_age=None, quality=Quality(durability="transient_local", reliability="reliable")),
+        make("goal", VECTOR, max_age=None, quality=latched),
+        make("latched_goal", VECTOR, max_age=None, quality=latched),
+        make("wrong_goal", VECTOR, size=3, max_age=None, quality=latched),
         make("other_type", POSE),
         make("unreliable", quality=Quality(reliability="reliable")),
         make("old"),
@@ -116,6 +119,9 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
         topic: robot.create_publisher(MESSAGE_CLASSES[kind], topic, best_effort if topic == "unreliable" else 5)
         for topic, kind in kinds.items()
     }
+    for topic in ("latched_goal", "wrong_goal"):  # once, before anybody listens
+        once = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        robot.create_publisher(MESSAGE_CLASSES[VECTOR], topic, once).publish(to_message(VectorReading(np.zeros(2)), 0))
     stop = threading.Event()
 
     def publish() -> None:
@@ -132,7 +138,12 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     try:
         deadline = time.monotonic() + 30.0
         served = ("good", "goal", "other_type", "unreliable", "old")
-        while not all(listener.heard[topic].types for topic in served) or listener.heard["good"].rate is None:
+        goals = ("latched_goal", "wrong_goal")
+        while (
+            not all(listener.heard[topic].types for topic in (*served, *goals))
+            or not all(listener.heard[topic].arrivals for topic in goals)
+            or listener.heard["good"].rate is None
+        ):
             assert time.monotonic() < deadline, listener.heard
             end = listener.listen(0.5)
     finally:
@@ -149,6 +160,8 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     assert "carries sensor_msgs/msg/JointState, expected geometry_msgs/msg/PoseStamped" in verdicts["other_type"]
     assert "nobody publishes nobody" in verdicts["nobody"]
     assert "stamps are old by 1" in verdicts["old"]
+    assert verdicts["latched_goal"] is None
+    assert "gave shape (2,), expected (3,)" in verdicts["wrong_goal"]
     assert "olatile publisher and transient local subscription" in verdicts["goal"]
     assert "est effort publisher and reliable subscription" in verdicts["unreliable"]
 

@@ -30,6 +30,7 @@ READINGS: dict[str, Reading] = {
 #: Where what is said to people while the node runs is written down, below qgf_ros.
 SPEAKERS = (
     "control/controller.py",
+    "control/extraction.py",
     "control/observation.py",
     "control/safety.py",
     "nodes/clocks.py",

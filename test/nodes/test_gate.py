@@ -16,7 +16,7 @@ from qgf_ros.control.degradation import Rung
 from qgf_ros.control.observation import Observation
 from qgf_ros.nodes.statistics import TickStatistics
 from qgf_ros.nodes.supervision import Supervision
-from qgf_ros.nodes.tick_loop import Fault, Tick, TickLoop
+from qgf_ros.nodes.tick_loop import Tick, TickLoop
 
 STEP = 50_000_000
 
@@ -50,8 +50,8 @@ def test_whoever_ends_it_deliberately_after_a_silent_fault_gets_the_hold_once(
 ) -> None:
     loop = build("stop_publishing")
     loop.handle(at(0))
-    loop.handle(Fault("blind"))
-    loop.handle(Fault("still blind"))
+    loop.hold("blind")
+    loop.hold("still blind")
     assert len(recorder.commands) == 1
     for _ in range(2):
         if end == "hold":
@@ -65,10 +65,24 @@ def test_whoever_ends_it_deliberately_after_a_silent_fault_gets_the_hold_once(
     assert recorder.shadows == []
 
 
+def test_a_hold_tells_whether_the_robot_was_left_to_itself_before(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[bool] = []
+    monkeypatch.setattr(recorder, "send_hold", lambda *_, **states: moved.append(states.get("moved", False)))
+    for on_fault in ("stop_publishing", "hold"):
+        loop = build(on_fault)
+        moved.clear()
+        loop.handle(at(0))
+        loop.hold("blind")
+        loop.stop("by hand")
+        assert moved == [False, on_fault == "stop_publishing"]  # of the command, and of the one hold
+
+
 def test_the_hold_after_silence_goes_where_the_commands_went(build: Callable[..., TickLoop], recorder: Any) -> None:
     loop = build("stop_publishing", motion=False)
     loop.handle(at(0))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     loop.enable(True)
     loop.stop("by hand")
     assert recorder.commands == []
@@ -79,7 +93,7 @@ def test_the_hold_after_silence_goes_where_the_commands_went(build: Callable[...
 def test_silence_is_forgotten_with_what_was_commanded(build: Callable[..., TickLoop], recorder: Any, end: str) -> None:
     loop = build("stop_publishing")
     loop.handle(at(0))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     if end == "restart":
         loop.restart()
     loop.handle(at(1))
@@ -148,7 +162,7 @@ def test_a_fault_that_comes_right_after_a_command_is_not_forgotten(
     build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = build()
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     answered = loop.statistics.answered
 
     def interrupted(latency: float) -> None:
@@ -167,13 +181,13 @@ def test_on_the_lowest_rung_a_fault_that_passed_leaves_the_reason_of_the_rung(
     loop = build()
     loop.handle(at(0))
     loop.degradation.rung = Rung.HOLD
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     assert loop.fault == "blind"
     loop.handle(at(1))
     assert "even with one sample and no guidance" in str(loop.fault)
 
 
-def test_the_settings_in_force_given_again_leave_chunk_and_inference_alone(
+def test_settings_leave_the_inference_under_way_alone_and_ask_for_another_only_where_they_differ(
     build: Callable[..., TickLoop], policy: Any
 ) -> None:
     loop = build(execution_horizon=2, execution="asynchronous")
@@ -183,10 +197,11 @@ def test_the_settings_in_force_given_again_leave_chunk_and_inference_alone(
     asked = loop._controller._worker._request  # type: ignore[attr-defined]
     loop.stage(replace(loop.settings), reseed=False)
     loop.handle(at(1))
-    assert loop._controller._worker._request is asked  # type: ignore[attr-defined]
+    assert not loop._controller._outdated
     loop.stage(replace(loop.settings, guidance_weight=0.4), reseed=False)
     loop.handle(at(2))
-    assert loop._controller._worker._request is not asked  # type: ignore[attr-defined]
+    assert loop._controller._outdated
+    assert loop._controller._worker._request is asked  # type: ignore[attr-defined]
 
 
 def test_the_settings_in_force_given_again_with_a_seed_begin_the_noise_anew(
@@ -200,3 +215,26 @@ def test_the_settings_in_force_given_again_with_a_seed_begin_the_noise_anew(
     loop.stage(loop.settings, reseed=True)
     loop.handle(at(2))
     assert len(policy.calls) == 2
+
+
+@pytest.mark.parametrize("interruption", ["interrupt", "stop", "disable"])
+def test_an_observation_of_before_an_interruption_is_not_answered_although_nobody_had_begun_with_it(
+    build: Callable[..., TickLoop], policy: Any, recorder: Any, interruption: str
+) -> None:
+    """The inference thread had taken it out of the mailbox, which the interruption could not see."""
+    loop = build()
+    loop.handle(at(0))
+    taken = replace(at(1), turn=loop.turn)
+    if interruption == "interrupt":
+        loop.interrupt("blind")
+    elif interruption == "stop":
+        loop.stop("by hand")
+        loop.resume()
+    else:
+        loop.enable(False)
+        loop.enable(True)
+    loop.handle(taken)
+    assert recorder.commands[1:] == [([0.0], 0)]
+    assert (recorder.shadows, len(policy.calls)) == ([], 1)
+    loop.handle(replace(at(2), turn=loop.turn))
+    assert recorder.commands[-1][1] == 2 * STEP

@@ -65,6 +65,18 @@ def test_defaults_are_the_bundle_s_own_recommendations(manifest: Manifest) -> No
     assert parameters.settings_from(DEFAULTS, manifest) == Settings(0.5, "near", 1, 2, 0)
 
 
+def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_with(manifest: Manifest) -> None:
+    card = manifest.critics["near"].model_copy(
+        update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
+    )
+    tuned = manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
+    with pytest.raises(GuidanceError, match="which was found with num_samples 4, estimator noisy; set that too"):
+        parameters.settings_from(DEFAULTS, tuned)
+    settings = parameters.settings_from({**DEFAULTS, "num_samples": 4, "estimator": "noisy"}, tuned)
+    assert (settings.guidance_weight, settings.num_samples) == (0.5, 4)
+    assert parameters.settings_from({**DEFAULTS, "guidance_weight": 0.3}, tuned).guidance_weight == 0.3
+
+
 def test_the_recommended_weight_follows_the_critic_and_a_given_one_stays(manifest: Manifest) -> None:
     assert parameters.settings_from({**DEFAULTS, "critic": "far"}, manifest).guidance_weight == 2.0
     values = {**DEFAULTS, "critic": "far", "guidance_weight": 0.25}

@@ -17,7 +17,7 @@ from qgf_ros.control.observation import Observation
 from qgf_ros.errors import GuidanceError
 from qgf_ros.nodes.statistics import TickStatistics
 from qgf_ros.nodes.supervision import Supervision
-from qgf_ros.nodes.tick_loop import Fault, Tick, TickLoop
+from qgf_ros.nodes.tick_loop import Tick, TickLoop
 
 STEP = 50_000_000
 
@@ -39,6 +39,15 @@ def test_an_observation_becomes_a_command_and_telemetry(loop: TickLoop, recorder
     assert loop.commanding
 
 
+def test_telemetry_that_nobody_takes_in_is_not_made(loop: TickLoop, recorder: Any) -> None:
+    recorder.watched = False
+    loop.handle(at(1))
+    assert (len(recorder.commands), recorder.telemetry) == (1, [])
+    recorder.watched = True
+    loop.handle(at(2))
+    assert [figures["tick"] for figures in recorder.telemetry] == [2]
+
+
 def test_the_same_stamp_again_repeats_the_command_and_nothing_else(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(3))
     loop.handle(at(3))
@@ -48,22 +57,22 @@ def test_the_same_stamp_again_repeats_the_command_and_nothing_else(loop: TickLoo
 
 def test_a_fault_is_one_hold_with_the_stamp_of_the_last_command(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(3))
-    loop.handle(Fault("blind"))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
+    loop.hold("blind")
     assert recorder.commands[1:] == [([0.0, 0.0], 3 * STEP)]
     assert recorder.reports[-1] == (logging.ERROR, "holding: blind")
     assert (loop.fault, loop.commanding, loop.statistics.summary()["holds"]) == ("blind", False, 1)
 
 
 def test_a_fault_before_the_first_command_sends_nothing(loop: TickLoop, recorder: Any) -> None:
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     assert recorder.commands == []
     assert recorder.reports == [(logging.WARNING, "holding: blind")]
 
 
 def test_commanding_resumes_by_itself_with_a_new_inference(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(3))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     loop.handle(at(4))
     assert len(policy.calls) == 2
     assert loop.fault is None
@@ -169,8 +178,10 @@ def test_a_stop_sends_the_hold_and_lasts_until_it_is_taken_back(loop: TickLoop, 
     loop.stage(Settings(0.25, "far"), reseed=False)
     loop.close()
     loop.open()
-    for request in (at(0), at(1), Fault("blind"), at(2)):
-        loop.handle(request)
+    loop.handle(at(0))
+    loop.handle(at(1))
+    loop.hold("blind")
+    loop.handle(at(2))
     assert len(recorder.commands) == 2
     assert len(policy.calls) == 1
     loop.resume()
@@ -185,7 +196,7 @@ def test_a_robot_that_is_held_is_not_called_back_by_a_second_stop(
     policy.manifest = manifest_factory(action=(field,))
     loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
     loop.handle(at(0))
-    loop.handle(Fault("blind"))  # and from here on someone may move the robot
+    loop.hold("blind")  # and from here on someone may move the robot
     assert len(recorder.commands) == 2
     loop.stop("by hand")
     loop.stop("by hand")
@@ -243,7 +254,7 @@ def test_an_absolute_action_that_was_only_a_shadow_is_never_held_on_the_robot(
     loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=False)
     loop.handle(at(0))
     loop.enable(True)
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     loop.stop("by hand")
     assert recorder.commands == []
 
@@ -263,7 +274,7 @@ def test_an_intervention_is_counted_told_and_in_the_telemetry(
 
 def test_a_repeated_observation_after_a_hold_is_answered_anew(loop: TickLoop, policy: Any) -> None:
     loop.handle(at(0))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     loop.handle(at(0))
     assert len(policy.calls) == 2
 
@@ -415,7 +426,7 @@ def test_a_tick_without_a_chunk_is_a_hold_and_the_chunk_is_still_awaited(backgro
 def test_a_fault_while_a_chunk_is_awaited_drops_it(background: Any) -> None:
     loop, worker = background
     loop.handle(at(0))
-    loop.handle(Fault("blind"))
+    loop.hold("blind")
     assert worker.request is None
 
 

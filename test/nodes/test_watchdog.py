@@ -16,7 +16,7 @@ from qgf_ros.control.observation import Observation
 from qgf_ros.nodes import gate
 from qgf_ros.nodes.statistics import TickStatistics
 from qgf_ros.nodes.supervision import Supervision
-from qgf_ros.nodes.tick_loop import Fault, Tick, TickLoop
+from qgf_ros.nodes.tick_loop import Tick, TickLoop
 from qgf_ros.nodes.watchdog import Watchdog
 
 STEP = 50_000_000
@@ -162,7 +162,7 @@ def test_a_deceleration_fades_to_the_hold_whatever_ends_commanding(
     robot = watched("decelerate")
     robot.command()
     if end == "fault":
-        robot.loop.handle(Fault("blind"))
+        robot.loop.hold("blind")
     elif end == "stop":
         robot.loop.stop("by hand")
     elif end == "disable":
@@ -182,7 +182,7 @@ def test_while_it_brakes_nothing_is_answered_and_then_all_begins_anew(
 ) -> None:
     robot = watched("decelerate", period=3600.0)
     robot.command()
-    robot.loop.handle(Fault("blind"))  # and the first command on the way to rest comes in an hour
+    robot.loop.hold("blind")  # and the first command on the way to rest comes in an hour
     assert robot.loop.brake()
     robot.loop.handle(at(6))
     assert (len(recorder.commands), robot.loop.braking, robot.loop.commanding) == (6, True, False)
@@ -198,7 +198,7 @@ def test_the_first_command_on_the_way_to_rest_comes_a_period_after_the_last_one_
 ) -> None:
     robot = watched("decelerate", period=3600.0)
     robot.command()
-    robot.loop.handle(Fault("blind"))
+    robot.loop.hold("blind")
     beats = threading.Semaphore(0)
     robot.watchdog.beat(beats.release, 0.001)
     for _ in range(3):
@@ -218,7 +218,7 @@ def test_a_deceleration_that_takes_too_long_ends_with_the_hold(
     monkeypatch.setattr(gate, "LONGEST_STOP", 2)
     robot = watched("decelerate")
     robot.command()
-    robot.loop.handle(Fault("blind"))
+    robot.loop.hold("blind")
     assert robot.loop.wait_for_rest(10.0)
     np.testing.assert_allclose(sent(recorder), [0.04, 0.03, 0.0], atol=1e-9)
 
@@ -240,7 +240,7 @@ def test_silence_is_for_faults_and_whoever_ends_it_deliberately_gets_the_hold(
 ) -> None:
     robot = watched("stop_publishing")
     robot.command()
-    robot.loop.handle(Fault("blind"))
+    robot.loop.hold("blind")
     assert len(recorder.commands) == 5
     robot.loop.stop("by hand")
     assert sent(recorder) == [0.0]

@@ -166,10 +166,12 @@ class Run:
 
     # Outputs of the tick loop
 
+    watched = True
+
     def send_command(self, command: Command, *, motion: bool) -> None:
         self.send_hold(command.values, command.stamp, motion=motion)
 
-    def send_hold(self, values: Any, stamp: int, *, motion: bool = True) -> None:
+    def send_hold(self, values: Any, stamp: int, *, motion: bool = True, moved: bool = False) -> None:
         if motion:
             self.commands.append((stamp, list(values)))
         topic = "/command" if motion else "/policy_node/shadow_command"

@@ -219,6 +219,21 @@ def test_what_is_missing_is_named(run_of: Make, record: Make, changes: dict[str,
         convert([record(run)], source_of(run.manifest, **changes))
 
 
+def test_without_a_joint_state_the_commands_are_those_that_telemetry_says_reached_the_robot(
+    run_of: Make, record: Make
+) -> None:
+    run = run_of()
+    run.ticks(6)
+    run.finish_episode(True)
+    whole = convert([record(run)], source_of(run.manifest)).arrays()
+    run.loop.enable(False)
+    run.ticks(6)  # shadows
+    run.finish_episode(True)
+    messages = [message for message in run.messages if message.topic not in ("/command", "/policy_node/shadow_command")]
+    found = convert([record(run, messages)], source_of(run.manifest)).arrays()
+    assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in whole.items()}
+
+
 def test_slow_commands_make_no_trajectory_and_it_is_said(run_of: Make, record: Make) -> None:
     run = run_of()
     for _ in range(4):

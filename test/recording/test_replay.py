@@ -186,6 +186,76 @@ def test_a_dry_run_is_replayed_by_its_shadows_and_a_change_of_motion_is_followed
     assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (15, 15, {})
 
 
+def test_a_run_whose_outputs_are_no_joint_state_is_replayed_by_what_its_telemetry_says(
+    run_of: Make, record: Make, policy_of: Make
+) -> None:
+    run = run_of({"max_rate": 1.0})
+    run.ticks(5)
+    run.loop.hold("a test")
+    run.ticks(5)
+    outcome = answer(record(run, [m for m in run.messages if m.topic != "/command"]), policy_of(max_rate=1.0))
+    assert outcome.record()["identical"] == 10
+    sent = [values for i, (_, values) in enumerate(run.commands) if i != 5]  # where the hold was
+    assert [list(tick.recorded) for tick in outcome.ticks] == sent
+
+
+def test_a_fault_that_is_silence_ends_a_chunk_as_a_hold_does(run_of: Make, record: Make, policy_of: Make) -> None:
+    run = run_of({"max_rate": 1.0})
+    run.loop._on_fault = "stop_publishing"
+    run.ticks(5)
+    run.loop.hold("a test")
+    assert len(run.commands) == 5
+    run.ticks(5)
+    outcome = answer(record(run), policy_of(max_rate=1.0)).record()
+    assert (outcome["identical"], outcome["ticks"]) == (10, 10)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        None,
+        "",
+        "[0.1]",
+        "[0.1, 0.2, 0.3]",
+        '["a", "b"]',
+        "{}",
+        "0.1",
+        "[[0.1, 0.2]]",
+        "[" * 9999,
+        "[1e999, 2" + "0" * 400 + "]",
+    ],
+)
+def test_telemetry_that_does_not_say_what_was_commanded_is_said(
+    run_of: Make, record: Make, policy_of: Make, command: str | None
+) -> None:
+    run = run_of()
+    send = run.send_telemetry
+    run.send_telemetry = lambda figures, stamp: send(
+        {name: value for name, value in {**figures, "command": command}.items() if value is not None}, stamp
+    )
+    run.ticks(3)
+    (reason,) = answer(record(run), policy_of()).record()["not_replayed"]
+    assert "does not say what was commanded, expected 2 values" in reason
+
+
+def test_an_asynchronous_run_is_refused_with_what_to_do_and_one_that_was_so_for_a_while_in_part(
+    run_of: Make, record: Make, policy_of: Make
+) -> None:
+    run = run_of()
+    send = run.send_telemetry
+    run.send_telemetry = lambda figures, stamp: send({**figures, "execution": "asynchronous"}, stamp)
+    run.ticks(3)
+    with pytest.raises(
+        RecordingError, match="is of asynchronous execution, .*; replay a synchronous run, or make a data"
+    ):
+        answer(record(run), policy_of())
+    run.send_telemetry = send
+    run.change(reseed=True)
+    run.ticks(4)
+    outcome = answer(record(run), policy_of()).record()
+    assert (outcome["identical"], sum(outcome["not_replayed"].values())) == (4, 3)
+
+
 def test_limits_that_were_set_in_the_run_hold_in_its_replay(run_of: Make, record: Make, policy_of: Make) -> None:
     run = run_of({"max_rate": 0.05})
     run.ticks(12)

@@ -1,0 +1,279 @@
+"""The ROS side of the dashboard over DDS: a real policy node around a fake policy, and a stub of the bridge."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+
+from peer import STEP, Peer
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+from std_srvs.srv import SetBool, Trigger
+
+from qgf_sim.dashboard import graph as graph_module
+from qgf_sim.dashboard.graph import Graph
+from qgf_sim.dashboard.state import ERROR, OK, PageState
+
+PATIENCE = 60.0  # [s], for a machine that is busy with something else
+
+
+class Dashboard:
+    """A page's state and ROS side, driven by the test's own thread as the process drives them."""
+
+    def __init__(self, context: Any) -> None:
+        self.node = Node("dashboard", context=context)
+        self.state = PageState()
+        self.graph = Graph(self.node, self.state)
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+
+    def until(self, condition: Callable[[], Any]) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while not (value := condition()):
+            assert time.monotonic() < deadline, self.state.view()
+            self._executor.spin_once(timeout_sec=0.05)
+        return value
+
+    def says(self, text: str, level: int = OK) -> None:
+        """Wait for a notice."""
+        self.until(lambda: text in self.state.view().notice.text)
+        assert self.state.view().notice.level == level
+
+    def ready(self) -> None:
+        """Wait until it has found the policy node and knows its parameters."""
+        self.until(lambda: self.state.view().parameters)
+
+    def close(self) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def dashboard(context: Any) -> Iterator[Dashboard]:
+    dashboard = Dashboard(context)
+    yield dashboard
+    dashboard.close()
+
+
+class StubBridge:
+    """What the dashboard knows of a bridge: parameters, services, a clock, outcomes and observations."""
+
+    def __init__(self, context: Any) -> None:
+        self.node = Node("sim_bridge", context=context)
+        self.called: list[str] = []
+        for name, value in {"environment": "cube-single", "task": 2, "seed": 4}.items():
+            self.node.declare_parameter(name, value)
+        for name in ("reset", "step"):
+            self.node.create_service(Trigger, f"~/{name}", lambda q, r, name=name: self._answer(name, r))
+        self.node.create_service(SetBool, "~/pause", lambda q, r: self._answer(f"pause {q.data}", r))
+        self._clock = self.node.create_publisher(Clock, "/clock", 10)
+        self._joints = self.node.create_publisher(JointState, "joint_states", 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._episodes = self.node.create_publisher(String, "~/episode", latched)
+        self.node.create_timer(0.1, self._beat)
+        self.silent = False
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self.node)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._stop.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def _beat(self) -> None:
+        if not self.silent:
+            self._clock.publish(Clock())
+            self._joints.publish(JointState(name=["elbow_joint"], position=[0.5]))
+
+    def _answer(self, name: str, response: Any) -> Any:
+        self.called.append(name)
+        response.success, response.message = name != "step", f"{name} was called"
+        return response
+
+    def finish(self, **outcome: Any) -> None:
+        self._episodes.publish(String(data=json.dumps(outcome)))
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def bridge(context: Any) -> Iterator[StubBridge]:
+    bridge = StubBridge(context)
+    yield bridge
+    bridge.close()
+
+
+def test_the_node_s_state_and_ticks_arrive(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    stamp = 10 * STEP
+
+    def ticked() -> bool:
+        nonlocal stamp
+        active.answer(stamp)
+        stamp += STEP
+        return dashboard.state.view().curves["q"].shape[1] > 3
+
+    dashboard.until(ticked)
+    view = dashboard.state.view()
+    assert set(view.curves["q"][1]) == {1.5}, "the fake policy's Q"
+    assert view.links["telemetry"].text.startswith("tick ")
+    dashboard.until(lambda: dashboard.state.view().links["policy node"].text == "commanding")
+    assert not view.simulated
+
+
+def test_a_value_that_is_set_is_in_force_in_the_node(active: Peer, dashboard: Dashboard, policy: Any) -> None:
+    dashboard.ready()
+    dashboard.graph.set("guidance_weight", 0.25)
+    dashboard.says("guidance_weight is 0.25")
+    assert dashboard.state.value("guidance_weight") == 0.25
+    active.answer(10 * STEP)
+    assert policy.calls[-1][1] == 0.25
+
+
+def test_a_refused_value_says_why_and_the_old_one_stays(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    dashboard.graph.set("num_samples", 3)
+    dashboard.says("num_samples is 3")
+    dashboard.graph.set("execution_horizon", 5)
+    dashboard.says("execution_horizon 5 was refused: ", ERROR)
+    assert "horizon" in dashboard.state.view().notice.text.partition("refused: ")[2]
+    dashboard.graph.set("num_samples", 0)
+    dashboard.says("num_samples 0 was refused: ", ERROR)
+    assert dashboard.state.value("num_samples") == 3
+    assert dashboard.graph.setting == frozenset()
+
+
+def test_of_values_that_come_faster_than_answers_only_the_last_is_sent(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    weights = [i / 100 for i in range(1, 31)]
+    seen = []
+    parameters = dashboard.state.parameters
+
+    def remember(values: Any) -> None:
+        seen.append(values["guidance_weight"])
+        parameters(values)
+
+    dashboard.state.parameters = remember  # type: ignore[method-assign]
+    for weight in weights:
+        dashboard.graph.set("guidance_weight", weight)
+    dashboard.says("guidance_weight is 0.3")
+    assert set(seen) == {0.01, 0.3}
+
+
+def test_what_others_set_is_followed(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    assert active.set(guidance_weight=0.7).successful
+    dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.7)
+
+
+def test_recommended_shows_the_number_that_the_node_chose(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    dashboard.graph.set("guidance_weight", 0.9)
+    dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.9)
+    dashboard.graph.set("guidance_weight", "recommended")
+    dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.5)  # of the critic 'near'
+
+
+def test_hold_stops_the_node_and_resume_lets_it_go_on(active: Peer, dashboard: Dashboard) -> None:
+    dashboard.ready()
+    active.answer(10 * STEP)
+    dashboard.graph.trigger("hold")
+    dashboard.says("hold: nothing but the hold is published until ~/resume")
+    active.held(10 * STEP)
+    dashboard.until(lambda: dashboard.state.view().links["policy node"].text.startswith("stopped: "))
+    dashboard.graph.trigger("resume")
+    dashboard.says("resume: observations are answered again")
+    active.answer(12 * STEP)
+
+
+def test_without_a_node_a_request_says_so_at_once(dashboard: Dashboard) -> None:
+    dashboard.graph.trigger("hold")
+    assert dashboard.state.view().notice.level == ERROR
+    assert "nobody serves" in dashboard.state.view().notice.text
+    dashboard.graph.set("guidance_weight", 0.1)
+    assert dashboard.graph.setting == frozenset()
+
+
+def test_an_answer_that_never_comes_is_given_up(
+    context: Any, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "REQUEST_TIMEOUT", 0.5)
+    deaf = Node("policy_node", context=context)  # nobody spins it
+    deaf.create_service(Trigger, "~/hold", lambda request, response: response)
+    dashboard.until(lambda: dashboard.graph._triggers["hold"].service_is_ready())
+    dashboard.graph.trigger("hold")
+    dashboard.says("hold: no answer from policy_node/hold", ERROR)
+    deaf.destroy_node()
+
+
+def test_the_bridge_is_found_and_its_scene_followed(bridge: StubBridge, dashboard: Dashboard) -> None:
+    assert not dashboard.state.view().simulated
+    dashboard.until(lambda: dashboard.graph.scene == {"environment": "cube-single", "task": 2, "seed": 4})
+    assert dashboard.state.view().simulated
+    reading = dashboard.until(lambda: dashboard.graph.readings.get("joint_states"))
+    assert (reading.names, reading.position.tolist()) == (("elbow_joint",), [0.5])
+    from rclpy.parameter import Parameter
+
+    bridge.node.set_parameters([Parameter("seed", value=5)])
+    dashboard.until(lambda: dashboard.graph.scene["seed"] == 5)
+
+
+def test_the_buttons_reach_the_bridge_and_its_words_the_page(bridge: StubBridge, dashboard: Dashboard) -> None:
+    dashboard.until(lambda: dashboard.graph.scene)
+    for name in ("reset", "step"):
+        dashboard.graph.trigger(name)
+        dashboard.says(f"{name}: {name} was called", OK if name == "reset" else ERROR)
+    dashboard.graph.pause(True)
+    dashboard.says("pause: pause True was called")
+    dashboard.graph.pause(False)
+    dashboard.says("run: pause False was called")
+    assert bridge.called == ["reset", "step", "pause True", "pause False"]
+
+
+def test_finished_episodes_arrive_late_ones_too(context: Any, bridge: StubBridge) -> None:
+    bridge.finish(episode=1, task=2, seed=4, success=True, length=61)
+    late = Dashboard(context)
+    late.until(lambda: late.state.view().episodes)
+    assert late.state.view().episodes[0].length == 61
+    bridge.finish(episode=2, task=2, seed=5, success=False, length=200)
+    late.until(lambda: len(late.state.view().episodes) == 2)
+    assert late.state.view().success_rate[1].tolist() == [1.0, 0.5]
+    late.close()
+
+
+def test_a_bridge_that_falls_silent_is_lost_and_found_again(bridge: StubBridge, dashboard: Dashboard) -> None:
+    dashboard.until(lambda: dashboard.graph.scene)
+    bridge.silent = True
+    dashboard.until(lambda: "lost" in dashboard.state.view().links["bridge"].text)
+    bridge.silent = False
+    dashboard.until(lambda: dashboard.state.view().links["bridge"].text == "running")
+
+
+def test_a_clock_without_a_bridge_is_no_bridge(active: Peer, dashboard: Dashboard) -> None:
+    heard: list[Any] = []
+    dashboard.node.create_subscription(Clock, "/clock", heard.append, 10)
+
+    def told() -> bool:
+        active.tell_time(STEP)
+        return len(heard) > 3
+
+    dashboard.until(told)
+    dashboard.ready()
+    assert not dashboard.state.view().simulated
