@@ -2,7 +2,7 @@
 #
 #   make setup       .venv with everything to simulate, train and test
 #   make demo        a ROS 2 policy node against the MuJoCo bridge; arguments through ARGS="--episodes 20"
-#   make bench       the control tick against torch and JAX, and its targets; more through ARGS="--rounds 100"
+#   make bench       the control tick against torch and JAX, the node, training, evaluation, and all targets (half an hour)
 #   make test        ruff, mypy --strict and the quick tests
 #   make test-all    the same with the slow tests
 #   make lint        ruff and mypy only
@@ -48,12 +48,12 @@ $(BIN)/python:
 # Order-only: a newer mtime of the interpreter (a link to the system's) must not install everything again.
 $(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what the demo needs (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard]'
 	@touch $@
 
 $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what training and the tests need (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,record,dev]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,dev]'
 	@touch $(VENV)/.demo-$(RUNTIME) $@
 
 setup: $(VENV)/.test-$(RUNTIME)
@@ -63,11 +63,15 @@ demo: $(VENV)/.demo-$(RUNTIME)
 
 $(VENV)/.bench-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what the benchmark needs (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),train,analysis,peers]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,peers]'
 	@touch $@
 
 bench: $(VENV)/.bench-$(RUNTIME)
-	$(BIN)/qgf benchmark --random 4x512,4x1024 --num-samples 1,16 --peers --targets $(ARGS)
+	$(BIN)/qgf benchmark --ros --threads 1 --executor events --rounds 10 --ticks 20
+	$(BIN)/qgf benchmark --evaluation --rounds 4
+	$(BIN)/qgf benchmark --training --peers --rounds 10
+	$(BIN)/qgf benchmark --growth --random 3x64
+	$(BIN)/qgf benchmark --random 4x512,4x1024 --num-samples 1,16 --precisions fp32,int8 --peers --targets $(ARGS)
 
 lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/ruff check .

@@ -31,11 +31,16 @@ EXTRAS = {
         "gymnasium>=1.1",
         "pillow>=9.2",
     ],
+    # The server of the dashboard wraps viser's own, which a minor version may change.
+    "dashboard": ["viser>=1.1.1,<1.2"],
+    "film": ["av>=12"],
     "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
     "analysis": ["matplotlib>=3.8", "onnx>=1.16"],
     # What `qgf benchmark --peers` compares with beside torch; the newest JAX for every Python from 3.10 to 3.12.
     "peers": ["jax==0.6.2"],
+    # `qgf tune --ray`: trials on the machines of a cluster.
+    "ray": ["ray>=2.40"],
     "dev": [
         "colcon-core>=0.15",
         "colcon-library-path>=0.2",
@@ -46,6 +51,7 @@ EXTRAS = {
         "colcon-ros>=0.4",
         "hypothesis>=6.80",
         "mypy>=1.10",
+        "playwright>=1.40",
         "pre-commit>=3.5",
         # launch_testing, which a sourced ROS 2 brings along as a plugin, does not load under pytest 9.
         "pytest>=7.4,<9",
@@ -101,11 +107,15 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/" + PACKAGE]),
         (SHARE, ["package.xml", "LICENSE"]),
         # `ros2 run` and launch look here; pip ignores install_scripts, so the executables are plain files.
-        ("lib/" + PACKAGE, ["scripts/policy_node", "scripts/recorder", "scripts/sim_bridge", "scripts/qgf"]),
+        (
+            "lib/" + PACKAGE,
+            [f"scripts/{name}" for name in ("dashboard", "policy_node", "qgf", "recorder", "sim_bridge")],
+        ),
         *files_below("config", "launch", "models"),
     ],
     entry_points={
         "console_scripts": [
+            "dashboard = qgf_sim.dashboard.process:main",
             "qgf = qgf_ros.cli:main",
             "policy_node = qgf_ros.nodes.policy_node:main",
             "recorder = qgf_ros.nodes.recorder:main",

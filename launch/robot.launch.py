@@ -64,6 +64,14 @@ ARGUMENTS = (
     ("namespace", "", "Namespace of the node, its topics and services.", None),
     ("record", "false", "Record the run into record_file; see docs/recording.md.", ["true", "false"]),
     ("record_file", "", "MCAP file to record into; empty: run-DATE-TIME.mcap in the working directory.", None),
+    ("dashboard", "false", "Serve a page that shows and steers the node; see docs/dashboard.md.", ["true", "false"]),
+    (
+        "dashboard_host",
+        "127.0.0.1",
+        "Address that the page is served on; whoever reaches it can steer the robot.",
+        None,
+    ),
+    ("dashboard_port", "8080", "TCP port of the page.", None),
     ("log_level", "info", "Log level of the node.", ["debug", "info", "warn", "error", "fatal"]),
 )
 
@@ -133,6 +141,22 @@ def recorder(context: LaunchContext) -> list[Node]:
     ]
 
 
+def dashboard(context: LaunchContext) -> list[Node]:
+    """Return the page's node, if it is wanted; its end, whatever the reason, ends nothing else."""
+    if LaunchConfiguration("dashboard").perform(context) != "true":
+        return []
+    arguments = [word for name in ("host", "port") for word in (f"--{name}", LaunchConfiguration(f"dashboard_{name}"))]
+    return [
+        Node(
+            package="qgf_ros",
+            executable="dashboard",
+            namespace=LaunchConfiguration("namespace"),
+            arguments=arguments,
+            output="screen",
+        )
+    ]
+
+
 def generate_launch_description() -> LaunchDescription:
     """Return the description that `ros2 launch` asks for."""
     params_file = PathJoinSubstitution([FindPackageShare("qgf_ros"), "config", "policy_node.yaml"])
@@ -147,5 +171,6 @@ def generate_launch_description() -> LaunchDescription:
             ),
             OpaqueFunction(function=policy_node),
             OpaqueFunction(function=recorder),
+            OpaqueFunction(function=dashboard),
         ]
     )

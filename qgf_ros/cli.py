@@ -56,8 +56,11 @@ EXTRAS = {
     **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
     **dict.fromkeys(("onnx", "onnxruntime"), "cpu"),
     "matplotlib": "analysis",
+    "av": "film",
     **dict.fromkeys(("mcap", "mcap_ros2", "zstandard", "lz4"), "record"),
     **dict.fromkeys(("jax", "jaxlib"), "peers"),
+    "ray": "ray",
+    **dict.fromkeys(("viser", "websockets", "trimesh"), "dashboard"),
 }
 
 

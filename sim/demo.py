@@ -5,6 +5,8 @@ its outcome comes on ``~/episode`` and a telemetry message with every tick. The 
 restarts its noise whenever its seed is set, so an episode is the same bits as `qgf_sim.rollout` with batch size 1.
 
 If a process dies, or nothing is heard for long, both are started anew, once, and the episode under way starts over.
+
+In the served demo nobody conducts: the bridge runs in real time, one episode after the other, and a person steers.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -30,7 +33,7 @@ from qgf_ros.errors import SimulationError
 from qgf_sim.conductor import BRIDGE, NODE, Conductor, Lost
 from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, environment, private_graph, stop_all
-from qgf_sim.results import Episode
+from qgf_sim.results import Episode, critic_for_task
 
 #: What each process runs.
 MODULES = {NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge_node"}
@@ -68,9 +71,7 @@ def run_demo(
         ModuleNotFoundError: A package that the processes need is missing.
     """
     plan.check(manifest := load_manifest(plan.bundle))
-    for package in ("ogbench", "mujoco", "onnxruntime"):
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+    _require("ogbench", "mujoco", "onnxruntime")
     results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
     folder = Path(tempfile.mkdtemp(prefix="qgf-demo-"))
     keep = False
@@ -87,6 +88,63 @@ def run_demo(
         if not keep:
             shutil.rmtree(folder, ignore_errors=True)
     return results
+
+
+def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: Callable[[], bool]) -> None:
+    """Let episodes follow one another in real time, beside a dashboard; no process is left behind.
+
+    Args:
+        plan: What to begin with: bundle, task, seed, options, and the last of its weights.
+        port: TCP port of the page.
+        note: Told what to know.
+        stop: Asked ten times a second whether that is enough.
+
+    Raises:
+        BundleError, GuidanceError: The bundle is missing or damaged, or cannot run the plan.
+        SimulationError: A process died.
+        ModuleNotFoundError: A package that the processes need is missing.
+    """
+    plan.check(manifest := load_manifest(plan.bundle))
+    _require("ogbench", "mujoco", "onnxruntime", "viser")
+    parameters = _parameters(plan, manifest)
+    parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.seed, "autostart": True, "auto_reset": True}
+    weight = {"guidance_weight": float(plan.weights[-1]), "critic": critic_for_task(manifest, plan.task)}
+    parameters[NODE] |= {**weight, "seed": plan.seed}
+    children: list[Child] = []
+    with tempfile.TemporaryDirectory(prefix="qgf-demo-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        graph = private_graph(folder)
+        try:
+            with environment(graph):
+                children.extend(_start(parameters, folder))
+                children.append(Child("dashboard", "qgf_sim.dashboard.process", ["--port", str(port)], folder))
+            note(f"the dashboard comes up at http://127.0.0.1:{port}; Ctrl-C ends the demo")
+            note(f"for ros2 in another terminal: export ROS_DOMAIN_ID={graph['ROS_DOMAIN_ID']}")
+            while not stop():
+                time.sleep(0.1)
+                for child in children:
+                    if child.exit_code is not None:
+                        raise SimulationError(
+                            f"{child.name} ended with exit code {child.exit_code} ({child.last_words()})"
+                        )
+        finally:
+            stop_all(children)
+
+
+def _require(*packages: str) -> None:
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def _start(parameters: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[Child]:
+    """Start a process for each node, with its parameters."""
+    for name, values in parameters.items():
+        arguments = ["--ros-args"]
+        for key, value in values.items():
+            text = ".inf" if value == math.inf else json.dumps(value)
+            arguments += ["-p", f"{key}:={text}"]
+        yield Child(name, MODULES[name], arguments, folder)
 
 
 def _finish(
@@ -118,12 +176,7 @@ def _running(plan: EpisodePlan, manifest: Manifest, folder: Path, between: Calla
     children: list[Child] = []
     context = Context()
     try:
-        for name, parameters in _parameters(plan, manifest).items():
-            arguments = ["--ros-args"]
-            for key, value in parameters.items():
-                text = ".inf" if value == math.inf else json.dumps(value)
-                arguments += ["-p", f"{key}:={text}"]
-            children.append(Child(name, MODULES[name], arguments, folder))
+        children.extend(_start(_parameters(plan, manifest), folder))
         # The caller's own signal handling stays.
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
         conductor = Conductor(manifest, plan.task, children, context, record=plan.record, between=between)

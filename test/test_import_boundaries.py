@@ -44,6 +44,11 @@ LIBRARIES: dict[str, set[str]] = {
     "mujoco": {"qgf_sim"},
     "ogbench": {"qgf_sim"},
     "gymnasium": {"qgf_sim"},
+    "ray": {"qgf_sim"},
+    "av": {"qgf_sim"},
+    "viser": {"qgf_sim"},
+    "websockets": {"qgf_sim"},
+    "trimesh": {"qgf_sim"},
 }
 
 

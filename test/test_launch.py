@@ -54,7 +54,7 @@ def test_every_argument_is_described_and_has_a_default(name: str) -> None:
 def test_arguments_are_the_documented_ones() -> None:
     robot, sim = declared("robot.launch.py").keys(), declared("sim.launch.py").keys()
     common = {"bundle", "params_file", "namespace", "log_level", "autostart", "guidance_weight", "critic", "trigger"}
-    assert {*common, "use_sim_time", "respawn"} <= robot
+    assert {*common, "use_sim_time", "respawn", "dashboard", "dashboard_host", "dashboard_port"} <= robot
     assert {"task", "mode", "episodes", "results_file", "use_sim_time"} <= sim
 
 

@@ -21,7 +21,7 @@ import pytest
 import qgf_ros
 
 ROOT = Path(__file__).resolve().parents[1]
-EXECUTABLES = {"policy_node", "recorder", "sim_bridge", "qgf"}
+EXECUTABLES = {"dashboard", "policy_node", "recorder", "sim_bridge", "qgf"}
 
 # Import names whose distribution is called something else.
 DISTRIBUTIONS = {

@@ -16,6 +16,8 @@ def demo(
     weights: Weights | None = None,
     num_samples: int = 1,
     json: Path | None = None,
+    dashboard: bool = False,
+    port: int = 8080,
     options: Options = DEFAULT_OPTIONS,
 ) -> None:
     """Let a ROS 2 policy node solve a task in the MuJoCo bridge, over DDS.
@@ -31,6 +33,9 @@ def demo(
         weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
         num_samples: Candidates of which the best is kept.
         json: Report to write.
+        dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C,
+            beginning with the last weight.
+        port: TCP port of that page.
         options: How the critic guides.
     """
     from rich.console import Console
@@ -39,15 +44,24 @@ def demo(
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
     from qgf_ros.commands.interruptions import interruptions
+    from qgf_ros.errors import SimulationError
     from qgf_sim.results import default_weights, make_report, write_report
 
     _check_rclpy()
-    from qgf_sim.demo import run_demo
+    from qgf_sim.demo import run_demo, serve_demo
     from qgf_sim.plan import EpisodePlan
 
     bundle = locate_bundle(bundle)
     chosen = weights if weights is not None else default_weights(load_manifest(bundle), task)
     plan = EpisodePlan(bundle, task, chosen, episodes, seed, num_samples=num_samples, options=options)
+    if dashboard:
+        if json is not None:
+            raise SimulationError(
+                "--json was given with --dashboard, which runs no fixed episodes; leave one of them out"
+            )
+        with interruptions() as interrupted:
+            serve_demo(plan, port, Console().print, interrupted)
+        return
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
         results = run_demo(plan, display, interrupted.grant)

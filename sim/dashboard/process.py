@@ -1,0 +1,86 @@
+"""The process `dashboard`: a web page for a policy node, on a robot or against the simulation bridge.
+
+Its node listens and asks as any other; what it does with its time is nobody else's. Run it in the namespace of the
+policy node, with ``--ros-args -r __ns:=/NAME``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.logging import get_logger
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from qgf_ros.errors import QgfError
+
+#: Longest wait for a message [s], and so for what a person asks for.
+LONGEST_WAIT = 0.02
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the page until SIGINT or SIGTERM, and then end with exit code 0."""
+    given = list(sys.argv if arguments is None else ["dashboard", *arguments])
+    options = _parser().parse_args(remove_ros_args(given)[1:])
+    stopping: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, _: stopping.append(received))
+    try:
+        rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # of rcl, for arguments that it cannot read
+        print(f"dashboard: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    try:
+        _serve(options.host, options.port, stopping)
+    except QgfError as error:
+        get_logger("dashboard").fatal(str(error))
+        return 1
+    except ModuleNotFoundError as error:
+        if error.name not in ("viser", "websockets"):
+            raise
+        get_logger("dashboard").fatal(f"{error.name} is missing; install it with: pip install 'qgf_ros[dashboard]'")
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dashboard", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s, this machine only)")
+    parser.add_argument("--port", type=int, default=8080, help="TCP port, 0 for a free one (%(default)s)")
+    return parser
+
+
+def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
+    from qgf_sim.dashboard.graph import Graph
+    from qgf_sim.dashboard.page import Page
+    from qgf_sim.dashboard.server import PageServer, is_loopback
+    from qgf_sim.dashboard.state import PageState
+
+    server = PageServer(host, port)
+    node = rclpy.create_node("dashboard")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    state = PageState()
+    page = Page(server, state, Graph(node, state))
+    try:
+        node.get_logger().info(f"the dashboard is at {server.url}")
+        if not is_loopback(host):
+            node.get_logger().warning(f"whoever reaches {host} can steer the robot: the page asks nobody who they are")
+        while not stopping:
+            executor.spin_once(timeout_sec=LONGEST_WAIT)
+            page.refresh()
+    finally:
+        page.close()
+        executor.shutdown()
+        node.destroy_node()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

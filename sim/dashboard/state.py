@@ -1,0 +1,234 @@
+"""What the page shows, without web and without ROS: told what was heard, it answers with one consistent view."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.analysis.statistics import wilson_interval
+
+#: Figures of the telemetry that are plotted over time, with their titles.
+CURVES = {
+    "q": "Q",
+    "gradient_norm": "gradient norm",
+    "guidance_distance": "guided − unguided action, largest component",
+    "latency_ms": "latency [ms]",
+}
+#: Ticks that the curves go back.
+TICKS = 1000
+#: Finished episodes that count for the success so far.
+EPISODES = 1000
+#: Between two episodes the bridge's time jumps by 1 s; a longer gap than this between two ticks [ns] is taken for one.
+EPISODE_GAP = 500_000_000
+#: A sender that says something at least once a second is lost after this long [s].
+PATIENCE = 3.0
+
+OK, WARN, ERROR = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Link:
+    """State of a connection: a level as in diagnostics (0 well, 1 wants a look, 2 an answer) and words."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class EpisodeRow:
+    """A finished episode: the bridge's outcome, and the guidance weight of its ticks (nan: several, or unknown)."""
+
+    task: int
+    seed: int
+    success: bool | None
+    length: int
+    guidance_weight: float
+
+
+@dataclass(frozen=True)
+class Success:
+    """Successes among the episodes at one guidance weight (nan: several), with their 95 % Wilson interval."""
+
+    guidance_weight: float
+    successes: int
+    episodes: int
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page shows at one moment.
+
+    Attributes:
+        links: Connections by name.
+        curves: For each of `CURVES`, time since the first tick [s] and value, float64 [2, K]; finite values only.
+        success_rate: Number of the episode and share of successes up to it, float64 [2, K].
+        episodes: The finished ones, newest first.
+        successes: By guidance weight, in the order of first use.
+        parameters: Values in force of the policy node.
+        simulated: Whether a bridge was ever heard.
+        notice: What came of the last request.
+    """
+
+    links: Mapping[str, Link]
+    curves: Mapping[str, NDArray[np.float64]]
+    success_rate: NDArray[np.float64]
+    episodes: tuple[EpisodeRow, ...]
+    successes: tuple[Success, ...]
+    parameters: Mapping[str, Any]
+    simulated: bool
+    notice: Link
+
+
+class PageState:
+    """Collects what was heard. Not thread safe: the dashboard listens and draws in one thread.
+
+    Args:
+        clock: Returns the time by which a silence is measured [s].
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._heard: dict[str, float] = {}
+        self._status = Link(OK, "")
+        self._ticks: deque[tuple[float, ...]] = deque(maxlen=TICKS)
+        self._first = self._newest = 0
+        self._episodes: deque[EpisodeRow] = deque(maxlen=EPISODES)
+        self._weights: set[float] = set()
+        self._figures: Mapping[str, str] = {}
+        self._asked: Mapping[str, str] = {}
+        self._parameters: dict[str, Any] = {}
+        self._notice = Link(OK, "")
+        #: Grows whenever ticks or episodes come in.
+        self.version = 0
+
+    def tick(self, stamp: int, figures: Mapping[str, str]) -> None:
+        """Take in the telemetry of the tick that answered the observation stamped `stamp` [ns].
+
+        Curves begin anew when time falls back, as when a simulation is started again.
+        """
+        self._heard["telemetry"] = self._clock()
+        if not self._ticks or stamp < self._newest:
+            self._ticks.clear()
+            self._first = stamp
+        if not 0 <= stamp - self._newest < EPISODE_GAP:
+            self._weights.clear()
+        self._newest = stamp
+        self._figures = figures
+        self._ticks.append(((stamp - self._first) * 1e-9, *(_number(figures.get(name)) for name in CURVES)))
+        self._weights.add(_number(figures.get("guidance_weight")))
+        self.version += 1
+
+    def status(self, level: int, message: str, figures: Mapping[str, str]) -> bool:
+        """Take in what the policy node says of itself; return whether it was unheard of, or lost, before."""
+        new = not self._lives("policy node")
+        self._heard["policy node"] = self._clock()
+        self._status = Link(level, message)
+        self._asked = figures
+        return new
+
+    def bridge(self) -> bool:
+        """Note a sign of life of the bridge; return whether it was unheard of, or lost, before."""
+        new = not self._lives("bridge")
+        self._heard["bridge"] = self._clock()
+        return new
+
+    def episode(self, outcome: Mapping[str, Any]) -> None:
+        """Take in the outcome of a finished episode; see `qgf_sim.episodes.EpisodeOutcome`."""
+        weight = next(iter(self._weights)) if len(self._weights) == 1 else math.nan
+        self._episodes.append(
+            EpisodeRow(outcome["task"], outcome["seed"], outcome["success"], outcome["length"], weight)
+        )
+        self.version += 1
+
+    def parameters(self, values: Mapping[str, Any]) -> None:
+        """Take in values in force of the policy node's parameters."""
+        self._parameters.update(values)
+
+    def value(self, name: str) -> Any:
+        """Return the value in force of a parameter, or None if it is unknown.
+
+        For a word that leaves the choice to the node ('recommended', or '' for the bundle's first critic), it is what
+        the node chose.
+        """
+        value = self._parameters.get(name)
+        if value not in ("recommended", ""):
+            return value
+        chosen = self._asked.get(name)
+        number = _number(chosen)
+        return number if math.isfinite(number) else chosen
+
+    def notice(self, level: int, text: str) -> None:
+        """Take in what came of a request."""
+        self._notice = Link(level, text)
+
+    def view(self) -> View:
+        """Return what the page shows now."""
+        table = np.array(self._ticks, dtype=np.float64).reshape(-1, 1 + len(CURVES)).T
+        curves = {name: table[[0, row]] for row, name in enumerate(CURVES, start=1)}
+        judged = [row.success for row in self._episodes if row.success is not None]
+        numbers = np.arange(1.0, len(judged) + 1.0)
+        return View(
+            {"policy node": self._node_link(), "telemetry": self._telemetry_link(), "bridge": self._bridge_link()},
+            {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()},
+            np.stack([numbers, np.cumsum(judged) / numbers]),
+            tuple(reversed(self._episodes)),
+            self._successes(),
+            dict(self._parameters),
+            "bridge" in self._heard,
+            self._notice,
+        )
+
+    def _silence(self, name: str) -> float:
+        """Return for how long nothing was heard [s], infinity before the first word."""
+        return self._clock() - self._heard.get(name, -math.inf)
+
+    def _lives(self, name: str) -> bool:
+        return self._silence(name) <= PATIENCE
+
+    def _node_link(self) -> Link:
+        if "policy node" not in self._heard:
+            return Link(WARN, "not seen yet")
+        if not self._lives("policy node"):
+            return Link(ERROR, f"lost, silent for {self._silence('policy node'):.0f} s")
+        return self._status
+
+    def _telemetry_link(self) -> Link:
+        if "telemetry" not in self._heard:
+            return Link(WARN, "no tick yet")
+        if not self._lives("telemetry"):
+            return Link(WARN, f"stale, the last tick was {self._silence('telemetry'):.0f} s ago")
+        return Link(OK, f"tick {self._figures.get('tick', '?')}")
+
+    def _bridge_link(self) -> Link:
+        if "bridge" not in self._heard:
+            return Link(OK, "none seen; on a robot there is none")
+        if not self._lives("bridge"):
+            return Link(ERROR, f"lost, silent for {self._silence('bridge'):.0f} s")
+        return Link(OK, "running")
+
+    def _successes(self) -> tuple[Success, ...]:
+        groups: dict[str, list[EpisodeRow]] = {}
+        for row in self._episodes:
+            if row.success is not None:
+                groups.setdefault(f"{row.guidance_weight:g}", []).append(row)  # a nan equals no other
+        found = []
+        for rows in groups.values():
+            count = sum(bool(row.success) for row in rows)
+            found.append(Success(rows[0].guidance_weight, count, len(rows), wilson_interval(count, len(rows))))
+        return tuple(found)
+
+
+def _number(text: str | None) -> float:
+    """Return a figure of a diagnostic as a number, nan for a word or nothing."""
+    try:
+        return float(text) if text is not None else math.nan
+    except ValueError:
+        return math.nan

@@ -1,0 +1,26 @@
+"""Which parameters the page offers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.nodes.parameters import LIVE
+from qgf_sim.dashboard.controls import Choice, Slider, controls_for
+
+
+def test_the_guidance_weight_comes_first_and_all_change_live(tiny_bundle: Path) -> None:
+    names = [control.name for control in controls_for(load_manifest(tiny_bundle))]
+    assert names[0] == "guidance_weight"
+    assert set(names) <= set(LIVE)
+
+
+def test_the_page_cannot_enable_motion(tiny_bundle: Path) -> None:
+    assert "enable_motion" not in [control.name for control in controls_for(load_manifest(tiny_bundle))]
+
+
+def test_the_bundle_bounds_what_only_it_can(tiny_bundle: Path) -> None:
+    controls = {control.name: control for control in controls_for(load_manifest(tiny_bundle))}
+    assert controls["execution_horizon"] == Slider("execution_horizon", 1, 5, 1)
+    assert controls["critic"] == Choice("critic", ("task1", "task2"))
+    assert {"execution_horizon", "critic"}.isdisjoint(control.name for control in controls_for(None))

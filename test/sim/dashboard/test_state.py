@@ -1,0 +1,189 @@
+"""What the page shows, told by hand what was heard."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qgf_sim.dashboard.state import CURVES, ERROR, OK, PATIENCE, TICKS, WARN, PageState
+
+STEP = 50_000_000  # [ns]
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def state(clock: Clock) -> PageState:
+    return PageState(clock)
+
+
+def figures(**values: object) -> dict[str, str]:
+    """Telemetry as the node writes it: numbers as text."""
+    return {
+        name: str(value) for name, value in {**dict.fromkeys(CURVES, 1.0), "guidance_weight": 0.1, **values}.items()
+    }
+
+
+def outcome(success: bool | None = True, **values: object) -> dict[str, object]:
+    return {"episode": 1, "task": 2, "seed": 7, "success": success, "length": 60, "late_commands": 0, **values}
+
+
+def test_curves_are_over_time_since_the_first_tick(state: PageState) -> None:
+    for i in range(3):
+        state.tick(10**18 + i * STEP, figures(q=-i, latency_ms=2.5))
+    view = state.view()
+    assert view.curves["q"] == pytest.approx(np.array([[0.0, 0.05, 0.1], [0.0, -1.0, -2.0]]))
+    assert view.curves["latency_ms"][1].tolist() == [2.5, 2.5, 2.5]
+
+
+def test_values_that_are_not_finite_or_missing_leave_their_curve_alone(state: PageState) -> None:
+    state.tick(0, figures(q="nan"))
+    state.tick(STEP, figures(q=3.0))
+    row = figures()
+    del row["q"]
+    state.tick(2 * STEP, row)
+    view = state.view()
+    assert view.curves["q"].tolist() == [[0.05], [3.0]]
+    assert view.curves["gradient_norm"].shape == (2, 3)
+
+
+def test_curves_begin_anew_when_time_falls_back(state: PageState) -> None:
+    state.tick(100 * STEP, figures(q=1.0))
+    state.tick(5 * STEP, figures(q=2.0))
+    assert state.view().curves["q"].tolist() == [[0.0], [2.0]]
+
+
+def test_curves_are_bounded(state: PageState) -> None:
+    for i in range(TICKS + 10):
+        state.tick(i * STEP, figures(q=i))
+    assert state.view().curves["q"][1].tolist() == list(range(10, TICKS + 10))
+
+
+def test_an_empty_page_has_empty_curves(state: PageState) -> None:
+    view = state.view()
+    assert all(curve.shape == (2, 0) for curve in (*view.curves.values(), view.success_rate))
+    assert (view.episodes, view.successes, view.simulated) == ((), (), False)
+
+
+def test_a_node_is_seen_then_lost_then_seen(state: PageState, clock: Clock) -> None:
+    assert state.view().links["policy node"].level == WARN
+    assert state.status(OK, "commanding", {})
+    assert state.view().links["policy node"].text == "commanding"
+    clock.now += PATIENCE
+    assert not state.status(ERROR, "holding: field joint_position", {})
+    assert state.view().links["policy node"].level == ERROR
+    clock.now += PATIENCE + 1.0
+    lost = state.view().links["policy node"]
+    assert (lost.level, lost.text) == (ERROR, "lost, silent for 4 s")
+    assert state.status(OK, "commanding", {}), "it is new again"
+
+
+def test_telemetry_goes_stale(state: PageState, clock: Clock) -> None:
+    state.tick(0, figures(tick=41))
+    assert state.view().links["telemetry"].text == "tick 41"
+    clock.now += PATIENCE + 2.0
+    stale = state.view().links["telemetry"]
+    assert (stale.level, stale.text) == (WARN, "stale, the last tick was 5 s ago")
+
+
+def test_no_bridge_is_no_fault_but_a_lost_one_is(state: PageState, clock: Clock) -> None:
+    assert state.view().links["bridge"].level == OK
+    assert state.bridge() and not state.bridge()
+    assert state.view().simulated
+    clock.now += PATIENCE + 1.0
+    assert state.view().links["bridge"].level == ERROR
+    assert state.view().simulated
+    assert state.bridge()
+
+
+def episode(state: PageState, start: int, weights: list[float], success: bool) -> int:
+    """Run an episode whose ticks have these weights, and return when the next one may begin."""
+    for i, weight in enumerate(weights):
+        state.tick(start + i * STEP, figures(guidance_weight=weight))
+    state.episode(outcome(success, seed=start))
+    return start + len(weights) * STEP + 10**9
+
+
+def test_an_episode_has_the_weight_of_its_ticks(state: PageState) -> None:
+    start = episode(state, 0, [0.0] * 3, False)
+    start = episode(state, start, [0.1] * 3, True)
+    episode(state, start, [0.1, 0.1, 0.5], True)
+    weights = [row.guidance_weight for row in state.view().episodes]
+    assert math.isnan(weights[0])
+    assert weights[1:] == [0.1, 0.0]
+
+
+def test_telemetry_after_the_outcome_still_belongs_to_the_episode_before(state: PageState) -> None:
+    state.tick(0, figures(guidance_weight=0.0))
+    state.episode(outcome())
+    state.tick(STEP, figures(guidance_weight=0.0))
+    episode(state, 10**9 + STEP, [0.2], True)
+    assert [row.guidance_weight for row in state.view().episodes] == [0.2, 0.0]
+
+
+def test_success_is_counted_by_weight_with_its_interval(state: PageState) -> None:
+    start = 0
+    for weight, success in ((0.0, False), (0.1, True), (0.0, False), (0.1, True)):
+        start = episode(state, start, [weight], success)
+    view = state.view()
+    assert [(s.guidance_weight, s.successes, s.episodes) for s in view.successes] == [(0.0, 0, 2), (0.1, 2, 2)]
+    # Wilson's interval of 2 of 2 is [n / (n + z^2), 1].
+    assert view.successes[1].interval == pytest.approx((2 / (2 + 1.959964**2), 1.0), abs=1e-6)
+    assert view.success_rate == pytest.approx(np.array([[1, 2, 3, 4], [0, 1 / 2, 1 / 3, 2 / 4]]))
+
+
+def test_replayed_episodes_are_listed_and_not_counted(state: PageState) -> None:
+    state.episode(outcome(None))
+    view = state.view()
+    assert view.episodes[0].success is None
+    assert view.successes == ()
+    assert view.success_rate.shape == (2, 0)
+
+
+@given(st.lists(st.booleans(), max_size=40))
+def test_the_last_point_of_the_success_rate_is_the_share(successes: list[bool]) -> None:
+    state = PageState()
+    for success in successes:
+        state.episode(outcome(success))
+    numbers, rates = state.view().success_rate
+    assert numbers.tolist() == list(range(1, len(successes) + 1))
+    if successes:
+        assert rates[-1] == pytest.approx(sum(successes) / len(successes))
+
+
+def test_what_the_node_chose_stands_in_for_a_word_that_leaves_it_the_choice(state: PageState) -> None:
+    assert state.value("guidance_weight") is None
+    state.parameters({"guidance_weight": "recommended", "critic": "", "estimator": "qgf"})
+    assert state.value("guidance_weight") is None
+    state.status(OK, "commanding", {"guidance_weight": "0.04", "critic": "task1"})
+    assert (state.value("guidance_weight"), state.value("critic")) == (0.04, "task1")
+    assert state.value("estimator") == "qgf"
+    state.parameters({"guidance_weight": 0.2})
+    assert state.value("guidance_weight") == 0.2
+
+
+def test_the_version_grows_with_ticks_and_episodes_alone(state: PageState) -> None:
+    before = state.version
+    state.notice(OK, "reset: done")
+    state.status(OK, "commanding", {})
+    assert state.version == before
+    state.tick(0, figures())
+    state.episode(outcome())
+    assert state.version == before + 2
