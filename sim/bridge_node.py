@@ -6,6 +6,8 @@ Time is simulated, begins at the wall clock's and never goes back.
 
 While nothing moves (a missing command, a pause, a finished episode) the newest set goes out again twice a second, so
 that a node started later, or again, takes up where the other left.
+
+A domain shift comes in with the world and shows here only as messages that are not published.
 """
 
 from __future__ import annotations
@@ -30,17 +32,19 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
+from qgf_ros.bundle.fields import GOAL
 from qgf_ros.control.observation import PoseReading, Reading, WrenchReading
 from qgf_ros.errors import ObservationError, QgfError
 from qgf_ros.learning.dataset import load_dataset
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_values, from_time, to_message, to_time
-from qgf_sim.bridge_parameters import declare
+from qgf_sim.bridge_parameters import declare, shift_of
 from qgf_sim.clock import SimulatedClock
 from qgf_sim.environment import CONTROL_PERIOD, TaskEnvironment, action_fields, observation_fields
 from qgf_sim.episodes import EpisodeOutcome, ResultsFile
+from qgf_sim.frames import WORLD, FramePublisher
 from qgf_sim.pacing import LockstepPace, Pace, RealtimePace
 from qgf_sim.replay import RecordedWorld
 from qgf_sim.worlds import SimulatedWorld, World
@@ -49,6 +53,8 @@ from qgf_sim.worlds import SimulatedWorld, World
 REPUBLISH_PERIOD = 0.5
 #: Longest wait for a message [s]; bounds how long a signal goes unnoticed.
 LONGEST_WAIT = 0.1
+#: Longest wait for a message to reach its subscribers.
+ARRIVAL_TIMEOUT = Duration(seconds=1)
 #: The same complaint is not logged again for this long [s].
 THROTTLE = 5.0
 
@@ -70,7 +76,7 @@ class SimBridge:
         self._fields = action_fields()
         self._observation = observation_fields(self._value("environment"))
         self._realtime = self._value("mode") == "realtime"
-        self._pace: Pace = LockstepPace()
+        self._pace: Pace = LockstepPace(len(self._fields))
         if self._realtime:
             self._pace = RealtimePace(CONTROL_PERIOD, self._value("hold_limit"), len(self._fields))
         self._world = self._make_world()
@@ -83,6 +89,7 @@ class SimBridge:
         self._commanded = False
         self._episode = self._task = self._seed = self._length = self._refused = 0
         self._readings: Mapping[str, Reading] = {}
+        self._frames = FramePublisher(node)
         self._published = self._waiting_since = time.monotonic()
         self._connect()
         if self._value("autostart"):
@@ -110,6 +117,7 @@ class SimBridge:
         self._clock_publisher = self.node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._episode_publisher = self.node.create_publisher(String, "~/episode", latched)
+        self._goal_publisher = self.node.create_publisher(Float64MultiArray, GOAL, latched)
         self._image_publisher = self.node.create_publisher(Image, "~/image", 1) if self._value("camera") else None
         self.node.create_subscription(JointState, "command", self._on_command, 10)
         self.node.create_service(Trigger, "~/reset", self._on_reset)
@@ -121,9 +129,12 @@ class SimBridge:
         now = time.monotonic()
         if not self._running or (self._paused and not self._granted):
             return self._stand_by(now)
+        if isinstance(self._pace, RealtimePace):
+            self._pace.period = CONTROL_PERIOD / self._value("speed_factor")
         command = self._pace.due(now)
         if command is None:
             return self._pace.wait(now) if self._realtime else self._stand_by(now)
+        self._granted = max(0, self._granted - 1)
         if self._realtime and not self._commanded:
             # No node has ever spoken: time goes on, as timers of a node need it to, but the episode waits.
             self._clock.step()
@@ -145,7 +156,9 @@ class SimBridge:
     def _start(self) -> None:
         """Begin the episode that the parameters task and seed name."""
         task, seed = self._value("task"), self._value("seed")
-        self._readings = self._world.start(task, seed)
+        self._readings = self._world.start(task, seed, shift_of(self.node), self._value("keyframe"))
+        self._goal_publisher.publish(Float64MultiArray(data=self._world.goal.tolist()))
+        self._goal_publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)  # before the observation that is answered with it
         self._task, self._seed = task, seed
         self._length = self._refused = self._granted = 0
         self._running = True
@@ -153,7 +166,6 @@ class SimBridge:
         self._publish()
 
     def _step(self, command: NDArray[np.float64]) -> None:
-        self._granted = max(0, self._granted - 1)
         step = self._world.step(command)
         self._length += 1
         if step.done:
@@ -191,7 +203,10 @@ class SimBridge:
         if last:
             self.finished = bool(self._value("exit_when_done"))
         elif self._value("auto_reset"):
-            self._start()
+            try:
+                self._start()
+            except QgfError as error:  # of a parameter that was set meanwhile; ~/reset goes on once it is mended
+                self.node.get_logger().error(f"no episode follows: {error}")
 
     def _publish(self) -> None:
         """Publish /clock and, within an episode, its newest observations, all of one stamp."""
@@ -202,9 +217,10 @@ class SimBridge:
         if not self._running:
             return
         for topic, reading in self._readings.items():
-            frame = "world" if isinstance(reading, (PoseReading, WrenchReading)) else ""
+            frame = WORLD if isinstance(reading, (PoseReading, WrenchReading)) else ""
             self._observation_publishers[topic].publish(to_message(reading, stamp, frame))
-        self._pace.observed(stamp)
+        self._pace.observed(stamp, complete=len(self._readings) == len(self._observation_publishers))
+        self._frames.publish(self._world.physics, stamp)
         if self._image_publisher is not None and self._image_publisher.get_subscription_count():
             from qgf_sim.camera import image_message
 
@@ -255,14 +271,14 @@ class SimBridge:
         self._granted = 0
         self._waiting_since = time.monotonic()
         response.success = True
-        response.message = "paused; ~/step does one control step" if self._paused else "running"
+        response.message = "paused; ~/step does as many control steps as parameter steps" if self._paused else "running"
         return response
 
     def _on_step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._paused and self._running
         if response.success:
-            self._granted += 1
-            response.message = "one control step is done as soon as its command is there"
+            self._granted += self._value("steps")
+            response.message = f"control steps to do: {self._granted}, each as soon as its command is there"
         elif not self._running:
             response.message = "no episode is running; call ~/reset first"
         else:
@@ -272,7 +288,7 @@ class SimBridge:
     def close(self) -> None:
         """Let the last outcome reach its subscribers, and free the simulation."""
         if self._episode:
-            self._episode_publisher.wait_for_all_acked(Duration(seconds=1))
+            self._episode_publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)
         self._world.close()
         self.node.destroy_node()
 

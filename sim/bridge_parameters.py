@@ -8,6 +8,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from qgf_ros.errors import SimulationError
+from qgf_sim.shift import NONE, RANGES, Shift
 
 MODES = ("lockstep", "realtime", "replay")
 
@@ -20,6 +21,17 @@ class _Parameter:
     bounds: tuple[float, float] | None = None
     live: bool = False
 
+
+_SHIFTS = {
+    "observation_noise": "standard deviation of each measured value [m, rad, m/s, rad/s, N, N m].",
+    "observation_delay": "age of what is measured [control steps].",
+    "observation_dropout": "probability that a topic's message of a control step is not published [1].",
+    "action_delay": "from a command to its effect [control steps].",
+    "friction_factor": "times the friction of every contact [1].",
+    "mass_factor": "times the mass of every object [1].",
+    "size_factor": "times the size of every free object [1].",
+    "camera_jitter": "standard deviation of the camera's pose, once per episode [m, rad].",
+}
 
 PARAMETERS = (
     _Parameter("environment", "cube-single", "OGBench environment."),
@@ -42,6 +54,22 @@ PARAMETERS = (
         "Real time: greatest age of a repeated command [s]; an older one is replaced by standing still.",
         (0.0, 10.0),
         live=True,
+    ),
+    _Parameter(
+        "keyframe",
+        "",
+        "Where the arm begins: home; empty for where the task puts it. Read at the next reset.",
+        live=True,
+    ),
+    _Parameter("steps", 1, "Control steps that one call of ~/step does.", (1, 100_000), live=True),
+    _Parameter(
+        "speed_factor", 1.0, "Real time: simulated seconds per second of wall time [1].", (0.01, 100.0), live=True
+    ),
+    *(
+        _Parameter(
+            name, getattr(NONE, name), f"Domain shift: {_SHIFTS[name]} Read at the next reset.", bounds, live=True
+        )
+        for name, bounds in RANGES.items()
     ),
     _Parameter("results_file", "", "JSON lines file that outcomes are appended to; empty for none."),
     _Parameter("replay_file", "", "Replay: an .npz data set in OGBench's format."),
@@ -71,3 +99,8 @@ def declare(node: Any) -> None:
         raise SimulationError(f"mode {mode!r} was given; it is one of {', '.join(MODES)}")
     if mode == "replay" and not node.get_parameter("replay_file").value:
         raise SimulationError("mode replay needs a recording; give the path of an .npz data set as replay_file")
+
+
+def shift_of(node: Any) -> Shift:
+    """Return the domain shift that the parameters of a node describe."""
+    return Shift(**{name: node.get_parameter(name).value for name in RANGES})

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 
 from qgf_ros.nodes.messages import to_time
+from qgf_sim.frames import CAMERA
 
 
-def image_message(picture: NDArray[np.uint8], stamp: int, frame_id: str = "camera") -> Image:
+def image_message(picture: NDArray[np.uint8], stamp: int, frame_id: str = CAMERA) -> Image:
     """Return a picture as a message.
 
     Args:

@@ -22,7 +22,8 @@ class EpisodeOutcome:
         success: Whether the task was solved; None in replay, where nothing is controlled.
         length: Control steps.
         late_commands: Commands that answered an earlier observation of the episode.
-        held_steps: Steps for which no command arrived in time (real time only).
+        held_steps: Steps for which no command arrived in time (in real time), or for which none could, because a message of
+            the observation had dropped out (in lockstep).
         refused_commands: Malformed commands.
         details: What a world adds, such as the differences of a replay.
     """

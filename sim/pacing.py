@@ -28,8 +28,8 @@ class Pace(Protocol):
         """Begin an episode whose first observation is stamped `stamp` [ns]."""
         ...
 
-    def observed(self, stamp: int) -> None:
-        """Note that the observation stamped `stamp` [ns] went out and can be answered."""
+    def observed(self, stamp: int, complete: bool = True) -> None:
+        """Note that the observation stamped `stamp` [ns] went out; one that is not complete cannot be answered."""
         ...
 
     def offer(self, stamp: int, values: Values) -> Verdict:
@@ -46,11 +46,19 @@ class Pace(Protocol):
 
 
 class LockstepPace:
-    """One command per step, matched by stamp; waits for it as long as it takes."""
+    """One command per step, matched by stamp; waits for it as long as it takes.
 
-    def __init__(self) -> None:
+    Where a message of the observation dropped out, nobody can answer: the step is due at once and stands still.
+
+    Args:
+        size: Components of a command.
+    """
+
+    def __init__(self, size: int) -> None:
         self.late_commands = 0
         self.held_steps = 0
+        self._stop = np.zeros(size)
+        self._complete = True
         self._first = self._current = 0
         self._answer: Values | None = None
         self._answered: int | None = None
@@ -58,12 +66,15 @@ class LockstepPace:
     def start(self, stamp: int) -> None:
         """Begin an episode whose first observation is stamped `stamp` [ns]."""
         self.late_commands = 0
+        self.held_steps = 0
         self._first = self._current = stamp
+        self._complete = True
         self._answer = self._answered = None
 
-    def observed(self, stamp: int) -> None:
-        """Note that the observation stamped `stamp` [ns] went out and can be answered."""
+    def observed(self, stamp: int, complete: bool = True) -> None:
+        """Note that the observation stamped `stamp` [ns] went out; one that is not complete cannot be answered."""
         self._current = stamp
+        self._complete = complete
 
     def offer(self, stamp: int, values: Values) -> Verdict:
         """Take a command that answers the observation stamped `stamp` [ns]; the first answer counts."""
@@ -80,12 +91,15 @@ class LockstepPace:
 
     def due(self, now: float) -> Values | None:
         """Return the command of the step that is due, or None while it is missing."""
+        if not self._complete:
+            self.held_steps += 1
+            return self._stop
         answer, self._answer = self._answer, None
         return answer
 
     def wait(self, now: float) -> float:
         """Return for how long [s] nothing becomes due unless a command arrives."""
-        return 0.0 if self._answer is not None else float("inf")
+        return 0.0 if self._answer is not None or not self._complete else float("inf")
 
 
 class RealtimePace:
@@ -99,7 +113,7 @@ class RealtimePace:
     A late command is counted; being the newest there is, it still becomes the last command.
 
     Args:
-        period: Control period [s].
+        period: Control period [s], in wall time; may be changed at any time.
         hold_limit: Greatest age of a repeated command [s], in simulated time.
         size: Components of a command.
     """
@@ -108,7 +122,7 @@ class RealtimePace:
         self.late_commands = 0
         self.held_steps = 0
         self.hold_limit = hold_limit
-        self._period = period
+        self.period = period
         self._stop = np.zeros(size)
         self._first = self._current = 0
         self._newest: tuple[int, Values] | None = None
@@ -122,8 +136,8 @@ class RealtimePace:
         self._newest = None
         self._deadline = None
 
-    def observed(self, stamp: int) -> None:
-        """Note that the observation stamped `stamp` [ns] went out and can be answered."""
+    def observed(self, stamp: int, complete: bool = True) -> None:
+        """Note that the observation stamped `stamp` [ns] went out; one that is not complete may stay unanswered."""
         self._current = stamp
 
     def offer(self, stamp: int, values: Values) -> Verdict:
@@ -146,12 +160,12 @@ class RealtimePace:
     def due(self, now: float) -> Values | None:
         """Return the command of the step that is due at wall time `now` [s], or None when none is."""
         if self._deadline is None:
-            self._deadline = now + self._period
+            self._deadline = now + self.period
         if now < self._deadline:
             return None
-        self._deadline += self._period
+        self._deadline += self.period
         if now > self._deadline:  # fallen behind by a whole period: lost time is not caught up in a burst
-            self._deadline = now + self._period
+            self._deadline = now + self.period
         if self._newest is None:
             self.held_steps += 1
             return self._stop

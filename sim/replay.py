@@ -21,6 +21,7 @@ from qgf_ros.control.observation import JointReading, PoseReading, Reading, Twis
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.dataset import Dataset
 from qgf_sim.environment import TaskEnvironment
+from qgf_sim.shift import NONE, Shift
 from qgf_sim.worlds import WorldStep
 
 Array = NDArray[np.float64]
@@ -137,12 +138,15 @@ class RecordedWorld:
         """Whether the recording has a trajectory of this number."""
         return 0 <= seed < self.episodes
 
-    def start(self, task: int, seed: int) -> Mapping[str, Reading]:
+    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
         """Begin the trajectory of number `seed` and return its first readings.
 
         Raises:
-            SimulationError: There is no such trajectory.
+            SimulationError: There is no such trajectory, or it was to be another than recorded.
         """
+        if shift != NONE or keyframe:
+            asked = f"keyframe {keyframe}" if keyframe else f"shift {shift.label}"
+            raise SimulationError(f"{asked} was given with mode replay; a recording is what it is, simulate instead")
         if not self.has_episode(seed):
             raise SimulationError(
                 f"recorded episode {seed} was asked for (parameter seed); the recording has 0 to {self.episodes - 1}"
@@ -152,6 +156,11 @@ class RecordedWorld:
         self._end = int(ends[seed])
         self._differences = []
         return self._readings()
+
+    @property
+    def goal(self) -> Array:
+        """What the recording reached in the end, float64 [S]."""
+        return self._dataset.observations[self._end].astype(np.float64)
 
     def step(self, command: Array) -> WorldStep:
         """Compare one command with the recorded action of this row and go on to the next row."""
@@ -170,6 +179,11 @@ class RecordedWorld:
                 "difference_max": dict(zip(self._names, differences.max(axis=0).tolist(), strict=True)),
             }
         }
+
+    @property
+    def physics(self) -> None:
+        """Nothing is simulated."""
+        return None
 
     def picture(self, width: int, height: int) -> NDArray[np.uint8]:
         """Return a picture of the recorded state, uint8 [height, width, 3].

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.observation import Reading
-from qgf_sim.environment import TaskEnvironment
+from qgf_sim.shift import NONE, Shift
+from qgf_sim.shifted_environment import ShiftedEnvironment
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class WorldStep:
     """What one control step led to.
 
     Attributes:
-        readings: One reading per topic.
+        readings: One reading per topic; topics that drop out are missing.
         success: Whether the task is solved; None where nothing is controlled.
         done: Whether the episode is over.
     """
@@ -31,8 +32,13 @@ class WorldStep:
 class World(Protocol):
     """A source of readings that takes commands."""
 
-    def start(self, task: int, seed: int) -> Mapping[str, Reading]:
-        """Begin an episode and return its first readings."""
+    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
+        """Begin an episode and return its first readings; topics that drop out are missing."""
+        ...
+
+    @property
+    def goal(self) -> NDArray[np.float64]:
+        """What the episode is to reach, an observation vector, float64 [S]."""
         ...
 
     def step(self, command: NDArray[np.float64]) -> WorldStep:
@@ -45,6 +51,11 @@ class World(Protocol):
 
     def details(self) -> dict[str, Any]:
         """Return what to add to the outcome of the episode that just ended."""
+        ...
+
+    @property
+    def physics(self) -> tuple[Any, Any] | None:
+        """MuJoCo's model and data of the present state; None where nothing is simulated."""
         ...
 
     def picture(self, width: int, height: int) -> NDArray[np.uint8]:
@@ -65,19 +76,31 @@ class SimulatedWorld:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._environments: dict[int, TaskEnvironment] = {}
-        self._current: TaskEnvironment | None = None
+        self._environments: dict[int, ShiftedEnvironment] = {}
+        self._current: ShiftedEnvironment | None = None
 
-    def start(self, task: int, seed: int) -> Mapping[str, Reading]:
+    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
         """Begin the episode of a seed and return its first readings.
 
+        Args:
+            task: Single-task number.
+            seed: Of the episode and of its shift.
+            shift: The domain shift.
+            keyframe: Where the arm begins; see `ShiftedEnvironment.reset`.
+
         Raises:
-            SimulationError: The task does not exist.
+            SimulationError: The task or the keyframe does not exist.
         """
         if task not in self._environments:
-            self._environments[task] = TaskEnvironment(self._name, task)
+            self._environments[task] = ShiftedEnvironment(self._name, task)
         self._current = self._environments[task]
-        return self._current.reset(seed)
+        self._current.shift = shift
+        return self._current.reset(seed, keyframe)
+
+    @property
+    def goal(self) -> NDArray[np.float64]:
+        """OGBench's goal of the task in this episode, float64 [S]."""
+        return self._environment.goal
 
     def step(self, command: NDArray[np.float64]) -> WorldStep:
         """Apply one command, float64 [A] in the units of the action contract, for one control period."""
@@ -91,6 +114,11 @@ class SimulatedWorld:
     def details(self) -> dict[str, Any]:
         """Nothing to add."""
         return {}
+
+    @property
+    def physics(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data of the present state."""
+        return self._environment.unwrapped.model, self._environment.unwrapped.data
 
     def picture(self, width: int, height: int) -> NDArray[np.uint8]:
         """Return a picture of the present state, uint8 [height, width, 3].
@@ -106,7 +134,7 @@ class SimulatedWorld:
             environment.close()
 
     @property
-    def _environment(self) -> TaskEnvironment:
+    def _environment(self) -> ShiftedEnvironment:
         if self._current is None:
             raise RuntimeError("start an episode first")
         return self._current

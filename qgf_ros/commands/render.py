@@ -1,4 +1,4 @@
-"""`qgf render`: a film of an episode, one column per guidance weight."""
+"""`qgf render`: a film of an episode, one column per guidance weight, and a contact sheet."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ from qgf_ros.commands.arguments import Weights
 
 
 def render(
-    bundle: Path,
+    folder: Path | None = None,
     /,
+    bundle: Path | None = None,
     task: int = 2,
     seed: int = 0,
     weights: Weights | None = None,
-    out: Path = Path("film.gif"),
+    out: Path | None = None,
+    sheet: Path | None = None,
     width: int = 320,
     height: int = 240,
     every: int = 2,
 ) -> None:
-    """Film one seed at several guidance weights, side by side; needs a GL back end (MUJOCO_GL=egl).
+    """Film one seed at several guidance weights, side by side, with Q and outcome; needs a GL back end (MUJOCO_GL=egl).
 
     Args:
-        bundle: Folder or name of the bundle, such as cube-single.
+        folder: Folder or name of the bundle, such as cube-single; or give --bundle.
+        bundle: The same by name; the bundle cube-single by default.
         task: Single-task number.
         seed: Of the environment and of the noise.
         weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
-        out: Animated GIF to write.
+        out: Film to write, .gif or .mp4; film.gif by default, none if only a sheet is asked for.
+        sheet: Contact sheet to write, .png: a row per weight.
         width: Of one column [px].
         height: Of one column [px].
         every: Control steps per frame.
@@ -36,13 +40,19 @@ def render(
 
     from rich.console import Console
 
-    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.locate import DEFAULT_BUNDLE, locate_bundle
     from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.errors import BundleError
     from qgf_sim.film import write_film
     from qgf_sim.results import default_weights
 
-    bundle = locate_bundle(bundle)
-    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task)
-    outcome = write_film(bundle, task, seed, chosen, out, size=(width, height), every=every)
+    if folder is not None and bundle is not None:
+        raise BundleError(f"bundles {folder} and {bundle} were given; name one")
+    found = locate_bundle(folder or bundle or DEFAULT_BUNDLE)
+    chosen = weights if weights is not None else default_weights(load_manifest(found), task)
+    if out is None and sheet is None:
+        out = Path("film.gif")
+    outcome = write_film(found, task, seed, chosen, out, sheet, size=(width, height), every=every)
     words = ", ".join(f"weight {weight:g} {'solved' if solved else 'not solved'}" for weight, solved in outcome.items())
-    Console().print(f"{out}: {words}", highlight=False, soft_wrap=True)
+    files = " and ".join(str(path) for path in (out, sheet) if path is not None)
+    Console().print(f"{files}: {words}", highlight=False, soft_wrap=True)

@@ -27,6 +27,7 @@ from qgf_sim.demo import BRIDGE, NODE, run_demo
 from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all
+from qgf_sim.shift import Shift
 
 TASK = 2
 
@@ -137,6 +138,25 @@ def test_every_estimator_gives_the_same_bits_through_the_node(tiny_bundle, in_pr
     ours = run_demo(EpisodePlan(tiny_bundle, **run, options=options), Display())
     same(ours[0.1], evaluate(Plan(tiny_bundle, **run, options=options, batch_size=1))[0.1])
     assert not np.array_equal(ours[0.1][0].commands[0], in_process[0.1][0].commands[0])
+
+
+@pytest.mark.slow
+def test_a_shifted_episode_is_the_same_bits_through_the_node(tiny_bundle, children, monkeypatch):
+    demo = sys.modules["qgf_sim.demo"]
+    original, shift = demo._parameters, Shift(0.005, 1, 0.05, 1, 0.7, 1.5, 1.1)
+
+    def shifted(plan, manifest):
+        parameters = original(plan, manifest)
+        return {**parameters, BRIDGE: {**parameters[BRIDGE], **shift.changed}}
+
+    monkeypatch.setattr(demo, "_parameters", shifted)
+    run = {"task": TASK, "weights": (0.1,), "episodes": 1, "seed": 3, "record": True}
+    (ours,) = run_demo(EpisodePlan(tiny_bundle, **run), Display())[0.1]
+    (reference,) = evaluate(Plan(tiny_bundle, **run, batch_size=1, shift=shift))[0.1]
+    answered = reference.commands.any(axis=1)  # the others stood still, for want of an observation
+    assert reference.waited == (~answered).sum() > 0
+    assert (ours.success, ours.length) == (reference.success, reference.length)
+    assert np.array_equal(ours.commands, reference.commands[answered])
 
 
 @pytest.mark.parametrize("victim", [NODE, pytest.param(BRIDGE, marks=pytest.mark.slow)])

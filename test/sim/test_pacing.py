@@ -15,7 +15,7 @@ DOWN = np.array([-1.0, 0.0])
 
 
 def test_lockstep_is_due_exactly_once_per_answer() -> None:
-    pace = LockstepPace()
+    pace = LockstepPace(2)
     pace.start(1000)
     pace.observed(1000)
     assert pace.due(0.0) is None
@@ -27,7 +27,7 @@ def test_lockstep_is_due_exactly_once_per_answer() -> None:
 
 
 def test_lockstep_lets_the_first_answer_count() -> None:
-    pace = LockstepPace()
+    pace = LockstepPace(2)
     pace.start(1000)
     pace.observed(1000)
     pace.offer(1000, UP)
@@ -36,7 +36,7 @@ def test_lockstep_lets_the_first_answer_count() -> None:
 
 
 def test_lockstep_tells_late_repeated_and_foreign_commands_apart() -> None:
-    pace = LockstepPace()
+    pace = LockstepPace(2)
     pace.start(1000)
     for stamp in (1000, 2000, 3000):
         pace.observed(stamp)
@@ -51,7 +51,21 @@ def test_lockstep_tells_late_repeated_and_foreign_commands_apart() -> None:
     assert pace.late_commands == 1
 
 
-@pytest.mark.parametrize("pace", [LockstepPace(), RealtimePace(PERIOD, 0.25, 2)])
+def test_lockstep_stands_still_at_once_where_a_message_dropped_out_and_counts_it() -> None:
+    pace = LockstepPace(2)
+    pace.start(1000)
+    pace.observed(1000)
+    assert pace.due(0.0) is None
+    pace.observed(1000, complete=False)
+    assert pace.wait(0.0) == 0.0
+    command = pace.due(0.0)
+    assert command is not None and command.tolist() == [0.0, 0.0]
+    pace.observed(2000)
+    assert pace.due(0.0) is None, "the next one is complete and is waited for"
+    assert pace.held_steps == 1
+
+
+@pytest.mark.parametrize("pace", [LockstepPace(2), RealtimePace(PERIOD, 0.25, 2)])
 def test_an_episode_starts_without_the_commands_and_counts_of_the_one_before(pace: LockstepPace | RealtimePace) -> None:
     pace.start(1000)
     pace.observed(2000)
@@ -124,6 +138,13 @@ def test_in_real_time_a_hold_of_the_same_stamp_replaces_the_command() -> None:
     pace.offer(0, UP)
     assert pace.offer(0, DOWN) == "duplicate"
     assert pace.due(100.0 + PERIOD + 1e-6) is DOWN
+
+
+def test_real_time_goes_at_another_speed_from_the_next_step_on() -> None:
+    pace = realtime()
+    pace.period = PERIOD / 2
+    assert pace.due(100.0 + PERIOD) is not None
+    assert pace.wait(100.0 + PERIOD) == pytest.approx(PERIOD / 2)
 
 
 def test_simulated_time_steps_exactly_and_jumps_ahead_at_a_reset() -> None:

@@ -13,6 +13,7 @@ from qgf_ros.errors import SimulationError
 from qgf_ros.learning.dataset import Dataset
 from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields
 from qgf_sim.replay import RecordedWorld, readings_from_vector
+from qgf_sim.shift import Shift
 
 FIELDS = observation_fields("cube-single")
 ACTION = action_fields()
@@ -105,6 +106,16 @@ def test_episodes_are_the_recorded_trajectories_and_differences_are_in_units(rec
 def test_an_episode_that_is_not_recorded_is_refused(recording: Dataset) -> None:
     with pytest.raises(SimulationError, match="has 0 to 1"):
         RecordedWorld(recording, FIELDS, ACTION).start(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"shift": Shift(mass_factor=2.0)}, "mass_factor 2"), ({"keyframe": "home"}, "home")]
+)
+def test_a_recording_cannot_be_shifted_or_put_into_a_keyframe(
+    recording: Dataset, change: dict[str, object], named: str
+) -> None:
+    with pytest.raises(SimulationError, match=f"{named} was given with mode replay; a recording is what it is"):
+        RecordedWorld(recording, FIELDS, ACTION).start(1, 0, **change)
 
 
 def test_a_recording_of_another_environment_is_refused(recording: Dataset) -> None:

@@ -1,0 +1,73 @@
+"""The levels of `qgf evaluate --shift`: one run after the other, and a table of how success decays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from qgf_sim.evaluation import Plan
+
+
+def evaluate_levels(console: Console, title: str, plan: Plan, text: str) -> list[dict[str, Any]]:
+    """Run a plan without shift and at each level of a text such as ``action_delay=1,2``.
+
+    Args:
+        console: Where progress and the table are shown.
+        title: What is running.
+        plan: What to run; its first weight is what the others are compared with.
+        text: See `qgf_sim.shift.parse_shifts`.
+
+    Returns:
+        A record per level, from `qgf_sim.robustness.level_record`.
+
+    Raises:
+        SimulationError: The text names no shifts; the message lists them.
+    """
+    from qgf_ros.commands.display import RunDisplay
+    from qgf_sim.evaluation import evaluate
+    from qgf_sim.robustness import level_record, levels
+
+    records = []
+    for shift in levels(text):
+        heading = f"{title}, shift: {shift.label}"
+        with RunDisplay(console, heading, plan.weights, plan.episodes) as display:
+            results = evaluate(replace(plan, shift=shift), display.add)
+        records.append(level_record(shift, plan.task, results))
+    console.print(decay_table(records))
+    return records
+
+
+def decay_table(records: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of `qgf evaluate --shift`: success at each level and weight, and its lead over the first weight."""
+    table = Table()
+    table.add_column("shift", overflow="fold")
+    for heading in ("weight", "success", "95 % interval", "mean length", "lead", "95 % interval", "p"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for record in records:
+        leads = {comparison["guidance_weight"]: comparison for comparison in record["comparisons"]}
+        for i, run in enumerate(record["runs"]):
+            low, high = (100 * bound for bound in run["ci95"])
+            table.add_row(
+                "" if i else record["label"],
+                f"{run['guidance_weight']:g}",
+                f"{run['successes']}/{run['episodes']}  {100 * run['success_rate']:.0f} %",
+                f"{low:.0f} - {high:.0f} %",
+                f"{run['mean_length']:.0f} steps",
+                *_lead(leads.get(run["guidance_weight"])),
+                end_section=i == len(record["runs"]) - 1,
+            )
+    return table
+
+
+def _lead(comparison: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if comparison is None:
+        return "", "", ""
+    low, high = (100 * bound for bound in comparison["ci95"])
+    p_value = comparison["p_value"]
+    chance = f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
+    return f"{100 * comparison['difference']:+.0f} %", f"{low:+.0f} - {high:+.0f} %", chance
