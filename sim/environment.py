@@ -7,11 +7,12 @@ an episode is the same whatever ran before it in the same process.
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import warnings
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 # Importing OGBench imports a GL back end, which fails where none is installed. Physics needs none: `render` loads one
 # when the first picture is asked for. A back end chosen by the user stays.
@@ -21,6 +22,7 @@ import gymnasium
 import mujoco
 import numpy as np
 import ogbench  # noqa: F401  (registers the environments)
+from dm_control import mjcf
 from numpy.typing import NDArray
 
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
@@ -49,12 +51,18 @@ class Step:
     done: bool
 
 
+_Environment = TypeVar("_Environment", bound="TaskEnvironment")
+
+
 class TaskEnvironment:
     """One OGBench single-task environment behind a robot's interface: readings out, commands in.
 
     Args:
         name: Environment, such as ``cube-single``.
         task: Single-task number, 1 to 5.
+
+    Attributes:
+        goal: OGBench's goal of the episode under way, an observation vector, float64 [S]; empty before the first `reset`.
 
     Raises:
         SimulationError: The environment or the task does not exist.
@@ -68,6 +76,7 @@ class TaskEnvironment:
         self.task = task
         self._env, self._space = _make(f"{name}-singletask-task{task}-v0")
         self._scale = np.array([field.scale for field in action_fields()])
+        self.goal = np.zeros(0)
         self.max_steps = int(self._env.spec.max_episode_steps)  # type: ignore[union-attr, arg-type]
 
     @property
@@ -88,7 +97,8 @@ class TaskEnvironment:
     def reset(self, seed: int) -> dict[str, Reading]:
         """Start the episode of `seed` and return its first readings."""
         self._space.seed(seed)
-        self._env.reset(seed=seed)
+        _, info = self._env.reset(seed=seed)
+        self.goal = np.array(info["goal"], dtype=np.float64)
         return self.readings()
 
     def step(self, command: NDArray[np.float64]) -> Step:
@@ -177,6 +187,17 @@ class TaskEnvironment:
         picture: NDArray[np.uint8] = env.render()
         return picture
 
+    def copy(self: _Environment) -> _Environment:
+        """Return another environment in the same state, which costs a tenth of making one.
+
+        It has its own copy of the compiled model, because OGBench writes into that: colours, and in some families joints.
+        """
+        inner = self.unwrapped
+        if inner._model is None:
+            self.reset(0)  # compiles
+        described = [value for value in vars(inner).values() if _describes(value)]  # which nothing writes into
+        return copy.deepcopy(self, {id(value): value for value in described})
+
     def close(self) -> None:
         """Free the environment."""
         self._env.close()
@@ -230,7 +251,14 @@ def _load_gl() -> None:
 def _fix_action_space(env: gymnasium.Env[Any, Any]) -> Any:
     """Replace OGBench's action space, rebuilt and unseeded at each access, by one that keeps its seed."""
     inner = env.unwrapped
-    space = inner.action_space
+    space = inner.__dict__["_kept_space"] = inner.action_space
     original = type(inner)
-    inner.__class__ = type(original.__name__, (original,), {"action_space": property(lambda self: space)})
+    inner.__class__ = type(original.__name__, (original,), {"action_space": property(lambda self: self._kept_space)})
     return space
+
+
+def _describes(value: Any) -> bool:
+    """Return whether a value is a part of a model's description, or a list of them."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return isinstance(value, mjcf.Element)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
 from qgf_ros.errors import SimulationError
 
 ARM_JOINTS = (
@@ -118,11 +118,12 @@ def family_of(name: str) -> Family:
     return FAMILIES[name]
 
 
-def observation_fields(name: str) -> tuple[ObservationField, ...]:
+def observation_fields(name: str, *, goal_conditioned: bool = False) -> tuple[ObservationField, ...]:
     """Return the observation contract of an environment: OGBench's vector, block by block.
 
     Args:
         name: Environment, such as ``cube-single``.
+        goal_conditioned: Whether the goal, a second such vector, follows.
 
     Raises:
         SimulationError: The environment is unknown.
@@ -135,7 +136,8 @@ def observation_fields(name: str) -> tuple[ObservationField, ...]:
         blocks += _button(i, state_name)
     for slide in family.slides:
         blocks += _joint(slide.name, slide.joint, slide.scale)
-    return tuple(ObservationField(**block) for block in blocks)
+    fields = tuple(ObservationField(**block) for block in blocks)
+    return (*fields, goal_field(sum(field.size for field in fields))) if goal_conditioned else fields
 
 
 def action_fields() -> tuple[ActionField, ...]:

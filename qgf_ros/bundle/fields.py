@@ -156,6 +156,27 @@ class ObservationField(Record):
         return self.constant is None and self.max_age is not None
 
 
+#: Name and topic of the field that makes a bundle goal-conditioned.
+GOAL = "goal"
+
+
+def goal_field(size: int) -> ObservationField:
+    """Return the field of a goal: an observation to be reached, float64 [size], as the fields before it would make it.
+
+    It holds until another one is published. Its topic keeps the last one, so that a node started later hears it too.
+    """
+    return ObservationField(
+        name=GOAL,
+        topic=GOAL,
+        message_type="std_msgs/msg/Float64MultiArray",
+        extraction="data",
+        size=size,
+        unit="1",
+        max_age=None,
+        quality=Quality(reliability="reliable", durability="transient_local", depth=1),
+    )
+
+
 def check_topics(fields: Sequence[ObservationField]) -> None:
     """Raise ValueError where fields that share a topic differ in its message type or quality of service."""
     first: dict[str, ObservationField] = {}

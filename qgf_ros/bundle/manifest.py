@@ -30,15 +30,18 @@ class Evaluation(Record):
 
     Attributes:
         guidance_weight: 1/beta.
+        settings: Whatever else was not at the node's default, in the names of its parameters.
         episodes: Number of episodes n.
         successes: How many succeeded.
         ci95: Wilson 95 % interval of the success rate.
         mean_length: Mean episode length [control steps].
         first_seed, last_seed: Seeds of the episodes, inclusive.
         purpose: "choosing" for the seeds the weight was chosen on, "reporting" for held-out seeds.
+        source: Where the episodes were run; on a robot a seed is the number of a round.
     """
 
     guidance_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+    settings: dict[Name, str | int] = Field(default_factory=dict)
     episodes: Annotated[int, Field(ge=1)]
     successes: Annotated[int, Field(ge=0)]
     ci95: tuple[Finite, Finite]
@@ -46,6 +49,23 @@ class Evaluation(Record):
     first_seed: int
     last_seed: int
     purpose: Literal["choosing", "reporting"]
+    source: Literal["simulation", "robot"] = "simulation"
+
+
+class PairedTest(Record):
+    """Success beside that of plain behaviour cloning on the same held-out seeds.
+
+    Attributes:
+        only_bc, only_guided: Episodes that one alone solved.
+        difference: Success rate above that of plain behaviour cloning, with its 95 % interval (Newcombe, paired).
+        p_value: Of no difference (McNemar, exact).
+    """
+
+    only_bc: Annotated[int, Field(ge=0)]
+    only_guided: Annotated[int, Field(ge=0)]
+    difference: Finite
+    difference_ci95: tuple[Finite, Finite]
+    p_value: Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class CriticCard(Record):
@@ -58,8 +78,11 @@ class CriticCard(Record):
         ensemble_size: Number of Q networks E.
         aggregation: How the ensemble becomes one value.
         recommended_weight: Guidance weight to start from.
+        recommended_settings: Settings that it was found with and that are not the node's defaults, in the names of its
+            parameters.
         tested_range: Smallest and largest weight ever evaluated.
         evaluations: The evidence.
+        versus_bc: The chosen weight, recommended or not, against plain behaviour cloning; None where it was not tested.
     """
 
     task: str
@@ -69,7 +92,9 @@ class CriticCard(Record):
     aggregation: Literal["min", "mean"] = "min"
     recommended_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     tested_range: tuple[Finite, Finite] = (0.0, 0.0)
+    recommended_settings: dict[Name, str | int] = Field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
+    versus_bc: PairedTest | None = None
 
 
 class ActionError(Record):
@@ -160,6 +185,7 @@ class Manifest(Record):
         name, description, licence: What the bundle is and who may use it.
         environment: Simulated environment it was trained in, or None.
         observation: Blocks of the observation vector, in order.
+        goal: The observation field that says what to reach, which every critic values; None where each critic has a task.
         action: Components of one action, in order.
         horizon: Actions predicted per chunk H.
         execution_horizon: Actions executed per chunk before the next inference.
@@ -179,6 +205,7 @@ class Manifest(Record):
     licence: str = "Apache-2.0"
     environment: str | None = None
     observation: Annotated[tuple[ObservationField, ...], Field(min_length=1, max_length=1000)]
+    goal: Name | None = None
     action: Annotated[tuple[ActionField, ...], Field(min_length=1, max_length=1000)]
     horizon: Annotated[int, Field(ge=1, le=1000)]
     execution_horizon: Annotated[int, Field(ge=1)]
@@ -217,6 +244,8 @@ class Manifest(Record):
             if twice:
                 raise ValueError(f"{kind} {', '.join(twice)} is named twice")
         check_topics(self.observation)
+        if self.goal is not None and self.goal not in [f.name for f in self.observation if not f.live]:
+            raise ValueError(f"goal {self.goal} is not an observation field that holds until it is replaced")
         for action in self.action:
             if action.measured is not None:
                 self._check_measured(action.name, action.unit, action.measured)
@@ -234,10 +263,10 @@ class Manifest(Record):
                 f"action {action}: measured by {measured.field}, which is not among the observation fields "
                 f"{', '.join(f.name for f in self.observation)}"
             )
-        size = field.size // field.history
-        if measured.component >= size:
+        if measured.component >= field.instant_size:
             raise ValueError(
-                f"action {action}: component {measured.component} of {field.name} was given, it has {size}, counted from 0"
+                f"action {action}: component {measured.component} of {field.name} was given, it has {field.instant_size}, "
+                "counted from 0"
             )
         if field.unit != unit:
             raise ValueError(f"action {action}: unit {unit} differs from {field.unit}, the unit of {field.name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
@@ -86,6 +86,7 @@ def _header(manifest: Manifest) -> RenderableType:
         ("licence", manifest.licence),
         ("environment", manifest.environment or "-"),
         ("observation", f"{manifest.observation_size} values"),
+        ("goal", f"field {manifest.goal}" if manifest.goal else "one per critic"),
         ("action", f"{manifest.action_size} values"),
         ("chunk", f"{manifest.horizon} actions predicted, {manifest.execution_horizon} executed"),
         ("control rate", f"{manifest.control_rate:g} Hz"),
@@ -99,7 +100,7 @@ def _header(manifest: Manifest) -> RenderableType:
 def _observation(manifest: Manifest) -> RenderableType:
     table = _table("observation", "block", "size", "taken from", "of topic", "unit", "max age")
     for field in manifest.observation:
-        age = f"{field.max_age:g} s"
+        age = "-" if field.max_age is None else f"{field.max_age:g} s"
         table.add_row(field.name, str(field.size), field.extraction, field.topic, _scaled(field), age)
     joints = [f"  {field.name}: {', '.join(field.joints)}" for field in manifest.observation if field.joints]
     return Group(table, Text("joints", style="bold"), *joints, "") if joints else table
@@ -124,12 +125,16 @@ def _critics(manifest: Manifest) -> Table:
         table.add_row(
             name,
             critic.task,
-            f"{critic.recommended_weight:g}",
+            ", ".join([f"{critic.recommended_weight:g}", *_settings(critic.recommended_settings)]),
             f"{low:g} .. {high:g}" if critic.evaluations else "never evaluated",
             f"{critic.discount:g}",
             f"{critic.ensemble_size}, {critic.aggregation}",
         )
     return table
+
+
+def _settings(settings: Mapping[str, str | int]) -> list[str]:
+    return [f"{name} {value}" for name, value in settings.items()]
 
 
 def _evaluations(manifest: Manifest) -> Table:
@@ -143,12 +148,12 @@ def _evaluations(manifest: Manifest) -> Table:
 def _evaluation(evaluation: Evaluation) -> tuple[str, ...]:
     low, high = evaluation.ci95
     return (
-        f"{evaluation.guidance_weight:g}",
+        ", ".join([f"{evaluation.guidance_weight:g}", *_settings(evaluation.settings)]),
         f"{evaluation.successes}/{evaluation.episodes}",
         f"{100 * low:.0f} - {100 * high:.0f} %",
         f"{evaluation.mean_length:.0f}",
         f"{evaluation.first_seed} .. {evaluation.last_seed}",
-        evaluation.purpose,
+        evaluation.purpose if evaluation.source == "simulation" else f"{evaluation.purpose}, on a robot",
     )
 
 

@@ -43,12 +43,13 @@ def train(
     denoising_steps: int = 10,
     seed: int = 0,
     compile: bool = False,
+    goal_conditioned: bool = False,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     threads: int | None = None,
     save_every: int = 2500,
     smoke: bool = False,
 ) -> None:
-    """Fit a velocity field, shared by all tasks, and one critic per task.
+    """Fit a velocity field, shared by all tasks, and one critic per task, or a single one for every goal.
 
     A run goes on from the newest checkpoint in --out, to the bit; Ctrl-C saves one first. Losses on FILE-val.npz, if
     that exists, and on the data set go to TensorBoard in --out/tensorboard.
@@ -56,7 +57,8 @@ def train(
     Args:
         dataset: Data set in OGBench's format, FILE.npz.
         out: Folder of checkpoints.
-        env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks.
+        env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
+            --goal-conditioned is given.
         tasks: With --env, single-task numbers.
         critic: Without --env, the name of the one critic.
         contract: Without --env, JSON with observation, action and control_rate as in a manifest; by default the
@@ -76,6 +78,8 @@ def train(
         denoising_steps: Euler steps T.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
+        goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are
+            drawn in hindsight from the data.
         device: auto is cuda where there is a GPU, else cpu.
         threads: CPU threads; every core by default.
         save_every: Updates between checkpoints.
@@ -99,11 +103,11 @@ def train(
 
     console = Console()
     header = {
-        **_origin(env, tasks, critic, contract, control_rate, training),
+        **_origin(env, tasks, critic, contract, control_rate, training, goal_conditioned),
         "dataset": dataset_record(dataset, training),
     }
-    rewarded = _rewarded(env, tasks, critic, training)
-    validation = _rewarded(env, tasks, critic, held_out) if held_out is not None else None
+    rewarded = _rewarded(env, tasks, critic, training, goal_conditioned)
+    validation = _rewarded(env, tasks, critic, held_out, goal_conditioned) if held_out is not None else None
     _introduce(console, config, rewarded, validation, where.type)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
     with interruptions() as interrupted, _display(console, config) as report:
@@ -123,24 +127,41 @@ def train(
 
 
 def _origin(
-    env: str | None, tasks: tuple[int, ...], critic: str, contract: Path | None, control_rate: float, dataset: Dataset
+    env: str | None,
+    tasks: tuple[int, ...],
+    critic: str,
+    contract: Path | None,
+    control_rate: float,
+    dataset: Dataset,
+    goal_conditioned: bool,
 ) -> dict[str, Any]:
     """Return the part of a checkpoint's header that says what the policy is for."""
+    from qgf_ros.bundle.fields import GOAL
     from qgf_ros.learning.contract import Contract, plain_contract, read_contract
 
+    names = [critic]
+    numbers: list[int | None] = [None]
     if env is None:
         chosen = read_contract(contract) if contract is not None else plain_contract(dataset, control_rate)
-        return {"environment": None, "tasks": [critic], "task_ids": [None], **chosen.check(dataset).header()}
-    from qgf_sim.environment import CONTROL_PERIOD, action_fields, observation_fields
+    else:
+        from qgf_sim.environment import CONTROL_PERIOD, action_fields, observation_fields
 
-    chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
-    names = [f"{env} task {task}" for task in tasks]
-    return {"environment": env, "tasks": names, "task_ids": list(tasks), **chosen.check(dataset).header()}
+        chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
+        names, numbers = [f"{env} task {task}" for task in tasks], list(tasks)
+    header = chosen.check(dataset).header()
+    if goal_conditioned:
+        names, numbers = ["any goal"], [None]
+        header = {**chosen.with_goal().header(), "goal": GOAL}
+    return {"environment": env, "tasks": names, "task_ids": numbers, **header}
 
 
-def _rewarded(env: str | None, tasks: tuple[int, ...], critic: str, dataset: Dataset) -> Rewarded:
+def _rewarded(
+    env: str | None, tasks: tuple[int, ...], critic: str, dataset: Dataset, goal_conditioned: bool
+) -> Rewarded:
     from qgf_ros.learning.run import Rewarded, own_rewards
 
+    if goal_conditioned:
+        return Rewarded(dataset, {})
     if env is None:
         return Rewarded(dataset, own_rewards(dataset, critic))
     from qgf_sim.rewards import task_rewards
@@ -153,9 +174,8 @@ def _introduce(
 ) -> None:
     rows = len(training.dataset.terminals)
     solved = ", ".join(f"{name} {(masks == 0).mean():.2%}" for name, (_, masks) in training.rewards.items())
-    console.print(
-        f"{rows} rows, solved in {solved}; horizon {config.horizon}, {device}", highlight=False, soft_wrap=True
-    )
+    aim = f"solved in {solved}" if solved else "goals in hindsight"
+    console.print(f"{rows} rows, {aim}; horizon {config.horizon}, {device}", highlight=False, soft_wrap=True)
     if validation is None:
         console.print("there is no validation file, so no validation loss", highlight=False)
 

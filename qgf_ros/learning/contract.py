@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
+from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.dataset import Dataset
 
@@ -36,6 +37,17 @@ class Contract:
             "action": [field.model_dump(mode="json") for field in self.action],
             "control_rate": self.control_rate,
         }
+
+    def with_goal(self) -> Contract:
+        """Return the contract of a policy that is told what to reach: the goal follows the observation.
+
+        Raises:
+            TrainingError: There is a field or a topic of this name already.
+        """
+        if any(GOAL in (field.name, field.topic) for field in self.observation):
+            raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
+        size = sum(field.size for field in self.observation)
+        return replace(self, observation=(*self.observation, goal_field(size)))
 
     def check(self, dataset: Dataset) -> Contract:
         """Return the contract unchanged if the data set fits it.
@@ -67,7 +79,7 @@ def read_contract(path: Path) -> Contract:
             float(values["control_rate"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = first_complaint(error) if isinstance(error, ValidationError) else error
         raise TrainingError(
             f"{path} is not a contract ({reason}); give JSON with observation, action and control_rate, as in a manifest"
         ) from error

@@ -61,6 +61,7 @@ def export_bundle(run: Path, out: Path, *, description: str = "", licence: str =
         licence=licence,
         environment=header.get("environment"),
         observation=observation,
+        goal=header.get("goal"),
         action=action,
         horizon=config.horizon,
         execution_horizon=config.horizon,

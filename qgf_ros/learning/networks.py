@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from torch.nn import functional
 LAYER_NORM_EPS = 1e-6
 EMBEDDING_SIZE = 16
 EMBEDDING_PERIOD = 10000.0
+#: GELU(x) = x sigmoid(_LINEAR x + _CUBIC x^3), in its tanh form.
+_LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
+_CUBIC = 0.044715 * _LINEAR
 
 
 def embedding_frequencies() -> Tensor:
@@ -40,6 +44,46 @@ def time_embedding(t: Tensor) -> Tensor:
     """
     angles = t[:, None] * EMBEDDING_PERIOD * embedding_frequencies().to(t)
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class _Gelu(torch.autograd.Function):
+    """x p with p = sigmoid(u), u = x (_LINEAR + _CUBIC x^2): the same as x (1 + tanh(u / 2)) / 2."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        p = torch.addcmul(x.new_full((), _LINEAR), x, x, value=_CUBIC).mul_(x).sigmoid_()
+        ctx.save_for_backward(x, p)
+        return x * p
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, p = ctx.saved_tensors
+        slope = torch.addcmul(x.new_full((), _LINEAR), x, x, value=3.0 * _CUBIC).mul_(x)  # x du/dx
+        slope.addcmul_(slope, p, value=-1.0)
+        return torch.addcmul(p, p, slope).mul_(gradient)
+
+
+def gelu(x: Tensor) -> Tensor:
+    """Return GELU in its tanh form; on a CPU in half the time of torch's, whose tanh is slow."""
+    result: Tensor = _Gelu.apply(x)  # type: ignore[no-untyped-call]
+    return result
+
+
+def _layer_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Normalise the rows of [M, N, O], then scale and shift [M, 1, O]."""
+    size = x.shape[-1:]
+    if len(scale) == 1:  # torch has a kernel for that
+        return functional.layer_norm(x, size, scale.view(size), shift.view(size), LAYER_NORM_EPS)
+    # Without ones and zeros, torch's kernel takes twice as long.
+    x = functional.layer_norm(x, size, x.new_ones(size), x.new_zeros(size), LAYER_NORM_EPS)
+    return torch.addcmul(shift, x, scale)
+
+
+def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return x W + b for [M, N, I], [M, I, O] and [M, 1, O]."""
+    if weight.shape[-1] == 1:  # where a batched product takes four times as long
+        return (x * weight.mT).sum(-1, keepdim=True) + bias
+    return torch.baddbmm(bias, x, weight)
 
 
 class StackedMLP(nn.Module):
@@ -86,12 +130,11 @@ class StackedMLP(nn.Module):
         x = x.expand(self.members, *x.shape)
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            x = torch.baddbmm(bias, x, weight)
+            x = _dense(x, weight, bias)
             if layer < self.normed:
-                x = functional.layer_norm(x, x.shape[-1:], eps=LAYER_NORM_EPS)
-                x = torch.addcmul(self.shifts[layer], x, self.scales[layer])
+                x = _layer_norm(x, self.scales[layer], self.shifts[layer])
             if layer < last:
-                x = functional.gelu(x, approximate="tanh")
+                x = gelu(x)
         return x
 
 

@@ -14,6 +14,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from qgf_ros import __version__
+from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from qgf_ros.learning.dataset import Dataset, Float
@@ -27,7 +28,7 @@ _IDENTITY = ("critics", "environment", "observation", "action", "control_rate", 
 
 @dataclass(frozen=True)
 class Rewarded:
-    """A data set with rewards and masks [R] by critic name."""
+    """A data set with rewards and masks [R] by critic name; with none where the critic is goal-conditioned."""
 
     dataset: Dataset
     rewards: Rewards
@@ -135,10 +136,9 @@ def train(
     """
     intervals = intervals or Intervals()
     torch.set_flush_denormal(True)
-    header = {**header, "config": config.to_dict(), "critics": list(training.rewards)}
-    trainer = Trainer(
-        config, tuple(training.rewards), ChunkData.build(training.dataset, training.rewards, config, device), device
-    )
+    critics = (GOAL,) if config.goal_conditioned else tuple(training.rewards)
+    header = {**header, "config": config.to_dict(), "critics": list(critics)}
+    trainer = Trainer(config, critics, ChunkData.build(training.dataset, training.rewards, config, device), device)
     held_out = ChunkData.build(validation.dataset, validation.rewards, config, device) if validation else None
     seconds = _resume(trainer, header, out)
     clock = time.monotonic()
@@ -177,7 +177,8 @@ def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:
     if path is None:
         return 0.0
     tensors, found = load_checkpoint(path)
-    before, now = found.get("config", {}), header["config"]
+    now = header["config"]
+    before = {**TrainingConfig().to_dict(), **found.get("config", {})}  # an older checkpoint lacks newer settings
     different = [f"{key} {before.get(key)} -> {now[key]}" for key in now if _plain(before.get(key)) != _plain(now[key])]
     if before.get("learning_rate") == before.get("final_learning_rate"):
         # With a constant learning rate the number of updates decides nothing but the end.

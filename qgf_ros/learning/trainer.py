@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.dataset import Dataset, Float, chunk_actions, chunk_returns
+from qgf_ros.learning.goals import goal_returns, later_rows, mixed_rows
 from qgf_ros.learning.losses import critic_loss, flow_loss, value_loss
 from qgf_ros.learning.networks import CriticNetwork, ValueNetwork, VelocityNetwork
 
@@ -35,6 +36,7 @@ class TrainingConfig:
         denoising_steps: Euler steps T; flow times are drawn from {0, 1/T, ..., 1}.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
+        goal_conditioned: Append goals in hindsight to the observations, and value the way to them; see `learning.goals`.
     """
 
     horizon: int = 1
@@ -51,19 +53,21 @@ class TrainingConfig:
     denoising_steps: int = 10
     seed: int = 0
     compile: bool = False
+    goal_conditioned: bool = False
 
     def __post_init__(self) -> None:
         positive = ("horizon", "updates", "batch_size", "learning_rate", "ensemble", "denoising_steps")
         wrong = [f"{name} {getattr(self, name)}" for name in positive if getattr(self, name) <= 0]
         wrong += [f"hidden {self.hidden}"] if not self.hidden or min(self.hidden) < 1 else []
         wrong += [f"discount {self.discount}"] if not 0.0 < self.discount <= 1.0 else []
+        wrong += ["discount 1 with goal_conditioned"] if self.goal_conditioned and self.discount == 1.0 else []
         wrong += [f"expectile {self.expectile}"] if not 0.0 < self.expectile < 1.0 else []
         wrong += [f"target_rate {self.target_rate}"] if not 0.0 < self.target_rate <= 1.0 else []
         wrong += [f"restart_at {self.restart_at}"] if not 0 <= self.restart_at < self.updates else []
         if wrong:
             raise TrainingError(
-                f"{', '.join(wrong)} was given; counts and rates must be positive, discount and target_rate at most 1, "
-                "expectile below 1, restart_at below updates"
+                f"{', '.join(wrong)} was given; counts and rates must be positive, discount (below 1 with goals) and "
+                "target_rate at most 1, expectile below 1, restart_at below updates"
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,12 +87,14 @@ class ChunkData:
     Attributes:
         observations: [R, S], all rows.
         starts: First row of each chunk [B].
+        ends: Last row of its trajectory [B].
         actions: Flattened chunks [B, C].
-        returns, bootstraps: n-step return and discounted mask per task [K, B].
+        returns, bootstraps: n-step return and discounted mask per task [K, B]; K = 0 where they follow from the goals.
     """
 
     observations: Tensor
     starts: Tensor
+    ends: Tensor
     actions: Tensor
     returns: Tensor
     bootstraps: Tensor
@@ -110,17 +116,22 @@ class ChunkData:
             device: Where the data lives.
         """
         starts = dataset.chunk_starts(config.horizon)
+        ends = dataset.trajectory_ends[np.searchsorted(dataset.trajectory_ends, starts)]
         per_task = [chunk_returns(starts, r, m, config.horizon, config.discount) for r, m in rewards.values()]
-        returns, bootstraps = (np.stack(arrays) for arrays in zip(*per_task))
+        returns, bootstraps = np.array(per_task, np.float32).reshape(-1, 2, len(starts)).swapaxes(0, 1)
         actions = chunk_actions(starts, dataset.actions, config.horizon)
-        arrays = (dataset.observations, starts, actions, returns, bootstraps)
+        arrays = (dataset.observations, starts, ends, actions, returns, bootstraps)
         return cls(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Chunks of one update: s, action, next_s, and per task returns and bootstraps; noise and flow time t."""
+    """Chunks of one update: s, action, next_s, and per task returns and bootstraps; noise and flow time t.
 
+    What the policy sees, policy_s, differs from s by its goals only.
+    """
+
+    policy_s: Tensor
     s: Tensor
     action: Tensor
     next_s: Tensor
@@ -186,6 +197,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         observation_size, chunk_size = self.data.observations.shape[1], self.data.actions.shape[1]
+        if self.config.goal_conditioned:
+            observation_size *= 2
         self.networks = Networks.create(self.config, len(self.critics), observation_size, chunk_size)
         for _, network in self.networks.items():
             network.to(self.device)
@@ -202,8 +215,10 @@ class Trainer:
         noise = torch.randn(size, data.actions.shape[1], generator=generator).to(self.device)
         t = torch.randint(config.denoising_steps + 1, (size,), generator=generator).to(self.device)
         rows = data.starts[index]
-        return Batch(
-            data.observations[rows],
+        s = data.observations[rows]
+        batch = Batch(
+            s,
+            s,
             data.actions[index],
             data.observations[rows + config.horizon],
             data.returns[:, index],
@@ -211,13 +226,31 @@ class Trainer:
             noise,
             t / config.denoising_steps,
         )
+        return self._with_goals(batch, data, index, generator) if config.goal_conditioned else batch
+
+    def _with_goals(self, batch: Batch, data: ChunkData, index: Tensor, generator: torch.Generator) -> Batch:
+        """Return a batch whose observations end with goals, and whose rewards are those of going there."""
+        horizon, discount = self.config.horizon, self.config.discount
+        rows, ends = data.starts[index], data.ends[index]
+        policy_goals = data.observations[later_rows(rows, ends, generator)]
+        goal_rows = mixed_rows(rows, ends, len(data.observations), discount, generator)
+        goals = data.observations[goal_rows]
+        returns, bootstraps = goal_returns(goal_rows - rows, horizon, discount)
+        return replace(
+            batch,
+            policy_s=torch.cat([batch.s, policy_goals], dim=1),
+            s=torch.cat([batch.s, goals], dim=1),
+            next_s=torch.cat([batch.next_s, goals], dim=1),
+            returns=returns[None],
+            bootstraps=bootstraps[None],
+        )
 
     def _compute_losses(self, batch: Batch) -> tuple[Tensor, ...]:
         networks = self.networks
         with torch.no_grad():
             target = batch.returns + batch.bootstraps * networks.value(batch.next_s)
             q = networks.target(batch.s, batch.action).amin(dim=1)
-        flow = flow_loss(networks.velocity, batch.s, batch.action, batch.noise, batch.t)
+        flow = flow_loss(networks.velocity, batch.policy_s, batch.action, batch.noise, batch.t)
         bellman = critic_loss(networks.critic, batch.s, batch.action, target)
         value = value_loss(networks.value, batch.s, q, self.config.expectile)
         return flow, bellman, value, q.mean()

@@ -12,6 +12,7 @@ from qgf_ros.learning.networks import (  # noqa: E402
     StackedMLP,
     VelocityNetwork,
     embedding_frequencies,
+    gelu,
     time_embedding,
 )
 
@@ -34,19 +35,43 @@ def test_gradient_of_one_member_s_loss_touches_that_member_alone() -> None:
     assert all(parameter.grad is not None and not parameter.grad[0].any() for parameter in mlp.parameters())
 
 
-def test_a_member_equals_the_same_network_built_from_torch_modules() -> None:
-    mlp = StackedMLP(2, 4, (8, 8), 3, norm_last=False, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_member_equals_the_same_network_built_from_torch_modules(members: int, outputs: int) -> None:
+    mlp = StackedMLP(members, 4, (8, 8), outputs, norm_last=False, generator=torch.Generator().manual_seed(0))
+    torch.nn.init.normal_(mlp.scales[0])
+    torch.nn.init.normal_(mlp.shifts[0])
     modules: list[torch.nn.Module] = []
     for layer, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases)):
         linear = torch.nn.Linear(*weight.shape[1:])
-        linear.weight.data, linear.bias.data = weight[1].T.clone(), bias[1, 0].clone()
+        linear.weight.data, linear.bias.data = weight[-1].T.clone(), bias[-1, 0].clone()
         modules.append(linear)
         if layer == 0:
-            modules.append(torch.nn.LayerNorm(8, eps=1e-6))
+            norm = torch.nn.LayerNorm(8, eps=1e-6)
+            norm.weight.data, norm.bias.data = mlp.scales[0][-1, 0].clone(), mlp.shifts[0][-1, 0].clone()
+            modules.append(norm)
         if layer < 2:
             modules.append(torch.nn.GELU(approximate="tanh"))
-    x = torch.randn(6, 4)
-    torch.testing.assert_close(mlp(x)[1], torch.nn.Sequential(*modules)(x))
+    alone, x = torch.nn.Sequential(*modules), torch.randn(6, 4)
+    torch.testing.assert_close(mlp(x)[-1], alone(x))
+    gradients = []
+    for network in (lambda x: mlp(x)[-1], alone):
+        point = x.clone().requires_grad_()
+        network(point).square().sum().backward()
+        gradients.append(point.grad)
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(mlp.weights[0].grad[-1], modules[0].weight.grad.T)
+    torch.testing.assert_close(mlp.weights[-1].grad[-1], modules[-1].weight.grad.T)
+    torch.testing.assert_close(mlp.scales[0].grad[-1, 0], modules[1].weight.grad)
+
+
+def test_gelu_is_torch_s_tanh_form_with_its_gradient() -> None:
+    x = torch.cat([torch.linspace(-8.0, 8.0, 101), torch.tensor([-1e4, -40.0, 40.0, 1e4])]).double().requires_grad_()
+    torch.testing.assert_close(gelu(x), torch.nn.functional.gelu(x, approximate="tanh"))
+    assert torch.autograd.gradcheck(gelu, x[:101])
+    far = gelu(x)[-4:].sum()
+    far.backward()
+    torch.testing.assert_close(x.grad[-4:], torch.tensor([0.0, 0.0, 1.0, 1.0]).double())
 
 
 def test_velocity_field_has_no_norm_on_its_last_hidden_layer_and_critics_have() -> None:

@@ -148,6 +148,30 @@ def test_an_episode_of_every_family_is_the_same_bits_whatever_ran_before(family:
     assert episode(11) == expected
 
 
+def test_a_copy_runs_the_same_episodes_beside_the_original(family: TaskEnvironment) -> None:
+    down = np.array([0.01, 0.02, -0.05, 0.1, 1.0])
+
+    def episodes(*runs: tuple[TaskEnvironment, int]) -> list[bytes]:
+        for env, seed in runs:
+            env.reset(seed)
+        steps = [[(env.step(down), env.observation().tobytes())[1] for env, _ in runs] for _ in range(15)]
+        return [b"".join(one) for one in zip(*steps)]
+
+    family.reset(0)
+    family.step(-down)
+    twin = family.copy()
+    alone = episodes((family, 11)) + episodes((family, 12))
+    assert episodes((twin, 11), (family, 12)) == alone
+    assert episodes((family, 11), (twin, 12)) == alone
+    if family.family.buttons:  # which, in OGBench, change the model itself
+        data, buttons = twin.unwrapped.data, family.family.buttons
+        untouched = family.unwrapped.model.dof_damping.copy()
+        for state in (0, 1):
+            twin.set_state(data.qpos.copy(), data.qvel.copy(), np.full(buttons, state))
+        assert np.array_equal(family.unwrapped.model.dof_damping, untouched)
+    twin.close()
+
+
 def test_a_state_with_other_buttons_than_the_family_has_is_refused(family: TaskEnvironment) -> None:
     family.reset(0)
     data, buttons = family.unwrapped.data, family.family.buttons

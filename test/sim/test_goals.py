@@ -1,0 +1,140 @@
+"""The goal of a task: OGBench's own, the same in process and over the bridge, and enough to tell a bundle what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench", reason="goals need the sim extra")
+torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
+
+from qgf_ros.bundle.manifest import CriticCard, Manifest  # noqa: E402
+from qgf_ros.bundle.store import write_bundle  # noqa: E402
+from qgf_ros.control.controller import Settings  # noqa: E402
+from qgf_ros.learning.dataset import Dataset  # noqa: E402
+from qgf_ros.learning.export import export_networks  # noqa: E402
+from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork  # noqa: E402
+from qgf_ros.runtime.policy import Policy  # noqa: E402
+from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields  # noqa: E402
+from qgf_sim.evaluation import Plan, check_environment, evaluate  # noqa: E402
+from qgf_sim.replay import RecordedWorld  # noqa: E402
+from qgf_sim.rollout import run_batch  # noqa: E402
+
+NAME = "cube-single"
+
+
+@pytest.fixture(scope="module")
+def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A goal-conditioned bundle for cube-single with random networks, which wants to be told the goal."""
+    observation, action, horizon = observation_fields(NAME, goal_conditioned=True), action_fields(), 5
+    sizes = sum(field.size for field in observation), horizon * len(action)
+    generator = torch.Generator().manual_seed(7)
+    velocity = VelocityNetwork(*sizes, (32, 32), generator)
+    critic = CriticNetwork(1, 2, *sizes, (32, 32), generator)
+    files, parity = export_networks(velocity, critic, ["goal"], sizes)
+    manifest = Manifest(
+        name="goals",
+        environment=NAME,
+        observation=observation,
+        goal="goal",
+        action=action,
+        horizon=horizon,
+        execution_horizon=2,
+        control_rate=20.0,
+        critics={"goal": CriticCard(task="any goal", discount=0.99, ensemble_size=2)},
+        parity=parity,
+    )
+    out = tmp_path_factory.mktemp("bundles") / "goals"
+    write_bundle(out, manifest, files)
+    return out
+
+
+@pytest.fixture(scope="module")
+def environment() -> Any:
+    env = TaskEnvironment(NAME, 2)
+    yield env
+    env.close()
+
+
+class Spy:
+    """A policy that keeps what it is asked about."""
+
+    def __init__(self, bundle: Path) -> None:
+        self._policy = Policy.load(bundle)
+        self.manifest = self._policy.manifest
+        self.asked: list[np.ndarray] = []
+
+    def act(self, observations: np.ndarray, *arguments: Any) -> Any:
+        self.asked += list(observations)
+        return self._policy.act(observations, *arguments)
+
+
+def test_the_goal_of_an_episode_is_ogbench_s_observation_of_the_solved_task(environment: TaskEnvironment) -> None:
+    environment.reset(3)
+    goal = environment.goal
+    assert goal.shape == environment.observation().shape
+    # OGBench's observation: the cube's position from 19 on, moved and scaled.
+    wanted = (environment.unwrapped.data.mocap_pos[0] - [0.425, 0.0, 0.0]) * 10.0
+    np.testing.assert_allclose(goal[19:22], wanted, atol=0.05)
+    environment.reset(4)
+    assert not np.array_equal(environment.goal, goal), "the arm is somewhere else in another episode"
+    environment.reset(3)
+    assert environment.goal.tobytes() == goal.tobytes()
+
+
+def test_a_policy_is_told_the_goal_of_its_own_episode(goal_bundle: Path, environment: TaskEnvironment) -> None:
+    spy = Spy(goal_bundle)
+    settings = Settings(0.1, "goal", execution_horizon=5)
+    for seed in (3, 4):
+        (_,) = run_batch(spy, [environment], settings, [seed])
+        goals = np.array(spy.asked)[:, 28:]
+        assert len(goals) > 1
+        np.testing.assert_array_equal(goals, np.tile(environment.goal.astype(np.float32), (len(goals), 1)))
+        spy.asked.clear()
+
+
+def test_one_bundle_serves_every_task(goal_bundle: Path) -> None:
+    manifest = Policy.load(goal_bundle).manifest
+    assert check_environment(manifest) == NAME
+    plans = [Plan(goal_bundle, task, (0.0,), episodes=1, seed=5, record=True) for task in (1, 5)]
+    assert [plan.settings(manifest, 0.0).critic for plan in plans] == ["goal", "goal"]
+    first, second = (evaluate(plan)[0.0][0].commands[0] for plan in plans)
+    assert not np.array_equal(first, second)
+
+
+def test_episodes_over_ros_get_their_goals_as_in_process_to_the_bit(
+    goal_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
+    from qgf_sim.demo import run_demo
+    from qgf_sim.plan import EpisodePlan
+
+    class Display:
+        def note(self, text: str) -> None: ...
+
+        def warn(self, text: str) -> None:
+            pytest.fail(text)
+
+        def add(self, episode: Any) -> None: ...
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    run = {"task": 4, "weights": (0.1,), "episodes": 2, "seed": 3, "record": True}
+    ours = run_demo(EpisodePlan(goal_bundle, **run), Display())[0.1]
+    reference = evaluate(Plan(goal_bundle, **run, batch_size=1))[0.1]
+    for one, other in zip(ours, reference, strict=True):
+        assert (one.seed, one.success, one.length) == (other.seed, other.success, other.length)
+        np.testing.assert_array_equal(one.commands, other.commands)
+
+
+def test_a_recording_s_goal_is_what_it_came_to() -> None:
+    observations = np.arange(10 * 28, dtype=np.float32).reshape(10, 28)
+    terminals = np.isin(np.arange(10), [3, 9])
+    world = RecordedWorld(
+        Dataset(observations, np.zeros((10, 5), np.float32), terminals, {}), observation_fields(NAME), action_fields()
+    )
+    for episode, last in enumerate((3, 9)):
+        world.start(1, episode)
+        assert world.goal.tolist() == observations[last].tolist()
