@@ -15,10 +15,12 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.runtime.policy import Policy
-from qgf_sim.environment import TaskEnvironment, observation_fields
+from qgf_sim.environment import observation_fields
 from qgf_sim.plan import EpisodePlan, environment_of
 from qgf_sim.results import Episode, critic_for_task
 from qgf_sim.rollout import run_batch
+from qgf_sim.shift import NONE, Shift
+from qgf_sim.shifted_environment import ShiftedEnvironment
 
 
 def check_environment(manifest: Manifest) -> str:
@@ -28,7 +30,7 @@ def check_environment(manifest: Manifest) -> str:
         SimulationError: It names none, or its observation contract is not that environment's.
     """
     name = environment_of(manifest)
-    if manifest.observation != observation_fields(name):
+    if manifest.observation != observation_fields(name, goal_conditioned=manifest.goal is not None):
         raise SimulationError(
             f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )
@@ -46,6 +48,7 @@ class Plan(EpisodePlan):
         delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes.
+        shift: Domain shift.
     """
 
     critic: str | None = None
@@ -53,8 +56,9 @@ class Plan(EpisodePlan):
     execution: str = "synchronous"
     seam: str = "switch"
     delay: int = 0
-    batch_size: int = 8
+    batch_size: int = 16
     workers: int = 1
+    shift: Shift = NONE
 
     def settings(self, manifest: Manifest, weight: float) -> Settings:
         """Return the controller settings of the run at one weight, checked against the bundle.
@@ -85,13 +89,17 @@ class Plan(EpisodePlan):
                 raise SimulationError(f"{option} {getattr(self, name)} was given; it must be at least 1")
 
 
+#: Guidance weight and seeds.
 Job = tuple[float, tuple[int, ...]]
+#: With more, fewer inferences run half empty at the end of a job; with fewer, there are jobs for more cores.
+BATCHES_PER_JOB = 2
 
 
 def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
     """Carry out a plan.
 
-    Episodes are cut into the same batches whatever the number of workers, so the outcome does not depend on it.
+    Episodes are cut into the same jobs whatever the number of workers, and so share the same inferences: the outcome does
+    not depend on it.
 
     Args:
         plan: What to evaluate.
@@ -106,9 +114,10 @@ def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> d
     """
     plan.check(load_manifest(plan.bundle))
     seeds = range(plan.seed, plan.seed + plan.episodes)
-    batches = [tuple(seeds[i : i + plan.batch_size]) for i in range(0, plan.episodes, plan.batch_size)]
-    # Batches of one seed range follow each other weight by weight, so that every run's rate settles early.
-    jobs: list[Job] = [(weight, batch) for batch in batches for weight in plan.weights]
+    size = BATCHES_PER_JOB * plan.batch_size
+    blocks = [tuple(seeds[i : i + size]) for i in range(0, plan.episodes, size)]
+    # Blocks of one seed range follow each other weight by weight, so that every run's rate settles early.
+    jobs: list[Job] = [(weight, block) for block in blocks for weight in plan.weights]
     results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
     for episode in _run_jobs(plan, jobs):
         results[episode.guidance_weight].append(episode)
@@ -118,31 +127,36 @@ def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> d
 
 
 class Worker:
-    """A policy and the environments it has needed so far; building one takes most of a second.
+    """A policy and the environments it has needed so far; the first takes most of a second, each other a tenth of it.
 
     Attributes:
+        plan: What it runs; may be replaced by another plan of the same bundle and task.
         environments: Those it has.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self.plan = plan
         self._policy = Policy.load(plan.bundle)
         self._policy.warm_up(plan.num_samples)
-        self.environments: list[TaskEnvironment] = []
+        self.environments: list[ShiftedEnvironment] = []
 
     def build(self, count: int) -> None:
         """Have at least `count` environments."""
         name = check_environment(self._policy.manifest)
+        if not self.environments:
+            self.environments.append(ShiftedEnvironment(name, self.plan.task))
         while len(self.environments) < count:
-            self.environments.append(TaskEnvironment(name, self._plan.task))
+            self.environments.append(self.environments[0].copy())
 
     def run(self, job: Job) -> Iterator[Episode]:
-        """Run a batch of episodes, one for each seed of a job, and yield each as it ends."""
+        """Run the episodes of a job, a batch at a time, and yield each as it ends."""
         weight, seeds = job
-        self.build(len(seeds))
-        settings = self._plan.settings(self._policy.manifest, weight)
+        self.build(min(self.plan.batch_size, len(seeds)))
+        for env in self.environments:
+            env.shift = self.plan.shift
+        settings = self.plan.settings(self._policy.manifest, weight)
         return run_batch(
-            self._policy, self.environments, settings, seeds, delay=self._plan.delay, record=self._plan.record
+            self._policy, self.environments, settings, seeds, delay=self.plan.delay, record=self.plan.record
         )
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from qgf_ros.analysis.machine import LoadMeter, describe_machine
 from qgf_sim.environment import TaskEnvironment
-from qgf_sim.evaluation import Plan, Worker, evaluate
+from qgf_sim.evaluation import BATCHES_PER_JOB, Plan, Worker, evaluate
 from qgf_sim.results import Episode
 
 SCHEMA = 1
@@ -23,14 +24,14 @@ def measure(
 ) -> dict[str, Any]:
     """Time an evaluation in this process beside its own environments, then whole evaluations on several processes.
 
-    In each round one batch of episodes runs under the policy; then the same environments do the same episodes once more,
+    In each round one job of an evaluation runs under the policy; then the same environments do the same episodes once more,
     of which only the recorded commands are left. The physics of both is the same, step by step. Both run on one thread,
     and what is taken is processor time, which other processes hardly change.
 
     Args:
-        plan: What to evaluate, at its first weight; its batch size is that of a round.
-        rounds: Batches.
-        workers: Numbers of processes to time `rounds` batches on, each from its start to its end.
+        plan: What to evaluate, at its first weight; its number of episodes follows from `rounds`.
+        rounds: Jobs of `evaluate`.
+        workers: Numbers of processes to time as many jobs on, each from its start to its end.
         progress: Called after each round, and once for each number of processes.
 
     Returns:
@@ -40,15 +41,16 @@ def measure(
     meter = LoadMeter()
     time.sleep(1.0)
     load = meter.cores()
-    plan = replace(plan, weights=plan.weights[:1], episodes=rounds * plan.batch_size, record=True)
+    size = BATCHES_PER_JOB * plan.batch_size
+    plan = replace(plan, weights=plan.weights[:1], episodes=rounds * size, record=True)
     worker = Worker(plan)
     try:
         worker.build(plan.batch_size)
         for env in worker.environments:
             env.reset(plan.seed)  # the first one takes longer than any other
         records = []
-        for start in range(plan.seed, plan.seed + plan.episodes, plan.batch_size):
-            records.append(_round(plan, worker, tuple(range(start, start + plan.batch_size))))
+        for start in range(plan.seed, plan.seed + plan.episodes, size):
+            records.append(_round(plan, worker, tuple(range(start, start + size))))
             progress("timing")
     finally:
         worker.close()
@@ -61,7 +63,12 @@ def measure(
         "schema": SCHEMA,
         "machine": describe_machine(1),
         "load": {"before": load},
-        "plan": {**vars(plan), "bundle": plan.bundle.name, "options": plan.options.record()},
+        "plan": {
+            **vars(plan),
+            "bundle": plan.bundle.name,
+            "options": plan.options.record(),
+            "shift": plan.shift.changed,
+        },
         "rounds": records,
         "policy_share": whole / bare - 1.0,
         "scaling": scaling,
@@ -72,7 +79,7 @@ def _round(plan: Plan, worker: Worker, seeds: tuple[int, ...]) -> dict[str, Any]
     start = time.process_time()
     episodes = list(worker.run((plan.weights[0], seeds)))
     middle = time.process_time()
-    for env, episode in zip(worker.environments, sorted(episodes, key=lambda episode: episode.seed)):
+    for env, episode in zip(itertools.cycle(worker.environments), episodes):
         _step_bare(env, episode)
     return {
         "episodes": len(episodes),

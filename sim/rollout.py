@@ -1,8 +1,9 @@
 """Closed-loop evaluation in process: the control loop of the node around the environment of the bridge, without ROS.
 
 Episode i of every run uses seed + i for the environment and for the noise, whatever the guidance weight, so that runs
-can be compared episode by episode. With a batch size of 1 an episode is the node's own tick, bit for bit; in a larger
-batch the first action of an episode differs by the rounding of a batched matrix product, and the rest follows from it.
+can be compared episode by episode. With a batch size of 1 an episode is the node's own tick, bit for bit. In a larger
+batch it is the same where the matrix products of ONNX Runtime round a row alike whatever is beside it; where they do not,
+the first action differs by rounding, and the rest follows from it.
 
 Inference can be given a delay. In synchronous execution the robot stands still meanwhile, and the chunk begins with its
 first action; in asynchronous execution the chunk under way goes on, and the robot stands still once that has run out.
@@ -10,15 +11,17 @@ first action; in asynchronous execution the chunk under way goes on, and the rob
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.fields import GOAL
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
 from qgf_ros.control.inference import Chunk, ChunkRequest, infer
-from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
+from qgf_ros.control.observation import Observation, ObservationAssembler, Reading, VectorReading
 from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_sim.environment import CONTROL_PERIOD, TaskEnvironment
 from qgf_sim.results import Episode, commanded_jerk
@@ -30,7 +33,7 @@ class _Slot:
     """One episode under way: an environment with its own controller and clock."""
 
     def __init__(self, policy: ChunkPolicy, env: TaskEnvironment, settings: Settings, delay: int, record: bool) -> None:
-        self._env = env
+        self.env = env
         self._delay = delay * _PERIOD_NS
         self._request: ChunkRequest | None = None
         self._chunk: Chunk | None = None
@@ -43,16 +46,24 @@ class _Slot:
         self._latencies: list[float] = []
         self._values: list[float] = []
         self._commands: list[NDArray[np.float64]] = []
-        self.observation = self._observe(env.reset(settings.seed))
+        self._still = np.zeros(len(policy.manifest.action))
+        readings = env.reset(settings.seed)
+        if policy.manifest.goal is not None:
+            self._assembler.update(GOAL, self._stamp, VectorReading(env.goal))
+        self.observation = self._observe(readings)
 
-    def _observe(self, readings: dict[str, Reading]) -> Observation:
+    def _observe(self, readings: dict[str, Reading]) -> Observation | None:
+        """Return the observation of this step; None where a message dropped out, as the node then has no tick."""
         for topic, reading in readings.items():
             self._assembler.update(topic, self._stamp, reading)
-        return self._assembler.assemble(self._stamp)
+        complete = self._assembler.synchronised_stamp == self._stamp
+        return self._assembler.assemble(self._stamp) if complete else None
 
     def request(self) -> ChunkRequest | None:
         """Return what to infer a chunk from if one is due and none is being inferred."""
-        if self._request is not None or not self.controller.needs_chunk(self.observation.stamp):
+        if self.observation is None or self._request is not None:
+            return None
+        if not self.controller.needs_chunk(self.observation.stamp):
             return None
         self._request = self.controller.request(self.observation)
         return self._request
@@ -68,8 +79,10 @@ class _Slot:
 
     def begin(self) -> None:
         """Go on with the chunk that was inferred, if it is ready."""
+        if self.observation is None or self._request is None or self._chunk is None:
+            return
         now = self.observation.stamp
-        if self._request is None or self._chunk is None or now < self._request.stamp + self._delay:
+        if now < self._request.stamp + self._delay:
             return
         # In synchronous execution time stands still for the plan, as for the robot.
         stamp = self._request.stamp if self.controller.settings.asynchronous else now
@@ -80,7 +93,7 @@ class _Slot:
         """Send the command that is due; return the episode when it ends it."""
         values = self._command()
         self._commands.append(values)
-        step = self._env.step(values)
+        step = self.env.step(values)
         self._length += 1
         self._stamp += _PERIOD_NS
         if not step.done:
@@ -99,6 +112,9 @@ class _Slot:
         )
 
     def _command(self) -> NDArray[np.float64]:
+        if self.observation is None:
+            self._waited += 1
+            return self._still
         try:
             return self.controller.command(self.observation, inferred=False).values
         except NotReadyError:
@@ -120,9 +136,11 @@ def run_batch(
 ) -> Iterator[Episode]:
     """Run one episode per seed, side by side, and yield each as it ends.
 
+    An environment whose episode ended begins the next seed's at once, so that inferences stay full while seeds are left.
+
     Args:
         policy: The loaded bundle.
-        environments: At least one per seed.
+        environments: As many episodes run at a time.
         settings: Of every episode, the seed apart.
         seeds: Of the episodes.
         delay: Control steps from an observation to its chunk.
@@ -131,14 +149,16 @@ def run_batch(
     Raises:
         GuidanceError: The settings do not fit the bundle, or the critic failed.
         SafetyError: An action is not finite.
-        SimulationError: There are fewer environments than seeds.
+        SimulationError: There is no environment.
     """
-    if len(environments) < len(seeds):
-        raise SimulationError(f"{len(environments)} environments were given for {len(seeds)} episodes; each needs one")
-    slots = [
-        _Slot(policy, env, replace(settings, seed=seed), delay, record)
-        for env, seed in zip(environments, seeds, strict=False)
-    ]
+    if not environments:
+        raise SimulationError("no environment was given; an episode needs one")
+
+    def begin(env: TaskEnvironment, seed: int) -> _Slot:
+        return _Slot(policy, env, replace(settings, seed=seed), delay, record)
+
+    waiting = iter(seeds)
+    slots = [begin(env, seed) for env, seed in zip(environments, waiting)]
     while slots:
         _infer(policy, slots)
         running = []
@@ -146,8 +166,9 @@ def run_batch(
             episode = slot.step()
             if episode is None:
                 running.append(slot)
-            else:
-                yield episode
+                continue
+            yield episode
+            running.extend(begin(slot.env, seed) for seed in itertools.islice(waiting, 1))
         slots = running
 
 

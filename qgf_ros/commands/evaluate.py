@@ -22,8 +22,9 @@ def evaluate(
     execution: Literal["synchronous", "asynchronous"] = "synchronous",
     seam: Literal["switch", "linear", "ensemble", "rtc"] = "switch",
     delay: int = 0,
-    batch_size: int = 8,
+    batch_size: int = 16,
     workers: int | None = None,
+    shift: str | None = None,
     json: Path | None = None,
     options: Options = DEFAULT_OPTIONS,
 ) -> None:
@@ -46,6 +47,8 @@ def evaluate(
         delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes; every core by default.
+        shift: Domain shifts, such as observation_noise=0,0.005,0.01 or friction_factor=0.5,action_delay=1; each level is
+            run beside no shift, and every weight compared with the first.
         json: Report to write.
         options: How the critic guides.
     """
@@ -54,6 +57,7 @@ def evaluate(
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
+    from qgf_ros.commands.shifts import evaluate_levels
     from qgf_sim.evaluation import Plan, all_cores
     from qgf_sim.evaluation import evaluate as run
     from qgf_sim.results import default_weights, make_report, write_report
@@ -77,18 +81,22 @@ def evaluate(
         options=options,
     )
     console = Console()
-    with RunDisplay(console, f"{bundle.name}, task {task}", chosen, episodes) as display:
-        results = run(plan, display.add)
-    report = make_report(
-        *(task, results),
-        seed=seed,
-        batch_size=batch_size,
-        num_samples=num_samples,
-        execution=execution,
-        seam=seam,
-        delay=delay,
+    title = f"{bundle.name}, task {task}"
+    settings = {
+        "seed": seed,
+        "batch_size": batch_size,
+        "num_samples": num_samples,
+        "execution": execution,
+        "seam": seam,
+        "delay": delay,
         **options.record(),
-    )
-    display.conclude(report["runs"])
+    }
+    if shift is not None:
+        report = {"levels": evaluate_levels(console, title, plan, shift), **settings}
+    else:
+        with RunDisplay(console, title, chosen, episodes) as display:
+            results = run(plan, display.add)
+        report = make_report(task, results, **settings)
+        display.conclude(report["runs"])
     if json is not None:
         write_report(json, report)

@@ -10,12 +10,15 @@ import pytest
 pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 pytest.importorskip("ogbench", reason="the simulation needs the sim extra")
 
+from qgf_ros.analysis.records import write_json
 from qgf_sim import evaluation_benchmark
 from qgf_sim.environment import TaskEnvironment
 from qgf_sim.evaluation import Plan, evaluate
 
 
-def test_the_bare_environment_does_the_same_episode(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bare_environment_does_the_same_episodes(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last state of the physics is the same bits; a step more or less, or another command, would change it."""
     ends: list[np.ndarray] = []
     bare = evaluation_benchmark._step_bare
@@ -26,12 +29,14 @@ def test_the_bare_environment_does_the_same_episode(tiny_bundle: Path, monkeypat
         ends.append(env.unwrapped.data.qpos.copy())
 
     monkeypatch.setattr(evaluation_benchmark, "_step_bare", compare)
-    plan = Plan(tiny_bundle, 1, (0.1,), 1, seed=3, batch_size=1)
+    plan = Plan(tiny_bundle, 1, (0.1,), 2, seed=3, batch_size=1)
     numbers = evaluation_benchmark.measure(plan, 1, ())
-    assert len(ends) == 2
-    assert np.array_equal(*ends)
+    write_json(tmp_path / "evaluation.json", numbers)
+    under_the_policy, first, _, second = ends
+    assert np.array_equal(second, under_the_policy)
+    assert not np.array_equal(first, under_the_policy), "the episode before"
     (record,) = numbers["rounds"]
-    assert record["episodes"] == 1
+    assert record["episodes"] == 2
     assert numbers["policy_share"] == pytest.approx(record["seconds"] / record["bare_seconds"] - 1.0)
-    (episode,) = evaluate(plan)[0.1]
-    assert episode.length == record["steps"]
+    episodes = evaluate(plan)[0.1]
+    assert sum(episode.length for episode in episodes) == record["steps"]

@@ -139,17 +139,50 @@ def test_jerk_is_the_third_difference_of_the_commanded_place():
     assert np.isnan(commanded_jerk(np.ones((3, 1)), [displaced]))
 
 
-def test_too_few_environments_are_refused(tiny_policy, environments):
-    with pytest.raises(SimulationError, match="1 environments were given for 2 episodes"):
-        list(run_batch(tiny_policy, environments[:1], settings(), [0, 1]))
+def test_an_environment_begins_the_next_episode_as_soon_as_one_ends(tiny_policy, environments):
+    rows = []
+
+    class Counted:
+        manifest = tiny_policy.manifest
+
+        def act(self, observations, *arguments):
+            rows.append(len(observations))
+            return tiny_policy.act(observations, *arguments)
+
+    class Short:
+        """Ends each episode early, at a step that the seed decides."""
+
+        def __init__(self, env):
+            self._env = env
+
+        def reset(self, seed):
+            self._left = 2 + 4 * seed
+            return self._env.reset(seed)
+
+        def step(self, command):
+            self._left -= 1
+            return replace(self._env.step(command), done=self._left == 0)
+
+    pair = [Short(env) for env in environments[:2]]
+    episodes = list(run_batch(Counted(), pair, settings(execution_horizon=1), range(5), record=True))
+    assert [(episode.seed, episode.length) for episode in episodes] == [(0, 2), (1, 6), (2, 10), (3, 14), (4, 18)]
+    assert rows == [2] * 20 + [1] * 10, "2, 6, 10, 14 and 18 steps in two environments"
+    for episode in episodes:
+        (alone,) = run_batch(tiny_policy, pair[:1], settings(execution_horizon=1), [episode.seed], record=True)
+        np.testing.assert_allclose(episode.commands[0], alone.commands[0], atol=1e-5)
+
+
+def test_an_episode_needs_an_environment(tiny_policy):
+    with pytest.raises(SimulationError, match="no environment was given"):
+        list(run_batch(tiny_policy, [], settings(), [0]))
 
 
 @pytest.mark.slow
 def test_outcome_does_not_depend_on_the_number_of_workers(tiny_bundle):
-    plan = Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=3, seed=40, batch_size=2, record=True)
+    plan = Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=6, seed=40, batch_size=2, record=True)
     alone, spread = evaluate(plan), evaluate(replace(plan, workers=2))
     for weight in plan.weights:
-        assert [e.seed for e in alone[weight]] == [40, 41, 42]
+        assert [e.seed for e in alone[weight]] == [40, 41, 42, 43, 44, 45]
         for a, b in zip(alone[weight], spread[weight], strict=True):
             assert (a.seed, a.success, a.length) == (b.seed, b.success, b.length)
             assert np.array_equal(a.commands, b.commands)
