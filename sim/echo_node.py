@@ -1,7 +1,7 @@
 """A node that answers observations with an empty command at once: what DDS and rclpy take by themselves.
 
-It is the floor of `qgf benchmark --ros`. Its arguments are the message types and topics of the observation, as
-``TYPE=TOPIC``; the last one is answered.
+It is the floor of `qgf benchmark --ros`. Its arguments are the executor, then the message types and topics of the
+observation, as ``TYPE=TOPIC``; the last one is answered.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ def main(arguments: list[str]) -> None:
         commands.publish(command)
 
     quality = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-    topics = [argument.partition("=")[::2] for argument in arguments]
+    kind_of_executor, *fields = arguments
+    topics = [field.partition("=")[::2] for field in fields]
     for kind, topic in topics:
         take: Callable[[Any], None] = answer if topic == topics[-1][1] else lambda message: None
         node.create_subscription(MESSAGE_CLASSES[kind], topic, take, quality)
-    executor = make_executor()
+    executor = make_executor(kind_of_executor)
     executor.add_node(node)
     while not stopping:
         executor.spin_once(timeout_sec=0.1)

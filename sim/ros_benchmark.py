@@ -19,6 +19,7 @@ from qgf_ros.analysis.ros_latency import SCHEMA, SUBJECTS, Setting, Trace
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_bundle, write_bundle
 from qgf_ros.errors import SimulationError
+from qgf_ros.nodes.realtime import EXECUTORS
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 from qgf_sim.stand_in import StandIn
 
@@ -31,6 +32,7 @@ class Plan:
         bundle: Folder of the bundle.
         rates: Observations a second [Hz]; the bundle is run at each of them as its control rate.
         neighbour: Whether to measure beside a busy process as well.
+        executor: What takes messages in, in both subjects; one of `nodes.realtime.EXECUTORS`.
         threads: Of each ONNX Runtime operator.
         rounds: Turns of each setting.
         ticks: Measured observations in a turn.
@@ -40,6 +42,7 @@ class Plan:
     bundle: Path
     rates: tuple[int, ...] = (20, 50, 100, 200)
     neighbour: bool = False
+    executor: str = EXECUTORS[0]
     threads: int = 1
     rounds: int = 10
     ticks: int = 20
@@ -50,6 +53,8 @@ class Plan:
             value = getattr(self, name)
             if min(value if isinstance(value, tuple) else (value,), default=0) < 1:
                 raise SimulationError(f"{name} {value} was given; it must be at least 1")
+        if self.executor not in EXECUTORS:
+            raise SimulationError(f"executor {self.executor!r} was given; it must be {' or '.join(EXECUTORS)}")
 
     def settings(self) -> list[Setting]:
         """Return every subject at every rate, without and with a neighbour."""
@@ -144,7 +149,7 @@ def _counterparts(
                 place.mkdir()
                 graph = private_graph(place)
                 with environment(graph):
-                    children.append(_start(subject, manifest, bundle, plan.threads, place))
+                    children.append(_start(subject, manifest, bundle, plan, place))
                 stand_ins.append(StandIn(graph, manifest.observation))
                 found[subject, rate] = _Counterpart(children[-1], stand_ins[-1], subject == "node")
         for (subject, rate), counterpart in found.items():
@@ -162,16 +167,18 @@ def _counterparts(
         stop_all(children)
 
 
-def _start(subject: str, manifest: Manifest, bundle: Path, threads: int, folder: Path) -> Child:
+def _start(subject: str, manifest: Manifest, bundle: Path, plan: Plan, folder: Path) -> Child:
     if subject == "echo":
         topics = {field.topic: field.message_type for field in manifest.observation if field.constant is None}
-        return Child(subject, "qgf_sim.echo_node", [f"{kind}={topic}" for topic, kind in topics.items()], folder)
+        asked = [f"{kind}={topic}" for topic, kind in topics.items()]
+        return Child(subject, "qgf_sim.echo_node", [plan.executor, *asked], folder)
     parameters: dict[str, Any] = {
         "bundle": bundle,
         "trigger": "observation",
         "enable_motion": "true",
         "execution_horizon": 1,  # an inference at every tick
-        "threads": threads,
+        "threads": plan.threads,
+        "executor": plan.executor,
     }
     arguments: Sequence[str] = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     return Child(subject, "qgf_ros.nodes.policy_node", ["--ros-args", *arguments], folder)

@@ -20,6 +20,7 @@ from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import METHODS
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.precision import Precision
+from qgf_ros.runtime.session import CPU, full_name
 
 SCHEMA = 1
 #: Largest difference of a normalised action at which two backends of full precision run the same function.
@@ -146,7 +147,8 @@ def load_policy(subject: Subject, backend: str, precision: Precision, plan: Plan
     """Load a bundle on one of `BACKENDS`, with one of `PRECISIONS`.
 
     Raises:
-        GuidanceError: The bundle has no fast path, and would run over the reference path instead.
+        GuidanceError: The bundle has no fast path, and would run over the reference path instead; or the first provider
+            has not started, and the CPU would be timed instead.
     """
     fused = backend == "fused"
     policy = Policy.load(
@@ -156,6 +158,11 @@ def load_policy(subject: Subject, backend: str, precision: Precision, plan: Plan
         raise GuidanceError(
             f"{subject.name}: there is no fast path for this bundle and providers {', '.join(plan.providers)}, which a "
             "warning above explains; use --backends reference"
+        )
+    asked, runs = full_name(plan.providers[0]), policy.backend(subject.critic, "qgf")
+    if asked != CPU and not runs.endswith(asked):
+        raise GuidanceError(
+            f"{subject.name}: provider {asked} was given, but {runs} runs, which a warning above explains; use --providers cpu"
         )
     return policy
 

@@ -155,6 +155,7 @@ def _data(plan: Plan) -> ChunkData:
     return ChunkData(
         draw(_ROWS + plan.horizon, plan.observation),
         torch.arange(_ROWS),
+        torch.full((_ROWS,), _ROWS + plan.horizon - 1),
         draw(_ROWS, plan.horizon * plan.action).tanh(),
         -draw(plan.tasks, _ROWS).abs(),
         torch.full((plan.tasks, _ROWS), 0.95),

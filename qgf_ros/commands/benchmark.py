@@ -13,6 +13,7 @@ from qgf_ros.errors import GuidanceError
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
+    from qgf_ros.analysis.benchmark import Plan
     from qgf_ros.runtime.precision import Precision
 
 
@@ -40,12 +41,15 @@ def benchmark(
     ros: bool = False,
     rates: Integers = (20, 50, 100, 200),
     neighbour: bool = False,
+    executor: str = "single_threaded",
     evaluation: bool = False,
     training: bool = False,
     tasks: int = 1,
+    growth: bool = False,
+    growth_ticks: int = 20_000,
     out: Path = Path("results/benchmark"),
 ) -> None:
-    """Measure the latency and throughput of the control tick, or of the node, an evaluation or a training update.
+    """Measure the latency and throughput of the control tick; or the node, an evaluation, a training update, growth.
 
     Before anything is timed, every backend must give the reference's action on the same noises, to 1e-4. Then all take
     turns, round by round, on the same inputs and with as many threads. Run it on an idle machine.
@@ -69,64 +73,80 @@ def benchmark(
         rounds: Turns of each backend.
         ticks: Timed ticks in a turn, after one that is not timed.
         seed: Of random networks, noises, and the order within each round.
-        targets: Print the targets of the tick with what was measured.
+        targets: Print all targets with what this run, and earlier ones that wrote to the same folder, measured.
         ros: Measure the policy node instead, over DDS, beside a node that only echoes; --ticks are those of a turn.
         rates: Observations a second of --ros, separated by commas.
         neighbour: Measure --ros beside a busy process, too.
-        evaluation: Measure instead what the policy adds to the time of an evaluation; a round is a batch of 8 episodes.
+        executor: What takes the messages in with --ros, single_threaded or events.
+        evaluation: Measure instead what the policy adds to the time of an evaluation; a round is a job of 32.
         training: Measure one training update instead, of --random networks, beside JAX where --peers or --backends says so.
         tasks: Critics that --training trains side by side.
-        out: Folder for benchmark.json, .png and .svg; ros.json, evaluation.json or training.json of the others.
+        growth: Measure instead how a tick grows with denoising steps and candidates, and memory with the ticks.
+        growth_ticks: Ticks over which --growth watches the memory.
+        out: Folder for benchmark.json, .png and .svg; ros.json, evaluation.json, training.json, growth.json of the others.
     """
-    from rich.console import Console
+    from qgf_ros.commands.benchmark_others import (
+        benchmark_evaluation,
+        benchmark_growth,
+        benchmark_ros,
+        benchmark_training,
+    )
 
-    if ros or evaluation or training:
-        from qgf_ros.commands.benchmark_others import benchmark_evaluation, benchmark_ros, benchmark_training
+    if ros + evaluation + training + growth > 1:
+        raise GuidanceError(
+            "more than one of --ros, --evaluation, --training and --growth was given; run one after the other"
+        )
+    sizes = (obs, action, horizon)
+    if ros:
+        benchmark_ros(bundle, rates, neighbour, executor, threads, rounds, ticks, seed, out)
+    elif evaluation:
+        benchmark_evaluation(bundle, weight, critic, rounds, seed, out)
+    elif training:
+        benchmark_training(random, _names(backends), peers, tasks, sizes, threads, rounds, ticks, seed, out)
+    elif growth:
+        with _networks(bundle, random, (*sizes, denoising_steps), seed) as networks:
+            benchmark_growth(networks, growth_ticks, _names(providers), threads, rounds, ticks, seed, out)
+    else:
+        from qgf_ros.analysis.benchmark import BACKENDS, PEERS, Plan
+        from qgf_ros.analysis.latency import Schedule
 
-        if ros + evaluation + training > 1:
-            raise GuidanceError(
-                "more than one of --ros, --evaluation and --training was given; run one after the other"
-            )
-        if ros:
-            benchmark_ros(bundle, rates, neighbour, threads, rounds, ticks, seed, out)
-        elif evaluation:
-            benchmark_evaluation(bundle, weight, critic, rounds, seed, out)
-        else:
-            benchmark_training(
-                random, _names(backends), peers, tasks, (obs, action, horizon), threads, rounds, ticks, seed, out
-            )
-        return
+        chosen = _names(backends) or BACKENDS
+        plan = Plan(
+            methods=_names(estimators),
+            candidates=num_samples,
+            backends=tuple(dict.fromkeys((*chosen, *(PEERS if peers else ())))),
+            precisions=cast("tuple[Precision, ...]", _names(precisions)),  # which Plan checks
+            providers=_names(providers),
+            threads=threads,
+            weight=weight,
+            critic=critic,
+            schedule=Schedule(rounds=rounds, ticks=ticks, seed=seed),
+        )
+        with _networks(bundle, random, (*sizes, denoising_steps), seed) as networks:
+            _benchmark_tick(networks, plan, out)
+    if targets:
+        from qgf_ros.commands.benchmark_tables import targets_table
+        from qgf_ros.commands.display import plain_console
 
-    from qgf_ros.analysis.benchmark import BACKENDS, PEERS, Plan, measure
+        plain_console().print(targets_table(out))
+
+
+def _benchmark_tick(networks: Mapping[str, Path], plan: Plan, out: Path) -> None:
+    """Measure the tick, print it and write benchmark.json with its figure."""
+    from qgf_ros.analysis.benchmark import measure
     from qgf_ros.analysis.benchmark_figure import draw_benchmark
     from qgf_ros.analysis.figures import write_figure
-    from qgf_ros.analysis.latency import Schedule
     from qgf_ros.analysis.records import write_json
-    from qgf_ros.commands.display import progress_bar
+    from qgf_ros.commands.display import plain_console, progress_bar
     from qgf_ros.commands.origin import origin
 
-    chosen = _names(backends) or BACKENDS
-    plan = Plan(
-        methods=_names(estimators),
-        candidates=num_samples,
-        backends=tuple(dict.fromkeys((*chosen, *(PEERS if peers else ())))),
-        precisions=cast("tuple[Precision, ...]", _names(precisions)),  # which Plan checks
-        providers=_names(providers),
-        threads=threads,
-        weight=weight,
-        critic=critic,
-        schedule=Schedule(rounds=rounds, ticks=ticks, seed=seed),
-    )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
-    with _networks(bundle, random, (obs, action, horizon, denoising_steps), seed) as networks:
-        checks = len(networks) * sum(len(plan.variants(case)) for case in plan.cases())
-        with progress_bar(console, "steps") as bar:
-            row = bar.add_task("checking", total=checks + rounds)
-            numbers = measure(networks, plan, lambda note: bar.update(row, advance=1, description=note))
+    console = plain_console()
+    checks = len(networks) * sum(len(plan.variants(case)) for case in plan.cases())
+    with progress_bar(console, "steps") as bar:
+        row = bar.add_task("checking", total=checks + plan.schedule.rounds)
+        numbers = measure(networks, plan, lambda note: bar.update(row, advance=1, description=note))
     numbers = {**origin(), **numbers}
-    _show(console, numbers, targets)
+    _show(console, numbers)
     write_json(out / "benchmark.json", numbers)
     write_figure(draw_benchmark(numbers), out, "benchmark")
     console.print(f"{out / 'benchmark'}.json, .png and .svg", highlight=False, soft_wrap=True)
@@ -159,9 +179,9 @@ def _networks(
         yield networks
 
 
-def _show(console: Console, numbers: Mapping[str, Any], targets: bool) -> None:
+def _show(console: Console, numbers: Mapping[str, Any]) -> None:
     from qgf_ros.analysis.machine import IDLE
-    from qgf_ros.commands.benchmark_tables import latency_tables, targets_table
+    from qgf_ros.commands.benchmark_tables import latency_tables
 
     machine, schedule = numbers["machine"], numbers["plan"]["schedule"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -182,5 +202,3 @@ def _show(console: Console, numbers: Mapping[str, Any], targets: bool) -> None:
         )
     for table in latency_tables(numbers):
         console.print(table)
-    if targets:
-        console.print(targets_table(numbers["results"]))

@@ -1,4 +1,4 @@
-"""`qgf benchmark --ros`, `--evaluation` and `--training`: the node, the evaluation and the training update."""
+"""`qgf benchmark --ros`, `--evaluation`, `--training` and `--growth`: everything but the time of one tick."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def benchmark_ros(
     bundle: Path | None,
     rates: tuple[int, ...],
     neighbour: bool,
+    executor: str,
     threads: int,
     rounds: int,
     ticks: int,
@@ -25,7 +26,7 @@ def benchmark_ros(
     """Measure the loop over DDS, print it and write ros.json; the arguments are those of `qgf benchmark`."""
     from qgf_sim.ros_benchmark import Plan, measure
 
-    plan = Plan(_located(bundle), rates, neighbour, threads, rounds, ticks, seed)
+    plan = Plan(_located(bundle), rates, neighbour, executor, threads, rounds, ticks, seed)
     _run(lambda progress: measure(plan, progress), 2 * len(rates) + rounds, ros_table, out / "ros.json")
 
 
@@ -137,6 +138,57 @@ def training_table(numbers: Mapping[str, Any]) -> Table:
     return table
 
 
+def benchmark_growth(
+    networks: Mapping[str, Path],
+    growth_ticks: int,
+    providers: tuple[str, ...],
+    threads: int,
+    rounds: int,
+    ticks: int,
+    seed: int,
+    out: Path,
+) -> None:
+    """Measure how a tick grows, print it and write growth.json; the arguments are those of `qgf benchmark`."""
+    from qgf_ros.analysis.growth import READINGS, Plan, measure
+    from qgf_ros.analysis.latency import Schedule
+
+    plan = Plan(ticks=growth_ticks, threads=threads, providers=providers, schedule=Schedule(rounds, ticks, seed=seed))
+    steps = len(networks) * (rounds + READINGS)
+    _run(lambda progress: measure(networks, plan, progress), steps, growth_table, out / "growth.json")
+
+
+def growth_table(numbers: Mapping[str, Any]) -> Table:
+    """Return the table of `analysis.growth.measure`."""
+    from qgf_ros.commands.display import number
+
+    table = _table(
+        "How a tick grows: median latency in ms, and the memory of the process; share: one of many over one alone",
+        ("", "", "smallest", "largest", "fixed", "for each", "off that line", "share, gain"),
+    )
+    for result in numbers["results"]:
+        for label, key in (("denoising steps T", "steps"), ("candidates N", "candidates")):
+            grown = result[key]
+            table.add_row(
+                result["network"],
+                f"{label} {grown['sizes'][0]} to {grown['sizes'][-1]}",
+                *(number(grown["p50_ms"][place]) for place in (0, -1)),
+                *(number(grown[name]) for name in ("fixed_ms", "each_ms")),
+                f"{100 * grown['deviation']:.0f} %",
+                number(grown["share"]),
+            )
+        memory = result["memory"]
+        settled = memory["resident_mb"][len(memory["resident_mb"]) // 10]
+        gained = f"{memory['growth_mb']:+.2f} MB, objects {memory['objects'][-1] - memory['objects'][0]:+d}"
+        table.add_row(
+            result["network"],
+            f"{memory['ticks']} ticks, resident MB",
+            number(settled, 1),
+            number(memory["resident_mb"][-1], 1),
+            *("", "", "", gained),
+        )
+    return table
+
+
 def _located(bundle: Path | None) -> Path:
     from qgf_ros.bundle.locate import DEFAULT_BUNDLE, locate_bundle
 
@@ -157,16 +209,12 @@ def _run(
     measure: Callable[[Progress], dict[str, Any]], steps: int, table: Callable[[Mapping[str, Any]], Table], path: Path
 ) -> None:
     """Measure with a progress bar, say how idle the machine was, print the table and write the numbers."""
-    from rich.console import Console
-
     from qgf_ros.analysis.machine import IDLE
     from qgf_ros.analysis.records import write_json
-    from qgf_ros.commands.display import progress_bar
+    from qgf_ros.commands.display import plain_console, progress_bar
     from qgf_ros.commands.origin import origin
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)
+    console = plain_console()
     with progress_bar(console, "steps") as bar:
         row = bar.add_task("starting", total=steps)
         numbers = {**origin(), **measure(lambda note: bar.update(row, advance=1, description=note))}

@@ -28,6 +28,12 @@ class FinishedEpisode(Protocol):
     def median_latency(self) -> float: ...
 
 
+def plain_console() -> Console:
+    """Return a console that is 120 columns wide where there is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
 def progress_bar(console: Console, unit: str) -> Progress:
     """Return a progress bar that counts `unit`; each task may carry a `note`."""
     return Progress(

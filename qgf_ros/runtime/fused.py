@@ -1,30 +1,35 @@
 """The fast path: a whole tick of Algorithm 1 in one run of one ONNX graph.
 
-The graphs are composed at load time from the weights of the bundle's primitives (`runtime.composition`) and then held
-to the primitives on random inputs, so that a bundle of any other form goes on over the reference path.
+The graphs are composed from the weights of the bundle's primitives (`runtime.composition`) and held to the primitives on
+random inputs when the bundle is loaded, so that a bundle of any other form goes on over the reference path.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file
+from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import Sample, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
-from qgf_ros.runtime.composition import centred, guided_flow, plain_flow
-from qgf_ros.runtime.networks import UnknownFormError, read_critic, read_velocity
+from qgf_ros.runtime.binding import BoundSession, device_of
+from qgf_ros.runtime.composition import guided_flow, laid_out_flow, plain_flow
+from qgf_ros.runtime.networks import Layers, UnknownFormError, read_critic, read_velocity
+from qgf_ros.runtime.passes import centred
 from qgf_ros.runtime.precision import Precision
 from qgf_ros.runtime.session import CPU, open_session
 
 _log = logging.getLogger(__name__)
+Rows: TypeAlias = NDArray[np.intp]
 
 #: Largest difference from the primitives, relative to 1 + their size, at which the graphs count as the same function.
 TOLERANCE = 1e-3
@@ -52,6 +57,7 @@ def load_fused(
     critics: Mapping[str, Critic],
     threads: int,
     precision: Precision = "fp32",
+    providers: Sequence[str] = (CPU,),
 ) -> FusedSampler | None:
     """Return the fast path of a bundle, proven equal to its primitives; None, and a log line, if there is none.
 
@@ -60,11 +66,24 @@ def load_fused(
         manifest: Its manifest.
         velocity, critics: Its primitives.
         threads: Threads per operator.
-        precision: Of the weights. Whatever it is, the graphs are proven in float32.
+        precision: Of the weights, on the CPU. Whatever it is, the graphs are proven in float32.
+        providers: Execution providers that have started. Where the first of them does not run the fast path, the CPU
+            does, with a warning.
     """
+    prove = partial(_prove, manifest=manifest, velocity=velocity, critics=critics)
+    if providers[0] != CPU:
+        for capture, instead in ((True, "it goes on without replaying it"), (False, "the CPU does")):
+            try:
+                device = DeviceSampler(files, manifest, threads, providers, capture=capture)
+                for seed in range(2):  # the first run captures, the second replays: with other inputs, or it shows
+                    prove(device, seed=seed)
+                return device
+            except Exception as error:  # a provider raises what it likes
+                doing = "capture" if capture else "run"
+                _log.warning("%s cannot %s the fast path; %s (%s)", providers[0], doing, instead, one_line(str(error)))
     try:
         fused = FusedSampler(files, manifest, threads)
-        _prove(fused, manifest, velocity, critics)
+        prove(fused)
         if precision != "fp32":
             proven, fused = fused, FusedSampler(files, manifest, threads, precision)
             for name in manifest.critics:
@@ -76,25 +95,28 @@ def load_fused(
     return fused
 
 
-def _prove(fused: FusedSampler, manifest: Manifest, velocity: VelocityField, critics: Mapping[str, Critic]) -> None:
+def _prove(
+    fused: FusedSampler, manifest: Manifest, velocity: VelocityField, critics: Mapping[str, Critic], seed: int = 0
+) -> None:
     """Hold what was composed to the primitives, on random inputs; drop critics that differ.
 
     Raises:
         UnknownFormError: The velocity field differs.
     """
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     s, noise = (
         random.standard_normal((_PROOF_ROWS, size), dtype=np.float32)
         for size in (manifest.observation_size, manifest.chunk_size)
     )
     weight = np.full(_PROOF_ROWS, _PROOF_WEIGHT, dtype=np.float32)
-    plain = fused.plain(s, noise, _PROOF_STEPS).action
-    if not _equal(plain, sample(velocity, None, s, noise, steps=_PROOF_STEPS).action):
+    steps = fused.proof_steps
+    plain = fused.plain(s, noise, steps).action
+    if not _equal(plain, sample(velocity, None, s, noise, steps=steps).action):
         raise UnknownFormError("the composed velocity field differs from its primitive")
     for name in filter(fused.has, critics):
         try:
-            expected = sample(velocity, critics[name], s, noise, weight, steps=_PROOF_STEPS)
-            result = fused.guided(name, s, noise, weight, _PROOF_STEPS, QGF)
+            expected = sample(velocity, critics[name], s, noise, weight, steps=steps)
+            result = fused.guided(name, s, noise, weight, steps, QGF)
         except GuidanceError as error:  # of this critic alone
             _log.warning("critic %s runs over the reference path: %s", name, error)
             fused.drop(name)
@@ -124,31 +146,47 @@ class FusedSampler:
         threads: Threads per operator; they spin within a tick and sleep between ticks.
         precision: Of the weights.
 
+    Attributes:
+        provider: What runs the graphs.
+        proof_steps: T with which they are held to the primitives.
+        capturing: Whether a GPU may capture a graph for shapes that are new; their first run then takes longer.
+
     Raises:
         UnknownFormError: The velocity field is not of the form that can be composed. A critic that is not is left out,
             with a warning.
         BundleError: ONNX Runtime cannot load a composed graph.
     """
 
+    provider: str = CPU
+    proof_steps: int = _PROOF_STEPS
+    capturing: bool = True
+
     def __init__(
         self, files: Mapping[str, bytes], manifest: Manifest, threads: int, precision: Precision = "fp32"
     ) -> None:
         self.precision = precision
+        self._threads = threads
         velocity = read_velocity(files["velocity.onnx"])
-        sizes = manifest.observation_size, manifest.chunk_size
-        layers = centred(velocity.layers)
-        self._embed, self._time_weight = velocity.embed, layers[0].weight[sum(sizes) :]
+        self._sizes = manifest.observation_size, manifest.chunk_size
+        self._layers = centred(velocity.layers)
+        self._embed, self._time_weight = velocity.embed, self._layers[0].weight[sum(self._sizes) :]
         self._time = lru_cache(maxsize=8)(self._time_contribution)
-        self._plain = open_session(plain_flow(layers, *sizes, precision), "plain flow", (CPU,), threads, spin=True)
+        self._plain = self._open("plain flow", None, "")
         self._critics = {}
         for name, card in manifest.critics.items():
             try:
                 members = [centred(member) for member in read_critic(files[critic_file(name)])]
-                model = guided_flow(layers, members, card.aggregation, *sizes, precision)
+                self._critics[name] = self._open(f"guided flow of {name}", members, card.aggregation)
             except UnknownFormError as error:
                 _log.warning("critic %s runs over the reference path: %s", name, error)
-                continue
-            self._critics[name] = open_session(model, f"guided flow of {name}", (CPU,), threads, spin=True)
+
+    def _open(self, name: str, critic: Sequence[Layers] | None, aggregation: str) -> Any:
+        """Compose and load the graph of a critic, or the plain one."""
+        if critic is None:
+            model = plain_flow(self._layers, *self._sizes, self.precision)
+        else:
+            model = guided_flow(self._layers, critic, aggregation, *self._sizes, self.precision)
+        return open_session(model, name, (CPU,), self._threads, spin=True)
 
     def has(self, critic: str) -> bool:
         """Return whether a critic was composed."""
@@ -170,7 +208,7 @@ class FusedSampler:
             GuidanceError: A velocity is not finite.
         """
         feeds = {"s": s, "noise": noise, **self._time(steps)[0]}
-        (a,) = self._plain.run(("action",), feeds)
+        a = self._run_plain(feeds, steps)
         return _finished(a, np.zeros(len(a), dtype=np.float32))
 
     def guided(self, critic: str, s: Array, noise: Array, weight: Array, steps: int, guidance: Guidance) -> Guided:
@@ -187,28 +225,37 @@ class FusedSampler:
         Raises:
             GuidanceError: A gradient of the critic or a velocity is not finite.
         """
-        rows = np.flatnonzero(weight)
-        count = len(rows)
         time, remaining = self._time(steps)
         factors, options = _options(guidance, steps, noise.shape[1])
-        feeds = {
-            "s": np.concatenate([s[rows], s]),
-            "noise": np.concatenate([noise[rows], noise]),
-            "split": np.array([count, len(noise)]),
-            "remaining": remaining,
-            "weight": factors * weight[rows, None],
-            **time,
-            **options,
-        }
-        a, total, q = self._critics[critic].run(("action", "norm", "q"), feeds)
+        common = {"remaining": remaining, **time, **options}
+        rows = np.flatnonzero(weight)
+        a, plain, total, q = self._run_guided(critic, s, noise, factors * weight[:, None], rows, common, steps)
         if not np.isfinite(total).all():
             raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
         norm = np.zeros(len(noise), dtype=np.float32)
         norm[rows] = total[:, 0] / steps
-        plain = a[count:]
         guided = plain.copy()
-        guided[rows] = a[:count]
+        guided[rows] = a
         return Guided(_finished(guided, norm), np.clip(plain, -1.0, 1.0), q.T)
+
+    def _run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
+        (a,) = self._plain.run(("action",), feeds)
+        return np.asarray(a)
+
+    def _run_guided(
+        self, critic: str, s: Array, noise: Array, weight: Array, rows: Rows, common: dict[str, Array], steps: int
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return the guided actions of some rows [G, C], the plain ones of all [R, C], and norm and Q of the former."""
+        count = len(rows)
+        feeds = {
+            "s": np.concatenate([s[rows], s]),
+            "noise": np.concatenate([noise[rows], noise]),
+            "split": np.array([count, len(noise)]),
+            "weight": weight[:, rows],
+            **common,
+        }
+        a, total, q = self._critics[critic].run(("action", "norm", "q"), feeds)
+        return a[:count], a[count:], total, q
 
     def _time_contribution(self, steps: int) -> tuple[dict[str, Array], Array]:
         """Return what the time adds to the velocity's first layer at each step, the step size, and 1 - t [T, 1, 1]."""
@@ -226,6 +273,63 @@ def _options(guidance: Guidance, steps: int, chunk_size: int) -> tuple[Array, di
     limits = {"max_norm": guidance.max_gradient_norm, "disagreement": guidance.disagreement_scale}
     scalars = {name: np.array(value, dtype=np.float32) for name, value in limits.items()}
     return factors[:, None, None], {"mask": mask, **scalars}
+
+
+class DeviceSampler(FusedSampler):
+    """Samples from a bundle's policy over composed graphs on a GPU, in float32.
+
+    The graphs are laid out for one T each, and run over fixed buffers of the device. Every row is guided; rows of weight 0
+    become those of `plain` afterwards.
+
+    Args:
+        files, manifest, threads: See `FusedSampler`.
+        providers: Execution providers that have started, the one that is meant first.
+        capture: Whether the provider captures each graph, to replay it at every later run.
+
+    Raises:
+        As `FusedSampler`.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, bytes],
+        manifest: Manifest,
+        threads: int,
+        providers: Sequence[str],
+        *,
+        capture: bool = True,
+    ) -> None:
+        self.provider = providers[0]
+        self.proof_steps = manifest.denoising_steps
+        self._providers = tuple(providers)
+        self._capture = capture
+        self._ensemble = {name: card.ensemble_size for name, card in manifest.critics.items()}
+        super().__init__(files, manifest, threads)
+
+    def _open(self, name: str, critic: Sequence[Layers] | None, aggregation: str) -> Any:
+        """Return what loads the graph of a T, and load that of the bundle."""
+
+        @lru_cache(maxsize=8)
+        def laid_out(steps: int) -> BoundSession:
+            model = laid_out_flow(self._layers, critic, aggregation, *self._sizes, steps)
+            session = open_session(model, name, self._providers, self._threads, capture=self._capture)
+            return BoundSession(session, device_of(self.provider))
+
+        laid_out(self.proof_steps)
+        return laid_out
+
+    def _run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
+        (a,) = self._plain(steps)(feeds, {"action": feeds["noise"].shape}, capture=self.capturing)
+        return np.asarray(a)
+
+    def _run_guided(
+        self, critic: str, s: Array, noise: Array, weight: Array, rows: Rows, common: dict[str, Array], steps: int
+    ) -> tuple[Array, Array, Array, Array]:
+        count, size = noise.shape
+        feeds = {"s": s, "noise": noise, "weight": weight, **common}
+        shapes = {"action": (2 * count, size), "norm": (count, 1), "q": (count, self._ensemble[critic])}
+        a, total, q = self._critics[critic](steps)(feeds, shapes, capture=self.capturing)
+        return a[:count][rows], a[count:], total[rows], q[rows]
 
 
 def _finished(a: Array, norm: Array) -> Sample:

@@ -20,11 +20,17 @@ class OnnxVelocityField:
         files: The bundle's files by path, as `load_bundle` returns them.
         providers: From `choose_providers`.
         threads: Threads per operator.
+
+    Attributes:
+        providers: Those of them that have started.
     """
 
     def __init__(self, files: Mapping[str, bytes], providers: Sequence[str], threads: int) -> None:
         self._forward = open_session(files["velocity.onnx"], "velocity.onnx", providers, threads)
-        self._open_vjp = partial(open_session, files["velocity_vjp.onnx"], "velocity_vjp.onnx", providers, threads)
+        started = self._forward.get_providers()
+        self.providers = [provider for provider in providers if provider in started]
+        vjp = files["velocity_vjp.onnx"]
+        self._open_vjp = partial(open_session, vjp, "velocity_vjp.onnx", self.providers, threads)
         self._vjp: Any = None
 
     def __call__(self, s: Array, a: Array, t: Array) -> Array:

@@ -37,6 +37,7 @@ class Policy:
         velocity: The velocity field.
         critics: Critics by name.
         fused: The fast path over the same networks, for as many critics as it has.
+        provider: The execution provider of the primitives.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Policy:
         velocity: VelocityField,
         critics: dict[str, Critic],
         fused: FusedSampler | None = None,
+        provider: str = CPU,
     ) -> None:
         self.manifest = manifest
         self._velocity = velocity
         self._critics = critics
         self._fused = fused
+        self._provider = provider
 
     @classmethod
     def load(
@@ -67,49 +70,55 @@ class Policy:
             bundle: Folder of the bundle.
             providers: ONNX Runtime execution providers in order of preference.
             threads: Threads per operator.
-            fused: Whether to take the fast path where there is one: for the estimator ``qgf``, on the CPU, with the
-                package onnx. Otherwise every step goes over the bundle's primitives, the reference path.
-            precision: Of the weights on the fast path, whether or not the bundle has evidence of it (see
-                `runtime.precision`); the reference path is float32.
+            fused: Whether to take the fast path where there is one: for the estimator ``qgf``, with the package onnx.
+                Otherwise every step goes over the bundle's primitives, the reference path.
+            precision: Of the weights on the fast path of the CPU, whether or not the bundle has evidence of it (see
+                `runtime.precision`); everything else is float32.
 
         Raises:
             BundleError: The bundle is missing or damaged, or ONNX Runtime cannot load it.
         """
         manifest, files = load_bundle(bundle)
-        chosen = choose_providers(providers)
+        velocity = OnnxVelocityField(files, choose_providers(providers), threads)
+        started = velocity.providers
         critics: dict[str, Critic] = {
-            name: OnnxCritic(files, name, card.aggregation, chosen, threads) for name, card in manifest.critics.items()
+            name: OnnxCritic(files, name, card.aggregation, started, threads) for name, card in manifest.critics.items()
         }
-        velocity = OnnxVelocityField(files, chosen, threads)
-        fast = None
-        if fused and chosen == [CPU]:
-            fast = _load_fused(files, manifest, velocity, critics, threads, precision)
-        if fast is None and precision != "fp32":
-            _log.warning(
-                "precision %s was given, but the policy runs over its primitives, which are in fp32", precision
-            )
-        return cls(manifest, velocity, critics, fast)
+        fast = _load_fused(files, manifest, velocity, critics, threads, precision, started) if fused else None
+        if precision not in ("fp32", fast and fast.precision):
+            where = "its primitives" if fast is None else fast.provider
+            _log.warning("precision %s was given, but the policy runs over %s, in fp32", precision, where)
+        return cls(manifest, velocity, critics, fast, started[0])
 
     def has_fast_path(self, critic: str) -> bool:
         """Return whether a critic guides over the fast path, where the estimator is ``qgf``."""
         return self._fused is not None and self._fused.has(critic)
 
     def backend(self, critic: str, estimator: str) -> str:
-        """Return what infers a guided chunk: "fused" and the precision, or "primitives fp32"."""
+        """Return what infers a guided chunk: "fused" and the precision, or "primitives fp32", and where, if not on the CPU."""
+        backend, provider = "primitives fp32", self._provider
         if self._fused is not None and estimator == QGF.estimator and self._fused.has(critic):
-            return f"fused {self._fused.precision}"
-        return "primitives fp32"
+            backend, provider = f"fused {self._fused.precision}", self._fused.provider
+        return backend if provider == CPU else f"{backend} on {provider}"
 
     def warm_up(self, num_samples: int = 1) -> None:
-        """Run every graph once, so that the first tick is as fast as the others, whatever its estimator."""
+        """Run every graph once, so that the first tick is as fast as the others, whatever its estimator.
+
+        A GPU captures what is run here; from then on, what was not is run without capturing it.
+        """
         observation = np.zeros((1, self.manifest.observation_size), dtype=np.float32)
         noise = np.zeros((1, num_samples, self.manifest.chunk_size), dtype=np.float32)
+        if self._fused is not None:
+            self._fused.capturing = True
         for name in self._critics:
             self.act(observation, noise, name, 1.0)
+            self.act(observation, noise, name, 0.0)
             self.act(observation, noise, name, 1.0, Guidance(estimator="noisy"))  # never on the fast path
         start = noise[0, :1]
         self._plain(observation, start)
         self._velocity.vjp(observation, start, np.zeros(1, dtype=np.float32), start)
+        if self._fused is not None:
+            self._fused.capturing = False
 
     def act(
         self,
@@ -140,7 +149,7 @@ class Policy:
             (0 or 1) and ``latency_ms`` of the whole batch.
 
         Raises:
-            GuidanceError: Shapes or weights are wrong, the critic is unknown, or the velocity field fails.
+            GuidanceError: Shapes, dtypes or weights are wrong, the critic is unknown, or the velocity field fails.
         """
         start = time.perf_counter()
         weight = self._check(observations, noise, critic, guidance_weight, prefix)
@@ -184,6 +193,9 @@ class Policy:
             )
         if noise.ndim != 3 or noise.shape[0] != batch or noise.shape[1] < 1 or noise.shape[2] != manifest.chunk_size:
             raise GuidanceError(f"noise {noise.shape} was given, expected ({batch}, N, {manifest.chunk_size})")
+        for name, value in (("observations", observations), ("noise", noise)):
+            if value.dtype != np.float32:
+                raise GuidanceError(f"{name} of {value.dtype} were given, expected float32; convert them with astype")
         if prefix is not None and not (prefix.target.shape == prefix.weight.shape == (batch, manifest.chunk_size)):
             raise GuidanceError(
                 f"a prefix of target {prefix.target.shape} and weight {prefix.weight.shape} was given, expected "
@@ -266,10 +278,11 @@ def _load_fused(
     critics: dict[str, Critic],
     threads: int,
     precision: Precision,
+    providers: Sequence[str],
 ) -> FusedSampler | None:
     try:
         from qgf_ros.runtime.fused import load_fused  # here, because it needs the package onnx
     except ImportError as error:
         _log.warning("the policy runs over the reference path, because %s; pip install onnx", error)
         return None
-    return load_fused(files, manifest, velocity, critics, threads, precision)
+    return load_fused(files, manifest, velocity, critics, threads, precision, providers)

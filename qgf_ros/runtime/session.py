@@ -11,8 +11,15 @@ from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import BundleError
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 RUNTIME_VERSION: str = onnxruntime.__version__
 _log = logging.getLogger(__name__)
+
+
+def full_name(provider: str) -> str:
+    """Return the name of an execution provider of which the short form may be given: cpu, cuda or tensorrt."""
+    return {"cpu": CPU, "cuda": CUDA, "tensorrt": TENSORRT}.get(provider, provider)
 
 
 def choose_providers(wanted: Sequence[str]) -> list[str]:
@@ -22,8 +29,7 @@ def choose_providers(wanted: Sequence[str]) -> list[str]:
         wanted: Provider names in order of preference, such as ``CUDAExecutionProvider``; the short forms ``cpu``,
             ``cuda`` and ``tensorrt`` work too.
     """
-    short = {"cpu": CPU, "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-    names = [short.get(name, name) for name in wanted]
+    names = [full_name(name) for name in wanted]
     available = onnxruntime.get_available_providers()
     for name in names:
         if name not in available:
@@ -34,8 +40,21 @@ def choose_providers(wanted: Sequence[str]) -> list[str]:
     return [*chosen, CPU]
 
 
+def provider_options(provider: str, *, capture: bool) -> dict[str, str]:
+    """Return the options of an execution provider.
+
+    Args:
+        provider: Its name.
+        capture: Whether the session is run over fixed buffers and may capture its graph, to replay it at every later run.
+    """
+    flag = str(int(capture))
+    if provider == CUDA:
+        return {"use_tf32": "0", "enable_cuda_graph": flag}  # TF32 would leave 10 bits of each weight
+    return {"trt_cuda_graph_enable": flag} if provider == TENSORRT else {}
+
+
 def open_session(
-    model: bytes, name: str, providers: Sequence[str], threads: int, *, spin: bool = False
+    model: bytes, name: str, providers: Sequence[str], threads: int, *, spin: bool = False, capture: bool = False
 ) -> onnxruntime.InferenceSession:
     """Load one ONNX model.
 
@@ -46,6 +65,7 @@ def open_session(
         threads: Threads per operator.
         spin: Whether they wait for the next operator of a run awake; after a run they always sleep, so that nothing
             burns a core between ticks.
+        capture: See `provider_options`.
 
     Raises:
         BundleError: ONNX Runtime cannot load the model.
@@ -60,8 +80,9 @@ def open_session(
     # Its own format would be read without the checks of ONNX.
     options.add_session_config_entry("session.load_model_format", "ONNX")
     options.log_severity_level = 3
+    asked = [(provider, provider_options(provider, capture=capture)) for provider in providers]
     try:
-        session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+        session = onnxruntime.InferenceSession(model, options, providers=asked)
     except Exception as error:  # ONNX Runtime raises a class of its own for each cause
         reason = f"{name}: ONNX Runtime cannot load it ({error}); export the bundle again"
         raise BundleError(one_line(reason)) from error

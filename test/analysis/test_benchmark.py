@@ -189,6 +189,15 @@ def test_the_fast_path_is_not_timed_where_it_is_the_reference(bundle: Path, monk
         measure({"a": bundle}, Plan(("qgf",), (1,), threads=1, schedule=SCHEDULE))
 
 
+def test_a_cpu_is_not_timed_where_a_gpu_was_asked_for(tmp_path: Path) -> None:
+    write_random_bundle(tmp_path / "a", Shape(1, 8, 3, 2, 1, 2))
+    plan = Plan(providers=("MadeUpExecutionProvider",))
+    subject = Subject.load("a", tmp_path / "a", plan)
+    for backend, runs in (("fused", "fused fp32"), ("reference", "primitives fp32")):
+        with pytest.raises(GuidanceError, match=f"a: provider MadeUpExecutionProvider was given, but {runs} runs"):
+            load_policy(subject, backend, "fp32", plan)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qgf_ros.analysis.targets import TARGETS, fastest
+from qgf_ros.analysis.targets import BENCHMARKS, GROWTH, NODE, TICK, TRAINING, fastest
 
 
 def result(network: str, n: int, backend: str, p50: float, precision: str = "fp32", **ratios: float) -> dict[str, Any]:
@@ -35,7 +35,7 @@ RESULTS = [
 
 
 def measured(results: list[dict[str, Any]]) -> list[float]:
-    return [target.measure(results) for target in TARGETS]
+    return [target.measure({"results": results}) for target in TICK]
 
 
 def test_the_fastest_of_our_own_backends_counts() -> None:
@@ -64,3 +64,39 @@ def test_every_target_by_hand() -> None:
 def test_without_peers_no_ratio_is_measured() -> None:
     alone = [{**r, "ratios": {}} for r in RESULTS]
     assert [math.isnan(value) for value in measured(alone)] == [True] * 5 + [False] * 3
+
+
+def test_the_node_is_taken_at_its_rate_and_without_a_neighbour() -> None:
+    def answer(subject: str, rate: int, neighbour: bool, p50: float) -> dict[str, Any]:
+        overhead = {"p50": p50, "p99": 2.0 * p50}
+        times = {"overhead_ms": overhead, "processor_seconds_per_minute": 0.1 * rate}
+        return {"subject": subject, "rate": rate, "neighbour": neighbour, **times}
+
+    results = [answer("echo", 50, False, 0.3), answer("node", 50, True, 3.0), answer("node", 50, False, 0.9)]
+    assert [target.measure({"results": results}) for target in NODE] == pytest.approx([0.9, 1.8, math.nan], nan_ok=True)
+    results.append(answer("node", 20, False, 0.8))
+    assert NODE[2].measure({"results": results}) == pytest.approx(2.0 / 60.0)
+
+
+def test_the_worst_network_counts_and_a_missing_one_is_no_success() -> None:
+    (target,) = TRAINING
+    trainer = [{"backend": "torch", "ratio": ratio} for ratio in (0.9, 1.2)]
+    assert target.measure({"results": [*trainer, {"backend": "torch.compile", "ratio": 2.0}]}) == 1.2
+    assert math.isnan(target.measure({"results": [*trainer, {"backend": "torch", "ratio": None}]}))
+    assert math.isnan(target.measure({"results": []}))
+
+
+def test_growth_is_taken_from_every_network() -> None:
+    def grown(deviation: float, share: float, memory: float | None) -> dict[str, Any]:
+        return {"steps": {"deviation": deviation}, "candidates": {"share": share}, "memory": {"growth_mb": memory}}
+
+    results = [grown(0.02, 0.3, 0.1), grown(0.05, 0.2, 0.4)]
+    assert [target.measure({"results": results}) for target in GROWTH] == [0.05, 0.3, 0.4]
+    assert math.isnan(GROWTH[2].measure({"results": [*results, grown(0.0, 0.1, None)]}))
+
+
+def test_every_benchmark_has_targets_and_the_command_that_shows_them() -> None:
+    for kind, benchmark in BENCHMARKS.items():
+        assert benchmark.targets
+        assert benchmark.command.startswith("qgf benchmark ")
+        assert (kind == "benchmark") != (f"--{kind}" in benchmark.command.split())

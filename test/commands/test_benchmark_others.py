@@ -1,4 +1,4 @@
-"""`qgf benchmark --ros`, `--evaluation` and `--training`: their tables and their mistakes."""
+"""`qgf benchmark --ros`, `--evaluation`, `--training` and `--growth`: their tables and their mistakes."""
 
 from __future__ import annotations
 
@@ -54,12 +54,33 @@ def test_one_training_update_is_timed(
     assert "One update, batch 256, 2 tasks" in capsys.readouterr().out
 
 
+def test_the_growth_of_a_random_bundle_is_measured_and_held_to_the_targets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="random bundles need the train extra")
+    pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
+    size = ("--random", "1x16", "--obs", "3", "--action", "2", "--horizon", "1", "--denoising-steps", "2")
+    arguments = (*size, "--growth-ticks", "100", "--rounds", "2", "--ticks", "1", "--threads", "1", "--targets")
+    assert main(["benchmark", "--growth", *arguments, "--out", str(tmp_path)]) == 0
+    (result,) = json.loads((tmp_path / "growth.json").read_text())["results"]
+    assert (result["network"], result["memory"]["ticks"]) == ("1x16", 100)
+    assert all(value > 0.0 for key in ("steps", "candidates") for value in result[key]["p50_ms"])
+    lines = capsys.readouterr().out.splitlines()
+    (told,) = (line for line in lines if "one of 16 candidates over one alone" in line)
+    assert told.split()[-1] in ("met", "missed")
+    (missing,) = (line for line in lines if line.startswith("node over DDS: "))
+    assert missing.strip() == "node over DDS: qgf benchmark --ros --threads 1 --executor events"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ros", "--training"), "more than one of --ros, --evaluation and --training was given"),
+        (("--ros", "--training"), "more than one of --ros, --evaluation, --training and --growth was given"),
         (("nowhere", "--ros"), "bundle 'nowhere' was given"),
         (("--ros", "--rates", "0"), "rates (0,) was given; it must be at least 1"),
+        (("--ros", "--executor", "fast"), "executor 'fast' was given; it must be single_threaded or events"),
+        (("--growth", "--growth-ticks", "7"), "growth_ticks 7 was given; it must be at least 100"),
+        (("--growth", "--random", "wide"), "random 'wide' was given; expected hidden layers x width"),
         (("--evaluation", "--critic", "taste"), "critic 'taste' was given; expected one of a simulated task"),
         (("--training", "--random", "wide"), "'wide' was given; expected shapes such as 3x256"),
     ],

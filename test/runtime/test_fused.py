@@ -118,7 +118,11 @@ def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     files = random_files(rng, sizes, hidden, ensemble, aggregation, frequencies=frequencies)
     velocity, critic = models(files, aggregation)
     s, noise = normal(rng, rows, sizes[0]), normal(rng, rows, sizes[1])
-    sampler = fused.FusedSampler(files, manifest_of(sizes, ensemble, aggregation), 1)
+    manifest = manifest_of(sizes, ensemble, aggregation).model_copy(update={"denoising_steps": steps})
+    if draw(st.booleans(), "laid out for a GPU"):
+        sampler = fused.DeviceSampler(files, manifest, 1, (CPU,))
+    else:
+        sampler = fused.FusedSampler(files, manifest, 1)
 
     result = sampler.guided(CRITIC, s, noise, weight, steps, guidance)
     expected = sample(velocity, critic, s, noise, weight, steps=steps, guidance=guidance)

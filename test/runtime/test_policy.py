@@ -161,10 +161,17 @@ def test_a_provider_that_cannot_start_leaves_the_cpu_and_says_so(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ONNX Runtime's own
         policy = Policy.load(tiny_bundle, providers=["cuda"], precision="int8")
-    assert f"velocity.onnx: {cuda} could not start; it runs on {CPU}" in caplog.text
-    assert "precision int8 was given, but the policy runs over its primitives, which are in fp32" in caplog.text
-    assert policy.backend("task1", "qgf") == "primitives fp32"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"velocity.onnx: {cuda} could not start; it runs on {CPU}"
+    ]
+    assert policy.backend("task1", "qgf") == "fused int8"
+    assert policy.backend("task1", "noisy") == "primitives fp32"
     policy.warm_up()
+
+
+def test_a_precision_without_a_fast_path_is_told(tiny_bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Policy.load(tiny_bundle, fused=False, precision="int8")
+    assert "precision int8 was given, but the policy runs over its primitives, in fp32" in caplog.text
 
 
 def test_the_backend_of_a_bundle_is_the_fast_path_for_the_estimator_it_has(tiny_bundle: Path) -> None:
@@ -238,3 +245,11 @@ def test_a_prefix_of_another_shape_is_refused(tiny_policy: Policy, batch: Any) -
         GuidanceError, match=r"a prefix of target \(2, 25\) and weight \(2, 25\) was given, expected \(3, 25\)"
     ):
         tiny_policy.act(*batch, "task1", 0.1, prefix=prefix_of(np.random.default_rng(8), 2))
+
+
+def test_numbers_of_another_type_are_refused(tiny_policy: Policy, batch: Any) -> None:
+    s, noise = batch
+    with pytest.raises(GuidanceError, match="observations of float64 were given, expected float32"):
+        tiny_policy.act(s.astype(np.float64), noise, "task1", 0.1)
+    with pytest.raises(GuidanceError, match="noise of float64 were given, expected float32"):
+        tiny_policy.act(s, noise.astype(np.float64), "task1", 0.1)
