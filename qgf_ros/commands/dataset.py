@@ -73,7 +73,10 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
         manifest = load_manifest(locate_bundle(bundle))
         robot = RobotContract() if contract is None else read_robot_contract(contract)
         fields = robot.apply(manifest)
-        return Source(fields, manifest.action, manifest.control_rate, alignment=robot.alignment, **rest)
+        converted = {output.topic for output in robot.outputs(manifest) if output.converts}
+        return Source(
+            fields, manifest.action, manifest.control_rate, alignment=robot.alignment, converted=converted, **rest
+        )
     if contract is None:
         raise RecordingError("neither --bundle nor --contract was given; one must say what an observation is")
     plain = read_contract(contract)

@@ -10,12 +10,13 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.background import BackgroundWorker, Worker
 from qgf_ros.control.chunking import ChunkSchedule
 from qgf_ros.control.inference import Chunk as Chunk  # these three are part of this interface
@@ -71,6 +72,7 @@ class Controller:
         settings: Initial settings.
         previews: Whether commands tell what follows them, which takes time.
         worker: Infers in asynchronous execution; by default a thread.
+        fields: Observation fields as this robot serves them; the bundle's own by default.
 
     Attributes:
         counts: ``starved_ticks``, which found no chunk because the next one was not ready, and ``late_chunks``, which
@@ -82,7 +84,13 @@ class Controller:
     """
 
     def __init__(
-        self, policy: ChunkPolicy, settings: Settings, *, previews: bool = False, worker: Worker | None = None
+        self,
+        policy: ChunkPolicy,
+        settings: Settings,
+        *,
+        previews: bool = False,
+        worker: Worker | None = None,
+        fields: Sequence[ObservationField] | None = None,
     ) -> None:
         manifest = policy.manifest
         settings.check(manifest)
@@ -101,12 +109,13 @@ class Controller:
         self.counts = {"starved_ticks": 0, "late_chunks": 0}
         self._weight = settings.guidance_weight
         self._previews = previews
-        #: Critic and guidance weight [1] behind the chunk under way.
+        #: Critic and guidance weight [1] behind the chunk under way, be it only by the prefix that it agrees with.
         self.critic, self.guidance_weight = settings.critic, self._weight
         self._telemetry: Mapping[str, float] = {}
-        lasting = [not field.live for field in manifest.observation]
-        self._lasting = np.flatnonzero(np.repeat(lasting, [field.size for field in manifest.observation]))
-        self._goal = _NOTHING
+        fields = manifest.observation if fields is None else fields
+        self._lasting = np.flatnonzero(np.repeat([not one.live for one in fields], [one.size for one in fields]))
+        self._goal, self._other_goal = _NOTHING, False  # and whether the chunk under way is for another one
+        self._guided = False  # whether the chunk under way is guided, or blended from one that is
         self.seek_noise(settings.seed)
 
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
@@ -191,7 +200,7 @@ class Controller:
         settings, manifest = self.settings, self.policy.manifest
         self._outdated = False
         left = self._schedule.left(observation.stamp)
-        agree = settings.seam == "rtc" and len(left) > 0
+        agree = settings.seam == "rtc" and len(left) > 0 and not self._unwanted
         return ChunkRequest(
             observation.stamp,
             observation.vector,
@@ -224,14 +233,16 @@ class Controller:
             actions = self.safety.limit_guidance(actions, chunk.unguided, settings.max_guidance_deviation)
         self.safety.check(actions)
         self._delays.append(delay)
-        self._schedule.join(stamp, now, actions, self._playable, settings.seam, settings.blend_steps)
+        seam = "switch" if self._unwanted else settings.seam
+        self._schedule.join(stamp, now, actions, self._playable, seam, settings.blend_steps)
+        self._other_goal = False
         self._telemetry = {**chunk.telemetry, "inference_delay": float(delay)}
         return True
 
     def prepare(self, observation: Observation) -> bool:
         """Infer a chunk if one is due; return whether a new chunk begins at this tick.
 
-        One is due, too, when the goal changes, or whatever else holds until it is replaced: see `apply`.
+        One is due, too, when what holds until it is replaced, such as a goal, changes; none for the old one begins.
 
         In asynchronous execution it is inferred in the background and begins at the first tick that finds it ready;
         this method never waits.
@@ -254,8 +265,14 @@ class Controller:
 
     def _follow_goal(self, goal: NDArray[np.float32]) -> None:
         if not np.array_equal(goal, self._goal):
-            self._goal = goal
+            self._goal, self._other_goal = goal, True
+            self._worker.abandon()
             self._renew()
+
+    @property
+    def _unwanted(self) -> bool:
+        """Whether nothing of the chunk under way may get into the next: it is for another goal, or guided at weight 0."""
+        return self._other_goal or (self._guided and self._weight == 0.0)
 
     def _prepare_in_background(self, observation: Observation) -> bool:
         stamp = observation.stamp
@@ -277,7 +294,9 @@ class Controller:
         if not self.begin(request.stamp, chunk, now):
             return False
         self.critic = request.critic
-        self.guidance_weight = request.guidance_weight if self._weight > 0.0 else 0.0
+        guided = self._weight > 0.0 or request.prefix is not None  # by which even the unguided twin may be guided
+        self.guidance_weight = request.guidance_weight if guided else 0.0
+        self._guided = self.guidance_weight > 0.0 or (self._guided and self._weight > 0.0)
         return True
 
     def _infer(self, request: ChunkRequest) -> Chunk:

@@ -142,6 +142,11 @@ class Output:
         self._plan = np.empty((0, len(self.fields)))  # what was sent last, in the units of the action
         self._stamp = 0
 
+    @property
+    def converts(self) -> bool:
+        """Whether it sends other values than the command's."""
+        return self._integrated or self._velocity or not self._plain
+
     def describe(self) -> tuple[str, ...]:
         """Return name and unit under which each field is sent, such as ``linear.x [m/s]``, ``knee [rad * 57.3 - 90]``."""
         unit = [f"{field.unit}/s" if self._velocity else field.unit for field in self.fields]

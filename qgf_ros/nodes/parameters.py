@@ -68,6 +68,8 @@ FIXED = (
     "cpu_affinity",
     "memory_lock",
 )
+#: What `qgf tune` varies beside the weight.
+TUNED = ("estimator", "num_samples", "execution_horizon", "weight_schedule")
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,33 @@ def _check_recommended(recommended: Mapping[str, str | int], values: Mapping[str
         raise GuidanceError(
             f"guidance_weight {RECOMMENDED!r} was given, which was found with {missing}; set that too, or give a number"
         )
+
+
+def untested(values: Mapping[str, Any], manifest: Manifest) -> str:
+    """Return a sentence if the recommended weight is used with other settings than it was found with, "" if not.
+
+    What it was found with and is no default is not among them: without that, `settings_from` refuses.
+
+    Args:
+        values: As of `settings_from`, which has taken them.
+        manifest: Of the bundle.
+    """
+    card = manifest.critics.get(values["critic"] or next(iter(manifest.critics), ""))
+    if values["guidance_weight"] != RECOMMENDED or card is None or not card.recommended_weight:
+        return ""
+    found = {name: default for name, (default, _) in declarations().items() if name in TUNED}
+    found.update(card.recommended_settings)
+    own = {RECOMMENDED: manifest.execution_horizon}
+    differ = {
+        name: value for name, value in found.items() if own.get(values[name], values[name]) != own.get(value, value)
+    }
+    if not differ:
+        return ""
+    used = ", ".join(f"{name} {values[name]}" for name in differ)
+    known = ", ".join(f"{name} {value}" for name, value in differ.items())
+    return (
+        f"guidance_weight {RECOMMENDED!r} is untested with {used}; it was found with {known}: tune again, or set that"
+    )
 
 
 def _options(values: Mapping[str, Any]) -> GuidanceOptions:

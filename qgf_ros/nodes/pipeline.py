@@ -100,12 +100,13 @@ class Pipeline:
         self._wall = wall
         period = 1.0 / self.manifest.control_rate
         self._supervision = supervision.in_simulated_time() if simulated_time else supervision
-        self._controller = Controller(policy, settings, previews=previews)
+        fields = self.manifest.observation if fields is None else fields
+        self._controller = Controller(policy, settings, previews=previews, fields=fields)
         self.loop = TickLoop(
             self._controller, outputs, TickStatistics(period), motion=motion, supervision=self._supervision
         )
         self._intake = ObservationIntake(
-            self.manifest.observation if fields is None else fields,
+            fields,
             period,
             simulated_time=simulated_time,
             backward_jump=period,
@@ -288,7 +289,7 @@ class Pipeline:
         if rung > 0:
             return Level.WARN, f"inference is too slow for what is asked; degraded to {rung.words}"
         if self.loop.critic_failed:
-            return Level.WARN, f"critic {self.loop.settings.critic} failed; plain behaviour cloning acts instead"
+            return Level.WARN, f"critic {self._controller.critic} failed; plain behaviour cloning acts instead"
         if not self.loop.commanding:
             return Level.OK, "waiting for the first observation"
         if not self.loop.motion:

@@ -115,6 +115,8 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         settings = parameters.settings_from(values, manifest)
+        if caveat := parameters.untested(values, manifest):
+            self.report(logging.WARNING, caveat)
         parameters.check_trigger(startup.trigger, fields)
         for samples in sorted({1, settings.num_samples}):  # degradation may come to one
             policy.warm_up(samples)

@@ -31,6 +31,11 @@ class TickStatistics:
         """Observations answered with a command."""
         return self._ticks
 
+    @property
+    def holds(self) -> int:
+        """Changes from commanding to holding."""
+        return self._holds
+
     def answered(self, latency: float) -> None:
         """Count a tick answered `latency` [s] after its observation was complete."""
         with self._lock:

@@ -30,7 +30,7 @@ def tick_figures(
         command: What was sent.
         observation: What it answers.
         latency: From the complete observation to the command [s].
-        states: What else there is to say, by name.
+        states: What else there is to say, by name; goes before what the statistics say by now.
     """
     chunk = dict(command.telemetry)
     if "latency_ms" in chunk:  # of the policy alone; latency_ms is that of the whole tick
@@ -43,7 +43,6 @@ def tick_figures(
         "guidance_weight": controller.guidance_weight,
         "inferred": int(command.inferred),
         "command": str(command.values.tolist()),  # whatever outputs it goes to; floats to the bit
-        **states,
         **interventions(controller.safety),
         # What a replay needs to know that it sees what this tick saw.
         "noise_drawn": controller.noise_drawn,
@@ -51,6 +50,7 @@ def tick_figures(
         **chunk,
         "latency_ms": latency * 1e3,
         **summary,
+        **states,
     }
 
 

@@ -89,7 +89,9 @@ class TickLoop(CommandGate):
             self._settings = settings
 
     def restart(self) -> None:
-        """Hold, and forget chunk and last command, at the next tick, as after a restart of the clock."""
+        """Void every tick of before, and hold, and forget chunk and last command, at the next: the clock was restarted."""
+        with self._gate:
+            self.turn += 1
         with self._lock:
             self._restart = True
 
@@ -130,6 +132,8 @@ class TickLoop(CommandGate):
                 held = None if self.fault is None else time.monotonic() - self._held_since
                 self.fault = None
                 self._send(command)
+                # What comes from here on comes after the command, though it may come before its telemetry.
+                states: Figures = {"motion": int(self._motion), "holds": self.statistics.holds}
         except NotReadyError as error:
             self.hold(str(error), keep_chunk=True)
             return True
@@ -145,7 +149,7 @@ class TickLoop(CommandGate):
         if held is not None:
             self._outputs.report(logging.INFO, f"commanding after a hold of {held:.2f} s")
         if self._outputs.watched:
-            states = {"motion": int(self._motion), **self.pace()}
+            states = {**states, **self.pace()}
             figures = tick_figures(self._controller, self.statistics, command, tick.observation, latency, states)
             self._outputs.send_telemetry(figures, command.stamp)
         self._report_critic(command)

@@ -11,7 +11,7 @@ import bisect
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,14 @@ from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.outputs import COMMAND_TOPIC
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
-from qgf_ros.recording.readings import TELEMETRY, by_topic, command_values, figures, observation_sources
+from qgf_ros.recording.readings import (
+    by_topic,
+    command_values,
+    differ,
+    observation_sources,
+    reached_the_robot,
+    says_what_was_sent,
+)
 from qgf_ros.recording.recording import Recorded, Recording
 
 Float = NDArray[np.float32]
@@ -77,9 +84,11 @@ class Source:
         control_rate: [Hz].
         reward: Where rewards come from.
         alignment: As of `ObservationAssembler`.
-        command: Topic of the commands, relative to the namespace of the run. Where nothing was recorded on ``command``,
-            what the policy node says in its telemetry that it commanded.
+        command: Topic of the commands, relative to the namespace of the run. On ``command``, what the policy node says
+            in its telemetry that it commanded counts.
         episode: Topic of outcomes: a String of JSON with the key success.
+        converted: Topics on which the robot contract sends other values than the command's, such as scaled ones; of
+            them only the telemetry tells what was commanded.
     """
 
     observation: Sequence[ObservationField]
@@ -89,6 +98,7 @@ class Source:
     alignment: str = "latest"
     command: str = "command"
     episode: str = "sim_bridge/episode"
+    converted: Collection[str] = ()
 
 
 @dataclass
@@ -182,9 +192,10 @@ class _Converter:
         self._into = into
         self._period = round(1e9 / source.control_rate)
         command = source.command
-        if command == COMMAND_TOPIC and recording.resolve(command) not in recording.topics:
-            command = recording.resolve("~/telemetry", recording.run.get("policy_node", "policy_node"))
-            command = command if command in recording.topics else source.command
+        telemetry = recording.resolve("~/telemetry", recording.run.get("policy_node", "policy_node"))
+        own = recording.resolve(command) == recording.resolve(COMMAND_TOPIC)
+        if own and recording.resolve(command) not in recording.topics and telemetry in recording.topics:
+            command = telemetry
         topics = [command, source.episode, *filter(None, [source.reward.topic])]
         names = {topic: recording.resolve(topic) for topic in topics}
         for topic in (command, source.reward.topic):
@@ -192,16 +203,22 @@ class _Converter:
                 raise RecordingError(
                     f"{recording.path} has no topic {names[topic]}; it has {', '.join(sorted(recording.topics)) or 'none'}"
                 )
-        messages = by_topic(recording, set(names.values()))
-        self._commands = [message for message in messages[names[command]] if _reached_the_robot(message)]
+        messages = by_topic(recording, {*names.values(), telemetry})
+        self._commands = [message for message in messages[names[command]] if reached_the_robot(message)]
         self._outcomes = messages[names[source.episode]]
         found = restarts(self._commands)
-        self._epoch_starts = [part[0].log_time for part in split(self._commands, found) if part]
+        self._names = [field.name for field in source.action]
+        epochs = split(self._commands, found)
+        self._epoch_starts = [part[0].log_time for part in epochs if part]
+        said = messages[telemetry] if own else []
+        self._said = [{tick.stamp: tick for tick in part if says_what_was_sent(tick)} for part in split(said, found)]
+        self._converted = names[command] in map(recording.resolve, source.converted) or any(
+            differ(self._names, part, said) for part, said in zip(epochs, self._said)
+        )
         rewards = messages[names[source.reward.topic]] if source.reward.topic is not None else []
         self._rewards_stamped = any(hasattr(recorded.message, "header") for recorded in rewards)
         # Without a header, the stamp is the time of arrival.
         self._rewards = [sorted(part, key=_stamp) for part in split(rewards, found)]
-        self._names = [field.name for field in source.action]
         self._scale = np.array([field.scale for field in source.action])
         self._sources = observation_sources(
             recording, source.observation, 1.0 / source.control_rate, source.alignment, found
@@ -252,7 +269,10 @@ class _Converter:
     def _row(self, command: Recorded) -> tuple[Float, Float, float]:
         """Return observation, normalised action and reward of a command."""
         observation = self._sources[self._epoch].observe(command.stamp, command.log_time)
-        values = command_values(self._names, command)
+        said = self._said[self._epoch].get(command.stamp)
+        if said is None and self._converted:
+            raise ObservationError("no telemetry that says what was commanded")
+        values = command_values(self._names, said or command)
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
         action = np.clip(values / self._scale, -1.0, 1.0).astype(np.float32)
@@ -289,10 +309,6 @@ class _Converter:
         if index < 0:
             raise ObservationError(f"no reward yet on topic {self._source.reward.topic}")
         return self._source.reward.value(rewards[index])
-
-
-def _reached_the_robot(command: Recorded) -> bool:
-    return command.type_name != TELEMETRY or figures(command).get("motion") == "1"
 
 
 def _stamp(recorded: Recorded) -> int:

@@ -213,6 +213,35 @@ def _commanded(size: int, recorded: Recorded) -> NDArray[np.float64]:
     return values
 
 
+def reached_the_robot(command: Recorded) -> bool:
+    """Return whether a recorded command, or the one that a telemetry tells of, went to the robot."""
+    return command.type_name != TELEMETRY or figures(command).get("motion") == "1"
+
+
+def says_what_was_sent(recorded: Recorded) -> bool:
+    """Return whether a message is the telemetry of a command that went to the robot."""
+    return recorded.type_name == TELEMETRY and reached_the_robot(recorded) and "command" in figures(recorded)
+
+
+def differ(names: Sequence[str], commands: Sequence[Recorded], said: Mapping[int, Recorded]) -> bool:
+    """Return whether what was sent is something else than the telemetry of its tick says was commanded.
+
+    Args:
+        names: Of the action contract.
+        commands: What was sent, in the order of arrival; after the first of a stamp come holds.
+        said: Telemetry by stamp.
+    """
+    for command in {command.stamp: command for command in reversed(commands)}.values():
+        if command.stamp in said:
+            try:
+                sent = command_values(names, command)
+            except RecordingError:  # under other names, or as another type
+                return True
+            if not np.array_equal(sent, command_values(names, said[command.stamp])):
+                return True
+    return False
+
+
 def figures(recorded: Recorded) -> Mapping[str, str]:
     """Return the values of a recorded DiagnosticArray by key."""
     return {item.key: item.value for status in recorded.message.status for item in status.values}

@@ -219,6 +219,36 @@ def test_no_guided_chunk_begins_once_the_weight_is_0(slew: float, guided: bool) 
     assert controller.guidance_weight == (0.1 if guided else 0.0)
 
 
+class TwinPolicy(NumberedPolicy):
+    """A guided action is 0.5; its unguided twin is 0, or goes on as guided where its prefix is."""
+
+    def act(self, *given: Any, prefix: Any = None, **more: Any) -> list[Chunk]:
+        self.prefixes.append(prefix)
+        self.requests.append((int(given[0][0, 0]), given[3]))
+        plain = np.zeros((HORIZON, 2), np.float32)
+        if prefix is not None and prefix.target[0].any():
+            plain += np.float32(0.25)
+        return [Chunk(np.full_like(plain, 0.5) if given[3] else plain, plain, {})]
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+@pytest.mark.parametrize("weights", [[0.5, 0.0], [0.5, 0.0, 0.5, 0.0]], ids=["once", "there and back"])
+def test_telemetry_says_weight_0_only_while_nothing_guided_is_executed(seam: str, weights: list[float]) -> None:
+    controller = asynchronous(TwinPolicy(), 2, seam=seam, execution_horizon=1, blend_steps=4)
+    told = []
+    for step in range(20):
+        weight = weights[0] if step < 12 else weights[min(step - 11, len(weights) - 1)]
+        controller.apply(replace(controller.settings, guidance_weight=weight))
+        try:
+            action = controller.tick(seen(step)).action
+        except NotReadyError:
+            continue
+        told.append(controller.guidance_weight)
+        assert controller.guidance_weight > 0.0 or not action.any()
+    assert told[:5] == [0.5] * 5
+    assert told[-4:] == [0.0] * 4, "two inferences after the change"
+
+
 def test_telemetry_names_the_critic_of_the_chunk_under_way_until_that_of_the_next_one() -> None:
     policy = NumberedPolicy()
     card = policy.manifest.critics["near"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 
 from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
 from qgf_ros.bundle.manifest import CriticCard, Manifest
+from qgf_ros.control.chunking import SEAMS
 from qgf_ros.control.controller import Chunk, Controller, Settings
 from qgf_ros.control.observation import Observation, ObservationAssembler, VectorReading
-from qgf_ros.errors import ObservationError
+from qgf_ros.errors import NotReadyError, ObservationError
 from qgf_ros.guidance.shaping import QGF
 
 STEP = 50_000_000
@@ -74,36 +76,58 @@ def test_a_goal_that_is_published_again_changes_nothing(controller: Controller) 
     assert inferred == [True, False, False, False]
 
 
+class Slow:
+    """Delivers some ticks after it was asked."""
+
+    busy_for = 0.0
+
+    def __init__(self, delay: int) -> None:
+        self.delay = delay
+        self.request: Any = None
+        self.asked: list[Any] = []
+
+    @property
+    def busy(self) -> bool:
+        return self.request is not None
+
+    def submit(self, request: Any) -> None:
+        self.request = request
+        self.asked.append(request)
+
+    def take(self, stamp: int) -> Any:
+        if self.request is None or stamp < self.request.stamp + self.delay * STEP:
+            return None
+        request, self.request = self.request, None
+        actions = np.tile(request.observation[2:], (4, 1))
+        return request, Chunk(actions, actions, {})
+
+    def abandon(self) -> None:
+        self.request = None
+
+    def close(self) -> None: ...
+
+
+def asynchronous(delay: int, execution_horizon: int, seam: str = "switch") -> tuple[Controller, Slow]:
+    slow = Slow(delay)
+    settings = Settings(0.0, "goal", execution_horizon=execution_horizon, execution="asynchronous", seam=seam)
+    return Controller(GoalPolicy(), settings, worker=slow), slow
+
+
+@pytest.mark.parametrize("seam", SEAMS)
+def test_nothing_that_was_inferred_for_another_goal_begins_or_gets_into_the_chunk_for_the_new_one(seam: str) -> None:
+    controller, slow = asynchronous(1, 1, seam)
+    for step in range(5):
+        with contextlib.suppress(NotReadyError):
+            controller.tick(observe(step, 0.1))
+    assert slow.busy, "a chunk for the old goal is being inferred"
+    commands = [controller.tick(observe(step, 0.3)) for step in (5, 6, 7)]
+    np.testing.assert_allclose([command.values[0] for command in commands], [0.1, 0.3, 0.3], rtol=1e-6)
+    assert [command.inferred for command in commands] == [False, True, True]
+    assert [request.prefix is None for request in slow.asked if request.stamp == 5 * STEP] == [True]
+
+
 def test_in_asynchronous_execution_the_old_chunk_goes_on_until_the_next_is_there() -> None:
-    class Slow:
-        """Delivers two ticks after it was asked."""
-
-        request: Any = None
-
-        @property
-        def busy(self) -> bool:
-            return self.request is not None
-
-        busy_for = 0.0
-
-        def submit(self, request: Any) -> None:
-            self.request = request
-
-        def take(self, stamp: int) -> Any:
-            if self.request is None or stamp < self.request.stamp + 2 * STEP:
-                return None
-            request, self.request = self.request, None
-            actions = np.tile(request.observation[2:], (4, 1))
-            return request, Chunk(actions, actions, {})
-
-        def abandon(self) -> None:
-            self.request = None
-
-        def close(self) -> None: ...
-
-    policy, slow = GoalPolicy(), Slow()
-    settings = Settings(0.0, "goal", execution_horizon=3, execution="asynchronous")
-    controller = Controller(policy, settings, worker=slow)
+    controller, _ = asynchronous(2, 3)
     controller.begin(0, Chunk(np.full((4, 2), 0.1, np.float32), np.full((4, 2), 0.1, np.float32), {}))
     values = [controller.tick(observe(step, 0.3)).values[0] for step in range(4)]
     np.testing.assert_allclose(values, [0.1, 0.1, 0.3, 0.3], rtol=1e-6)

@@ -358,9 +358,14 @@ class Robot:
     def load(self, since: float) -> float:
         """Return what the machine may have added to times measured after `since` (`time.monotonic` [s]).
 
-        It is as busy as it kept the robot from publishing, and the node from beating.
+        It is as busy as it kept the robot from publishing; what the node does or leaves undone does not count.
         """
-        return LOAD + longest_gap(self.published, since) + longest_gap(self.heartbeats, since)
+        return LOAD + longest_gap(self.published, since)
+
+    def kept_waiting(self, since: float) -> float:
+        """Return by how much all sets after `since` (`time.monotonic` [s]) were published late, together [s]."""
+        first = max(bisect.bisect_left(self.published, since) - 1, 0)
+        return float(np.maximum(np.diff(self.published[first:]) - 1.0 / self.rate, 0.0).sum())
 
     # What a test asks for
 

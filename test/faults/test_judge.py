@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("rclpy", reason="commands are ROS messages")
 
-from robot import Judge
+from robot import LOAD, Judge, Robot
 from sensor_msgs.msg import JointState
 
 from qgf_ros.bundle.fields import ActionField
@@ -53,3 +55,20 @@ def test_a_wrong_command_is_found(judge: Judge, message: JointState, complaint: 
     judge.check(message)
     assert len(judge.wrong) == 1
     assert complaint in judge.wrong[0]
+
+
+def published_at(*times: float) -> Any:
+    """What `Robot` keeps of its sets, at 20 Hz, and of a node whose heart stops for 30 s."""
+    return SimpleNamespace(published=list(times), rate=20.0, heartbeats=[0.1 * i for i in range(100)] + [40.0])
+
+
+def test_a_node_that_hangs_is_no_busy_machine() -> None:
+    robot = published_at(*(0.05 * i for i in range(1000)))
+    assert Robot.load(robot, since=9.5) == pytest.approx(LOAD + 0.05)
+    assert Robot.kept_waiting(robot, since=9.5) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_machine_is_as_busy_as_it_kept_the_robot_from_publishing() -> None:
+    robot = published_at(0.0, 5.0, 5.05, 5.25, 7.05, 7.1)
+    assert Robot.load(robot, since=5.02) == pytest.approx(LOAD + 1.8)
+    assert Robot.kept_waiting(robot, since=5.02) == pytest.approx(0.15 + 1.75)

@@ -12,9 +12,12 @@ import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 
+from diagnostic_msgs.msg import DiagnosticArray
 from peer import STEP, Peer
+from rcl_interfaces.msg import ParameterEvent
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
@@ -25,6 +28,7 @@ from qgf_sim.dashboard import graph as graph_module
 from qgf_sim.dashboard.graph import Graph
 from qgf_sim.dashboard.state import ERROR, OK, PageState
 
+UNREADABLE = Parameter("bundle", value=7).to_parameter_msg()
 PATIENCE = 60.0  # [s], for a machine that is busy with something else
 
 
@@ -229,8 +233,6 @@ def test_the_bridge_is_found_and_its_scene_followed(bridge: StubBridge, dashboar
     assert dashboard.state.view().simulated
     reading = dashboard.until(lambda: dashboard.graph.readings.get("joint_states"))
     assert (reading.names, reading.position.tolist()) == (("elbow_joint",), [0.5])
-    from rclpy.parameter import Parameter
-
     bridge.node.set_parameters([Parameter("seed", value=5)])
     dashboard.until(lambda: dashboard.graph.scene["seed"] == 5)
 
@@ -256,6 +258,33 @@ def test_finished_episodes_arrive_late_ones_too(context: Any, bridge: StubBridge
     late.until(lambda: len(late.state.view().episodes) == 2)
     assert late.state.view().success_rate[1].tolist() == [1.0, 0.5]
     late.close()
+
+
+@pytest.mark.parametrize(
+    ("topic", "message"),
+    [
+        ("policy_node/telemetry", DiagnosticArray()),
+        ("sim_bridge/episode", String(data="not JSON")),
+        ("sim_bridge/episode", String(data="[1]")),
+        ("sim_bridge/episode", String(data='{"task": 2}')),
+        ("/parameter_events", ParameterEvent(node="/policy_node", new_parameters=[UNREADABLE])),
+    ],
+)
+def test_a_message_that_cannot_be_read_is_dropped_with_a_notice(
+    context: Any, dashboard: Dashboard, topic: str, message: Any
+) -> None:
+    stranger = Node("stranger", context=context)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    publisher = stranger.create_publisher(type(message), topic, latched)
+
+    def dropped() -> bool:
+        publisher.publish(message)
+        return "was dropped" in dashboard.state.view().notice.text
+
+    dashboard.until(dropped)
+    assert topic in dashboard.state.view().notice.text
+    assert dashboard.state.view().episodes == ()
+    stranger.destroy_node()
 
 
 def test_a_bridge_that_falls_silent_is_lost_and_found_again(bridge: StubBridge, dashboard: Dashboard) -> None:

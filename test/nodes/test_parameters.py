@@ -77,6 +77,35 @@ def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_w
     assert parameters.settings_from({**DEFAULTS, "guidance_weight": 0.3}, tuned).guidance_weight == 0.3
 
 
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"estimator": "noisy"}, "untested with estimator noisy; it was found with estimator qgf"),
+        ({"num_samples": 16}, "untested with num_samples 16; it was found with num_samples 1"),
+        (
+            {"weight_schedule": "cosine"},
+            "untested with weight_schedule cosine; it was found with weight_schedule constant",
+        ),
+        (
+            {"execution_horizon": 1},
+            "untested with execution_horizon 1; it was found with execution_horizon recommended",
+        ),
+    ],
+)
+def test_a_recommended_weight_with_settings_that_were_not_tried_is_untested(
+    manifest: Manifest, changed: dict[str, Any], sentence: str
+) -> None:
+    assert sentence in parameters.untested({**DEFAULTS, **changed}, manifest)
+    assert parameters.untested({**DEFAULTS, **changed, "guidance_weight": 0.5}, manifest) == ""
+
+
+@pytest.mark.parametrize("changed", [{}, {"execution_horizon": 2}, {"seed": 3}])
+def test_a_recommended_weight_with_what_it_was_found_with_is_tested(
+    manifest: Manifest, changed: dict[str, Any]
+) -> None:
+    assert parameters.untested({**DEFAULTS, **changed}, manifest) == ""
+
+
 def test_the_recommended_weight_follows_the_critic_and_a_given_one_stays(manifest: Manifest) -> None:
     assert parameters.settings_from({**DEFAULTS, "critic": "far"}, manifest).guidance_weight == 2.0
     values = {**DEFAULTS, "critic": "far", "guidance_weight": 0.25}

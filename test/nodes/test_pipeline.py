@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.control.contract import RobotContract
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.observation import JointReading, PoseReading, Reading, VectorReading, WrenchReading
 from qgf_ros.nodes import pipeline as pipeline_module
@@ -41,10 +42,16 @@ def wall() -> Wall:
 def build(policy: Any, recorder: Any, wall: Wall) -> Iterator[Callable[..., Pipeline]]:
     made: list[Pipeline] = []
 
-    def make(*, by_observation: bool = True, simulated_time: bool = False) -> Pipeline:
+    def make(*, by_observation: bool = True, simulated_time: bool = False, **options: Any) -> Pipeline:
         settings = Settings(0.5, "near", execution_horizon=2)
         pipeline = Pipeline(
-            policy, settings, recorder, by_observation=by_observation, simulated_time=simulated_time, wall=wall
+            policy,
+            settings,
+            recorder,
+            by_observation=by_observation,
+            simulated_time=simulated_time,
+            wall=wall,
+            **options,
         )
         pipeline.open()
         made.append(pipeline)
@@ -63,6 +70,13 @@ def feed(pipeline: Pipeline, stamp: int, now: int | None = None, **changes: Read
 
 def answered(recorder: Any, count: int) -> None:
     recorder.wait(lambda r: len(r.telemetry) >= count)
+
+
+def settled(pipeline: Pipeline) -> None:
+    """Wait until no tick is under way or in the mailbox."""
+    thread = pipeline._thread
+    with thread._condition:
+        assert thread._condition.wait_for(lambda: thread._started is None and thread._waiting is None, 60.0)
 
 
 def holding(recorder: Any, text: str) -> None:
@@ -298,6 +312,62 @@ def test_a_clock_that_falls_back_starts_anew(build: Callable[..., Pipeline], pol
     answered(recorder, 2)
     assert recorder.commands[-1][1] == STEP
     assert recorder.texts == ["the clock fell back; observations and action chunk are dropped"]
+
+
+@pytest.mark.parametrize("waiting", [False, True])
+def test_when_the_clock_falls_back_nothing_of_before_is_answered_and_nothing_goes_before_the_hold(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any, waiting: bool
+) -> None:
+    pipeline = build(simulated_time=True)
+    feed(pipeline, 100 * STEP)
+    answered(recorder, 1)
+    policy.gate.clear()
+    policy.entered.clear()
+    feed(pipeline, 110 * STEP)
+    assert policy.entered.wait(60.0)
+    if waiting:
+        feed(pipeline, 111 * STEP)  # in the mailbox
+    pipeline.receive("wrench", STEP, READINGS["wrench"], STEP)  # the first topic of the new episode
+    policy.gate.set()
+    settled(pipeline)
+    assert len(recorder.commands) == 1
+    feed(pipeline, STEP)
+    answered(recorder, 2)
+    assert [stamp for _, stamp in recorder.commands] == [100 * STEP, 100 * STEP, STEP]
+    assert recorder.commands[1][0] == [0.0, 0.0]
+
+
+def test_a_field_that_the_contract_lets_hold_until_it_is_replaced_drops_the_chunk_when_it_changes(
+    build: Callable[..., Pipeline], policy: Any, manifest_factory: Any, recorder: Any
+) -> None:
+    message = "std_msgs/msg/Float64MultiArray"
+    policy.manifest = manifest_factory(
+        observation=tuple(
+            ObservationField(name=name, topic=name, message_type=message, extraction="data", size=1, unit="m")
+            for name in ("speed", "target")
+        )
+    )
+    fields = RobotContract.model_validate({"fields": {"target": {"max_age": None}}}).apply(policy.manifest)
+    pipeline = build(simulated_time=True, fields=fields)
+    for step, target in enumerate([0.1, 0.3, 0.3], start=1):
+        pipeline.receive("target", step * STEP, VectorReading(np.array([target])), step * STEP)
+        pipeline.receive("speed", step * STEP, VectorReading(np.zeros(1)), step * STEP)
+        answered(recorder, step)
+    assert [figures["inferred"] for figures in recorder.telemetry] == [1, 1, 0]
+    np.testing.assert_allclose([observed[0, 1] for observed in policy.observations], [0.1, 0.3], rtol=1e-6)
+
+
+def test_health_names_the_critic_that_failed_and_not_one_asked_for_since(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any
+) -> None:
+    pipeline = build()
+    policy.critic_failed = 1.0
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    recorder.wait(lambda r: "critic near failed; plain behaviour cloning acts instead" in r.texts)
+    settled(pipeline)
+    pipeline.loop.stage(Settings(0.5, "far"), reseed=False)
+    assert pipeline.health() == (Level.WARN, "critic near failed; plain behaviour cloning acts instead")
 
 
 def test_figures_hold_settings_and_statistics(build: Callable[..., Pipeline]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 import time
@@ -457,6 +458,20 @@ def test_limits_from_a_parameter_bind_the_commands_and_are_reported(
     assert figures["intervention"] == "max_rate: dx 0.05 wanted, 0.01 m sent; workspace: dy 0.05 wanted, 0.02 m sent"
     assert (figures["limited_velocity"], figures["limited_workspace"]) == ("1", "1")
     peer.wait(lambda: any({"limited_workspace": "1"}.items() <= peer.values(a).items() for a in peer.diagnostics))
+
+
+def test_configure_warns_of_a_recommended_weight_with_settings_that_were_not_tried(
+    start: Callable[..., PolicyNode], peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = start(num_samples=3)
+    said: list[tuple[int, str]] = []
+    monkeypatch.setattr(node, "report", lambda *report: said.append(report))
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    ((level, text),) = said
+    assert level == logging.WARNING
+    assert text.startswith(
+        "guidance_weight 'recommended' is untested with num_samples 3; it was found with num_samples 1"
+    )
 
 
 def test_limits_that_cannot_be_read_keep_the_node_unconfigured(start: Callable[..., PolicyNode], peer: Peer) -> None:

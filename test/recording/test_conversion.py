@@ -15,8 +15,11 @@ from std_msgs.msg import Float64MultiArray
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.cli import main
+from qgf_ros.control.contract import RobotContract
+from qgf_ros.control.controller import Command
 from qgf_ros.errors import RecordingError
 from qgf_ros.learning.dataset import chunk_returns, load_dataset
+from qgf_ros.nodes.messages import command_message
 from qgf_ros.recording.conversion import Reward, Source, control_ticks, convert
 
 Make = Callable[..., Any]
@@ -234,6 +237,49 @@ def test_without_a_joint_state_the_commands_are_those_that_telemetry_says_reache
     assert {name: array.tolist() for name, array in found.items()} == {n: a.tolist() for n, a in whole.items()}
 
 
+@pytest.fixture
+def scaled_run(run_of: Make) -> Any:
+    """A run whose contract sends a thousandth of the unit on ``command``."""
+    run = run_of()
+    contract = RobotContract.model_validate({"command": [{"type": "joint_state", "scale": 1000.0}]})
+    (output,) = contract.outputs(run.manifest)
+
+    def send(command: Command, *, motion: bool) -> None:
+        run.commands.append((command.stamp, list(command.values)))
+        sent = output.command(command)
+        run.hear("/command", command_message(output.names, sent.values[0], sent.stamp))
+
+    run.send_command = send
+    run.ticks(7)
+    run.finish_episode(success=True)
+    return run
+
+
+def test_of_a_scaled_output_the_actions_are_those_of_the_telemetry(scaled_run: Any, record: Make) -> None:
+    arrays = convert([record(scaled_run)], source_of(scaled_run.manifest)).arrays()
+    commands = np.array([values for _, values in scaled_run.commands])
+    assert np.array_equal(arrays["actions"][:-1], (commands / 0.1).astype(np.float32))
+
+
+def test_a_scaled_command_whose_telemetry_is_missing_is_left_out(scaled_run: Any, record: Make) -> None:
+    told = [message for message in scaled_run.messages if message.topic == "/policy_node/telemetry"]
+    messages = [message for message in scaled_run.messages if message is not told[3]]
+    conversion = convert([record(scaled_run, messages)], source_of(scaled_run.manifest))
+    assert [len(trajectory.actions) for trajectory in conversion.trajectories] == [3, 4]
+    silent = [message for message in messages if message not in told]
+    with pytest.raises(RecordingError, match="7 commands without an observation .no telemetry that says what was"):
+        convert([record(scaled_run, silent)], source_of(scaled_run.manifest, converted={"command"})).arrays()
+
+
+def test_what_somebody_else_commands_beside_the_node_needs_no_telemetry(run_of: Make, record: Make) -> None:
+    run = run_of(motion=False)
+    run.ticks(3)  # shadows, with telemetry that says so
+    for i in range(4):
+        run.send_hold(np.array([0.01 * i, 0.0]), run.START + i * run.PERIOD)
+    conversion = convert([record(run)], source_of(run.manifest, reward=Reward("/command", ("position", "0"))))
+    assert conversion.arrays()["actions"][:3, 0] == pytest.approx([0.0, 0.1, 0.2])
+
+
 def test_slow_commands_make_no_trajectory_and_it_is_said(run_of: Make, record: Make) -> None:
     run = run_of()
     for _ in range(4):
@@ -270,3 +316,16 @@ def test_the_command_writes_what_training_reads(
     assert len(dataset.terminals) == 18
     assert set(dataset.extras) == {"rewards", "masks"}
     assert not list(out.parent.glob(".*"))
+
+
+def test_the_command_knows_from_the_robot_contract_what_is_scaled(
+    scaled_run: Any, record: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = record(scaled_run, [message for message in scaled_run.messages if "telemetry" not in message.topic])
+    monkeypatch.setattr("qgf_ros.bundle.store.load_manifest", lambda folder: scaled_run.manifest)
+    (tmp_path / "manifest.json").touch()
+    contract = tmp_path / "robot.yaml"
+    contract.write_text("command: [{type: joint_state, scale: 1000.0}]")
+    options = ["--bundle", str(tmp_path), "--contract", str(contract), "--out", str(tmp_path / "run.npz")]
+    assert main(["dataset", "from-bag", str(recording.path), *options]) == 2
+    assert "7 commands without an observation (no telemetry that says what was commanded)" in capsys.readouterr().err
