@@ -23,6 +23,7 @@ from qgf_sim.film_files import Picture, check_film, check_sheet, write_pictures,
 from qgf_sim.results import critic_for_task
 from qgf_sim.rollout import run_batch
 
+_PIXELS = (16, 4096)  # as of the bridge's camera
 _CAPTION = 40  # [px], two lines
 _ENDING = 20  # frames that hold the last picture
 
@@ -135,13 +136,19 @@ def write_film(
         Success by weight.
 
     Raises:
-        SimulationError: A file name has another ending, or there is no GL back end.
+        SimulationError: A file name has another ending, size or `every` is out of range, or there is no GL back end.
         ModuleNotFoundError: An mp4 was asked for, and PyAV is not installed.
     """
     if out is not None:
         check_film(out)
     if sheet is not None:
         check_sheet(sheet)
+    lower, upper = _PIXELS
+    if every < 1 or not all(lower <= pixels <= upper for pixels in size):
+        raise SimulationError(
+            f"width {size[0]}, height {size[1]} and every {every} were given; "
+            f"expected {lower} to {upper} pixels each way, and a frame every 1 step or more"
+        )
     policy = Policy.load(bundle)
     critic = load_primitives(bundle).critics[critic_for_task(policy.manifest, task)]
     try:

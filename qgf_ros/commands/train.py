@@ -88,7 +88,8 @@ def train(
     import torch
     from rich.console import Console
 
-    from qgf_ros.learning.dataset import load_dataset, validation_path
+    from qgf_ros.errors import TrainingError
+    from qgf_ros.learning.dataset import validation_path
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
@@ -96,10 +97,13 @@ def train(
     options = locals()
     values = {name: options[name] for name in TrainingConfig.__dataclass_fields__}
     config = TrainingConfig(**{**values, **SMOKE} if smoke else values)
+    intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
     where = choose_device(device)
+    if threads is not None and threads < 1:
+        raise TrainingError(f"{threads} threads were given; give 1 or more, or none for every core")
     torch.set_num_threads(threads or all_cores())
-    training = load_dataset(dataset)
-    held_out = load_dataset(validation_path(dataset)) if validation_path(dataset).is_file() else None
+    training = _load(dataset, config.horizon)
+    held_out = _load(validation_path(dataset), config.horizon) if validation_path(dataset).is_file() else None
 
     console = Console()
     header = {
@@ -109,7 +113,6 @@ def train(
     rewarded = _rewarded(env, tasks, critic, training, goal_conditioned)
     validation = _rewarded(env, tasks, critic, held_out, goal_conditioned) if held_out is not None else None
     _introduce(console, config, rewarded, validation, where.type)
-    intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
     with interruptions() as interrupted, _display(console, config) as report:
         path = run(
             config,
@@ -124,6 +127,19 @@ def train(
         )
     console.print(f"saved {path}", highlight=False, soft_wrap=True)
     interrupted.grant()
+
+
+def _load(path: Path, horizon: int) -> Dataset:
+    """Read a data set whose trajectories are long enough."""
+    from qgf_ros.errors import DatasetError
+    from qgf_ros.learning.dataset import load_dataset
+
+    dataset = load_dataset(path)
+    try:
+        dataset.chunk_starts(horizon)
+    except DatasetError as error:
+        raise DatasetError(f"{path}: {error}") from error
+    return dataset
 
 
 def _origin(

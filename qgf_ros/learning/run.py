@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,22 @@ class Progress:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often a run reports and saves [updates]."""
+    """How often a run reports and saves [updates].
+
+    Raises:
+        TrainingError: One is not positive.
+    """
 
     log: int = 100
     validate: int = 500
     save: int = 2500
+
+    def __post_init__(self) -> None:
+        if min(self.log, self.validate, self.save) < 1:
+            raise TrainingError(
+                f"intervals log {self.log}, validate {self.validate} and save {self.save} were given; "
+                "each must be 1 update or more"
+            )
 
 
 def choose_device(name: str) -> torch.device:
@@ -100,6 +112,17 @@ def dataset_record(path: Path, dataset: Dataset) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _denormals_are_zero() -> Iterator[None]:
+    """Flush denormal numbers, which slow products down, for a while only: others in this process may count on them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@_denormals_are_zero()
 def train(
     config: TrainingConfig,
     training: Rewarded,
@@ -131,11 +154,10 @@ def train(
         The newest checkpoint.
 
     Raises:
-        TrainingError: The folder holds another run, or a loss is not finite.
+        TrainingError: The folder holds another run or cannot be written, or a loss is not finite.
         DatasetError: No trajectory is long enough.
     """
     intervals = intervals or Intervals()
-    torch.set_flush_denormal(True)
     critics = (GOAL,) if config.goal_conditioned else tuple(training.rewards)
     header = {**header, "config": config.to_dict(), "critics": list(critics)}
     trainer = Trainer(config, critics, ChunkData.build(training.dataset, training.rewards, config, device), device)
@@ -150,7 +172,7 @@ def train(
 
     path = latest_checkpoint(out)
     report(Progress(trainer.step, config.updates))
-    with SummaryWriter(str(out / "tensorboard"), purge_step=trainer.step + 1) as writer:
+    with _scalars(out, trainer.step) as writer:
         while trainer.step < config.updates:
             losses = trainer.update()
             step, last = trainer.step, trainer.step == config.updates or interrupted()
@@ -169,6 +191,14 @@ def train(
     if path is None:
         raise TrainingError(f"nothing to train: {config.updates} updates were asked for")
     return path
+
+
+def _scalars(out: Path, step: int) -> SummaryWriter:
+    """Open the folder of TensorBoard scalars, from which those after `step` are dropped."""
+    try:
+        return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+    except OSError as error:
+        raise TrainingError(f"{out} cannot be written ({error.strerror}); choose another --out folder") from error
 
 
 def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:

@@ -57,7 +57,10 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         positive = ("horizon", "updates", "batch_size", "learning_rate", "ensemble", "denoising_steps")
-        wrong = [f"{name} {getattr(self, name)}" for name in positive if getattr(self, name) <= 0]
+        wrong = [f"{name} {getattr(self, name)}" for name in positive if not 0 < getattr(self, name) < np.inf]
+        wrong += (
+            [f"final_learning_rate {self.final_learning_rate}"] if not 0.0 <= self.final_learning_rate < np.inf else []
+        )
         wrong += [f"hidden {self.hidden}"] if not self.hidden or min(self.hidden) < 1 else []
         wrong += [f"discount {self.discount}"] if not 0.0 < self.discount <= 1.0 else []
         wrong += ["discount 1 with goal_conditioned"] if self.goal_conditioned and self.discount == 1.0 else []
@@ -66,8 +69,8 @@ class TrainingConfig:
         wrong += [f"restart_at {self.restart_at}"] if not 0 <= self.restart_at < self.updates else []
         if wrong:
             raise TrainingError(
-                f"{', '.join(wrong)} was given; counts and rates must be positive, discount (below 1 with goals) and "
-                "target_rate at most 1, expectile below 1, restart_at below updates"
+                f"{', '.join(wrong)} was given; counts and rates must be positive and finite (the final rate may be 0), "
+                "discount (below 1 with goals) and target_rate at most 1, expectile below 1, restart_at below updates"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from qgf_ros.errors import QgfError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_reading
 from qgf_ros.nodes.parameters import LIVE
 from qgf_sim.conductor import BRIDGE, NODE
-from qgf_sim.dashboard.state import ERROR, OK, PageState
+from qgf_sim.dashboard.state import ERROR, OK, WARN, PageState
 from qgf_sim.families import FAMILIES, observation_fields
 
 #: How often signs of life are looked at, and parameters of a node that appeared are asked for again [s].
@@ -86,11 +86,11 @@ class Graph:
         self._full = {name: f"{namespace}/{name}" for name in _READ}
         newest = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
         latched = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        node.create_subscription(DiagnosticArray, f"{NODE}/telemetry", self._on_telemetry, newest)
-        node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        node.create_subscription(String, f"{BRIDGE}/episode", self._on_episode, latched)
-        node.create_subscription(Clock, "/clock", self._on_clock, QoSProfile(depth=1, reliability=newest.reliability))
-        node.create_subscription(ParameterEvent, "/parameter_events", self._on_parameters, 100)
+        self._listen(DiagnosticArray, f"{NODE}/telemetry", self._on_telemetry, newest)
+        self._listen(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._listen(String, f"{BRIDGE}/episode", self._on_episode, latched)
+        self._listen(Clock, "/clock", self._on_clock, QoSProfile(depth=1, reliability=newest.reliability))
+        self._listen(ParameterEvent, "/parameter_events", self._on_parameters, 100)
         self._getters = {name: node.create_client(GetParameters, f"{name}/get_parameters") for name in _READ}
         self._setter = node.create_client(SetParameters, f"{NODE}/set_parameters")
         self._triggers = {name: node.create_client(Trigger, f"{server}/{name}") for name, server in TRIGGERS.items()}
@@ -116,6 +116,17 @@ class Graph:
         """Halt the simulation, or let it run."""
         name = "pause" if paused else "run"
         self._ask(self._pause, SetBool.Request(data=paused), name, self._answered(name))
+
+    def _listen(self, kind: Any, topic: str, take: Callable[[Any], None], quality: QoSProfile | int) -> Any:
+        """Subscribe to a topic; a message that cannot be read, of whatever sender, is dropped with a notice."""
+
+        def on_message(message: Any) -> None:
+            try:
+                take(message)
+            except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+                self._state.notice(WARN, f"a message on {topic} was dropped: {type(error).__name__}: {error}")
+
+        return self._node.create_subscription(kind, topic, on_message, quality)
 
     def _send(self, name: str) -> None:
         value = self._wanted.pop(name)
@@ -204,7 +215,7 @@ class Graph:
                 kinds = {f.topic: MESSAGE_CLASSES[f.message_type] for f in observation_fields(scene["environment"])}
             newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
             self._observed = [
-                self._node.create_subscription(kind, topic, lambda m, topic=topic: self._on_reading(topic, m), newest)
+                self._listen(kind, topic, lambda m, topic=topic: self._on_reading(topic, m), newest)
                 for topic, kind in kinds.items()
             ]
         self.scene = scene

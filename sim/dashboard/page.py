@@ -9,7 +9,6 @@ from typing import Any
 
 import viser
 
-from qgf_ros.errors import QgfError
 from qgf_sim.dashboard.controls import Control, controls_for
 from qgf_sim.dashboard.graph import Graph
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
@@ -39,7 +38,7 @@ class Page:
     def __init__(self, server: viser.ViserServer, state: PageState, graph: Graph) -> None:
         self._server, self._state, self._graph = server, state, graph
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._scene: SceneView | None = None
+        self._scene = SceneView(server.scene)
         self._without_scene = ""  # environment that cannot be shown
         self._scene_due = self._page_due = 0.0
         self._drawn = -1
@@ -66,9 +65,8 @@ class Page:
 
     def close(self) -> None:
         """End the server and free the scene."""
+        self._scene.close()
         self._server.stop()
-        if self._scene is not None:
-            self._scene.close()
 
     def _later(self, action: Callable[[], None]) -> Callable[[Any], None]:
         return lambda event: self._requests.put(action)
@@ -138,18 +136,11 @@ class Page:
                 control.show(self._state.value(name), now)
 
     def _draw_scene(self) -> None:
-        episode = self._graph.scene
-        environment = episode.get("environment", "")
+        environment = self._graph.scene.get("environment", "")
         if environment in ("", self._without_scene):
             return
-        if self._scene is None or self._scene.environment != environment:
-            if self._scene is not None:
-                self._scene.close()
-                self._scene = None
-            try:
-                self._scene = SceneView(self._server.scene, environment, episode["task"])
-            except (QgfError, ImportError) as error:
-                self._without_scene = environment
-                self._state.notice(WARN, f"the scene cannot be shown: {error}")
-                return
-        self._scene.draw(episode, self._graph.readings)
+        try:
+            self._scene.draw(self._graph.scene, self._graph.readings)
+        except Exception as error:  # whatever it is, Hold and Resume must go on
+            self._without_scene = environment
+            self._state.notice(WARN, f"the scene cannot be shown: {error}")

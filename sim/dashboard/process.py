@@ -19,7 +19,7 @@ from rclpy.utilities import remove_ros_args
 
 from qgf_ros.errors import QgfError
 
-#: Longest wait for a message [s], and so for what a person asks for.
+#: Longest wait for a message [s]. What a person asks for waits for it, and for what is being drawn.
 LONGEST_WAIT = 0.02
 
 

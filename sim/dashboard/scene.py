@@ -76,12 +76,13 @@ class Scene:
         self._buttons = np.zeros(self._environment.family.buttons, dtype=np.int64)
 
     def observe(self, topic: str, reading: Reading) -> None:
-        """Take in what an observation topic says; what is not about a pose is passed over."""
+        """Take in what an observation topic says; what is not about a pose of this environment is passed over."""
         if isinstance(reading, PoseReading) and topic.startswith("object_"):
             joint = "object_joint_" + topic.removeprefix("object_").removesuffix("_pose")
             self._move(joint, np.concatenate([reading.position, reading.quaternion_xyzw[[3, 0, 1, 2]]]))
         elif isinstance(reading, JointReading) and topic == "button_states":
-            self._buttons = reading.position.astype(np.int64)
+            if reading.position.shape == self._buttons.shape:
+                self._buttons = (reading.position > 0.5).astype(np.int64)
         elif isinstance(reading, JointReading):
             for name, position in zip(reading.names, reading.position):
                 if name == GRIPPER_JOINT:
@@ -113,8 +114,10 @@ class Scene:
 
     def _move(self, joint: str, position: Any) -> None:
         model = self._environment.unwrapped.model
-        start = model.joint(joint).qposadr[0]
-        self._qpos[start : start + np.size(position)] = position
+        index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, joint)
+        if index >= 0 and np.isfinite(position).all():
+            start = model.jnt_qposadr[index]
+            self._qpos[start : start + np.size(position)] = position
 
 
 def _shapes(model: Any) -> Iterator[Shape]:

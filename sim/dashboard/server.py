@@ -30,19 +30,38 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def refusal(host: str, origin: str | None, *, local: bool) -> str | None:
+def refusal(host: str, origin: str | None, listening: str) -> str | None:
     """Return why a request is refused, or None if it is not.
+
+    A name that anybody may point at this machine is nobody's proof; an address, or a name of the machine's own, is.
 
     Args:
         host: Its header Host.
         origin: Its header Origin, which browsers add to every WebSocket; None without.
-        local: Whether the server listens on the loopback interface.
+        listening: Address or name that the server was told to listen on.
     """
-    if local and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    name = urlsplit(f"//{host}").hostname or ""
+    if is_loopback(listening) and not is_loopback(name):
         return f"host {host} was asked for; this page is served to this machine only, as localhost"
+    if not _is_address(name) and name not in {*_own_names(), listening.lower()}:
+        return f"host {host} was asked for; ask for the machine's address or its own name, {socket.gethostname()}"
     if origin is not None and urlsplit(origin).netloc != host:
         return f"a page of {origin} asked; only the dashboard's own page may"
     return None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _own_names() -> tuple[str, ...]:
+    """Return the names by which this machine knows itself, and the one that multicast DNS gives it."""
+    name = socket.gethostname().lower()
+    return "localhost", name, f"{name.partition('.')[0]}.local"
 
 
 class PageServer(viser.ViserServer):
@@ -57,7 +76,7 @@ class PageServer(viser.ViserServer):
     """
 
     def __init__(self, host: str, port: int) -> None:
-        with _guarded(is_loopback(host)):
+        with _guarded(host):
             super().__init__(host=host, port=_free_port(host, port), label="qgf_ros", verbose=False)
         self.gui.configure_theme(show_logo=False, show_share_button=False)
 
@@ -87,13 +106,13 @@ def _free_port(host: str, port: int) -> int:
 
 
 @contextmanager
-def _guarded(local: bool) -> Iterator[None]:
+def _guarded(listening: str) -> Iterator[None]:
     """Have a server that viser starts meanwhile ask `refusal`; viser has no setting for it."""
     serve = websockets.asyncio.server.serve
 
     def guarded(*arguments: Any, process_request: Callable[[Any, Any], Any], **options: Any) -> Any:
         def process(connection: Any, request: Any) -> Any:
-            reason = refusal(request.headers.get("Host", ""), request.headers.get("Origin"), local=local)
+            reason = refusal(request.headers.get("Host", ""), request.headers.get("Origin"), listening)
             if reason is not None:
                 return connection.respond(http.HTTPStatus.FORBIDDEN, reason + "\n")
             response = process_request(connection, request)

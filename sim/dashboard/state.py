@@ -141,11 +141,15 @@ class PageState:
         return new
 
     def episode(self, outcome: Mapping[str, Any]) -> None:
-        """Take in the outcome of a finished episode; see `qgf_sim.episodes.EpisodeOutcome`."""
+        """Take in the outcome of a finished episode; see `qgf_sim.episodes.EpisodeOutcome`.
+
+        Raises:
+            KeyError, TypeError, ValueError, OverflowError: It is none.
+        """
         weight = next(iter(self._weights)) if len(self._weights) == 1 else math.nan
-        self._episodes.append(
-            EpisodeRow(outcome["task"], outcome["seed"], outcome["success"], outcome["length"], weight)
-        )
+        task, seed, length = (int(outcome[key]) for key in ("task", "seed", "length"))
+        success = None if outcome["success"] is None else bool(outcome["success"])
+        self._episodes.append(EpisodeRow(task, seed, success, length, weight))
         self.version += 1
 
     def parameters(self, values: Mapping[str, Any]) -> None:

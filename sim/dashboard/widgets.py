@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from viser import GuiApi, SceneApi, uplot
 from qgf_ros.control.observation import Reading
 from qgf_ros.nodes.declarations import declarations
 from qgf_sim.dashboard.controls import Control, Slider
+
+if TYPE_CHECKING:
+    from qgf_sim.dashboard.scene import Scene
 
 #: A control that a person has moved is left to them for this long [s].
 HANDS_OFF = 0.5
@@ -42,16 +47,24 @@ class Input:
         self._handle.on_update(self._on_update)
 
     def show(self, value: Any, now: float) -> None:
-        """Show the value in force, None while it is unknown, unless a person is at it just now [s]."""
+        """Show the value in force, None while it is unknown, unless a person is at it just now [s].
+
+        What the control cannot show, such as a word on a slider, is passed over.
+        """
         if value is None or now - self._touched < HANDS_OFF:
             return
         handle = self._handle
-        handle.disabled = False
         if isinstance(self._control, Slider):
-            value = type(self._control.lower)(value)
+            try:
+                value = type(self._control.lower)(value)
+            except (OverflowError, TypeError, ValueError):
+                return
+            if not math.isfinite(value):
+                return
             handle.max = max(handle.max, value)
-        elif value not in handle.options:
+        elif (value := str(value)) not in handle.options:
             handle.options = (*handle.options, value)
+        handle.disabled = False
         if handle.value != value:
             handle.value = value
 
@@ -89,33 +102,81 @@ class Plot:
 
 
 class SceneView:
-    """The scene of an environment in the browser.
+    """The scene of the episode under way in the browser.
+
+    To begin an episode may take seconds, where an environment is built for it. A thread of its own does it, and what
+    was drawn last stands meanwhile.
 
     Args:
         scene: Where it is added.
-        environment: Its name.
-        task: Single-task number of the episode.
-
-    Raises:
-        SimulationError: There is no such environment or task.
-        ModuleNotFoundError: MuJoCo or OGBench is missing.
     """
 
-    def __init__(self, scene: SceneApi, environment: str, task: int) -> None:
+    def __init__(self, scene: SceneApi) -> None:
+        self._api = scene
+        self._thread = ThreadPoolExecutor(1, "scene")
+        self._beginning: Future[None] | None = None
+        self._episode: Mapping[str, Any] = {}
+        self._readings: Mapping[str, Reading] = {}
+        self._environment = ""
+        self._scene: Scene | None = None
+        self._frames: dict[int, Any] = {}
+        self._meshes: list[Any] = []
+        self._colours = np.empty((0, 4), dtype=np.float32)
+
+    def draw(self, episode: Mapping[str, Any], readings: Mapping[str, Reading]) -> None:
+        """Show the newest readings, by topic, of an episode; waits for nothing.
+
+        Args:
+            episode: Its environment, task and seed; nothing is drawn while one of them is missing.
+            readings: By topic.
+
+        Raises:
+            SimulationError: There is no such environment or task; said once, by a later call.
+            ModuleNotFoundError: MuJoCo or OGBench is missing; likewise.
+        """
+        if self._beginning is not None:
+            if not self._beginning.done():
+                return
+            begun, self._beginning = self._beginning, None
+            begun.result()
+        if not {"environment", "task", "seed"} <= episode.keys():
+            return
+        if episode != self._episode:
+            self._episode, self._readings = dict(episode), {}
+            self._beginning = self._thread.submit(self._begin, **self._episode)
+            return
+        moved = [topic for topic, reading in readings.items() if reading is not self._readings.get(topic)]
+        if self._scene is None or not moved:
+            return
+        self._readings = dict(readings)
+        for topic in moved:
+            self._scene.observe(topic, readings[topic])
+        self._show(self._scene)
+
+    def close(self) -> None:
+        """Free the environment and take everything off the page."""
+        self._thread.shutdown()
+        self._clear()
+
+    def _begin(self, environment: str, task: int, seed: int) -> None:
         from qgf_sim.dashboard.scene import Scene  # here, because it needs MuJoCo, which a robot has not
 
-        self.environment = environment
-        self._scene = Scene(environment, task)
-        self._episode: Mapping[str, Any] = {}
-        self._readings: dict[str, Reading] = {}
+        if self._scene is None or environment != self._environment:
+            self._clear()
+            self._environment, self._scene = environment, Scene(environment, task)
+            self._add(self._scene)
+        self._scene.begin(task, seed)
+        self._show(self._scene)
+
+    def _add(self, scene: Scene) -> None:
         self._frames = {
-            body: scene.add_frame(f"/bodies/{body}", show_axes=False)
-            for body in sorted({shape.body for shape in self._scene.shapes})
+            body: self._api.add_frame(f"/bodies/{body}", show_axes=False)
+            for body in sorted({shape.body for shape in scene.shapes})
         }
-        self._scene.poses()
-        self._colours = self._scene.colours()
+        scene.poses()
+        self._colours = scene.colours()
         self._meshes = [
-            scene.add_mesh_simple(
+            self._api.add_mesh_simple(
                 f"/bodies/{shape.body}/{shape.geom}",
                 shape.vertices,
                 shape.faces,
@@ -126,34 +187,25 @@ class SceneView:
                 cast_shadow=False,
                 receive_shadow=False,
             )
-            for shape, colour in zip(self._scene.shapes, self._colours)
+            for shape, colour in zip(scene.shapes, self._colours)
         ]
 
-    def draw(self, episode: Mapping[str, Any], readings: Mapping[str, Reading]) -> None:
-        """Show the newest readings, by topic, of the episode of a task and a seed."""
-        moved = [topic for topic, reading in readings.items() if reading is not self._readings.get(topic)]
-        if episode != self._episode:
-            self._episode = dict(episode)
-            self._scene.begin(episode["task"], episode["seed"])
-            moved = list(readings)
-        elif not moved:
-            return
-        self._readings = dict(readings)
-        for topic in moved:
-            self._scene.observe(topic, readings[topic])
-        positions, orientations = self._scene.poses()
+    def _show(self, scene: Scene) -> None:
+        positions, orientations = scene.poses()
         for body, frame in self._frames.items():
             frame.position, frame.wxyz = positions[body], orientations[body]
-        colours = self._scene.colours()
+        colours = scene.colours()
         for i in np.flatnonzero((colours != self._colours).any(axis=1)):
             self._meshes[i].color = _bytes(colours[i])
         self._colours = colours
 
-    def close(self) -> None:
-        """Free the environment and take everything off the page."""
-        self._scene.close()
+    def _clear(self) -> None:
+        if self._scene is not None:
+            self._scene.close()
+            self._scene = None
         for frame in self._frames.values():
             frame.remove()
+        self._frames = {}
 
 
 def _bytes(colour: Any) -> tuple[int, int, int]:

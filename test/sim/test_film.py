@@ -92,6 +92,31 @@ def test_a_file_of_another_kind_is_refused(
     assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--every", 0, "every 0"),
+        ("--width", 0, "width 0"),
+        ("--width", 99999, "width 99999"),
+        ("--height", 8, "height 8"),
+    ],
+)
+def test_a_size_or_rate_that_is_none_is_refused_before_the_bundle_is_loaded(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    option: str,
+    value: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qgf_ros.runtime.policy.Policy.load", lambda *arguments: pytest.fail("it was loaded"))
+    assert main(["render", str(tiny_bundle), "--out", str(tmp_path / "film.gif"), option, str(value)]) == 2
+    said_so = capsys.readouterr().err
+    assert said in said_so
+    assert "expected 16 to 4096 pixels" in said_so
+
+
 def test_two_bundles_are_refused(tiny_bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["render", str(tiny_bundle), "--bundle", str(tiny_bundle)]) == 2
     assert "name one" in capsys.readouterr().err

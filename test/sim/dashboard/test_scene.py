@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("trimesh", reason="needs the dashboard extra")
 
+from qgf_ros.control.observation import JointReading, PoseReading
 from qgf_sim.dashboard.scene import Scene, coarser
 from qgf_sim.environment import TaskEnvironment
 
@@ -66,6 +67,18 @@ def test_a_pressed_button_changes_its_colour() -> None:
     model = environment.unwrapped.model
     assert [model.geom(scene.shapes[i].geom).name for i in changed] == ["btngeom_4"]
     environment.close()
+    scene.close()
+
+
+def test_what_is_of_no_body_of_the_scene_is_passed_over() -> None:
+    scene = Scene("puzzle-3x3", 1)
+    before = scene.poses()
+    none = np.empty(0)
+    scene.observe("joint_states", JointReading(("extra_joint", "elbow_joint"), np.array([0.1, np.nan]), none, none))
+    scene.observe("object_7_pose", PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0])))
+    scene.observe("button_states", JointReading((), np.array([1.0]), none, none))
+    for now, then in zip(scene.poses(), before):
+        np.testing.assert_array_equal(now, then)
     scene.close()
 
 

@@ -102,8 +102,23 @@ def test_loopback_is_told_from_the_rest(host: str, local: bool) -> None:
     assert is_loopback(host) is local
 
 
-@pytest.mark.parametrize("host", ["robot.local:8080", "10.0.0.2:8080", "[fd00::2]:8080"])
-def test_on_a_network_the_page_s_own_origin_is_enough(host: str) -> None:
-    assert refusal(host, f"http://{host}", local=False) is None
-    assert refusal(host, None, local=False) is None
-    assert "only the dashboard's own page" in (refusal(host, "http://evil.example", local=False) or "")
+OWN_NAMES = ["localhost:8080", "Robot:8080", "robot.local:8080", "robot", "10.0.0.2:8080", "[fd00::2]:8080"]
+
+
+@pytest.mark.parametrize("host", OWN_NAMES)
+def test_on_a_network_the_page_s_own_origin_is_enough(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "robot")
+    assert refusal(host, f"http://{host}", "0.0.0.0") is None
+    assert refusal(host, None, "0.0.0.0") is None
+    assert "only the dashboard's own page" in (refusal(host, "http://evil.example", "0.0.0.0") or "")
+
+
+@pytest.mark.parametrize("host", ["evil.example:8080", "robot.evil.example:8080", "10.0.0.2.evil.example", ""])
+@pytest.mark.parametrize("listening", ["0.0.0.0", "::", "10.0.0.2"])
+def test_on_a_network_a_foreign_name_is_refused_too(host: str, listening: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "robot")
+    assert "the machine's address or its own name, robot" in (refusal(host, f"http://{host}", listening) or "")
+
+
+def test_the_name_that_it_was_told_to_listen_on_is_no_foreign_one() -> None:
+    assert refusal("cell.example:8080", "http://cell.example:8080", "Cell.example") is None

@@ -157,6 +157,17 @@ def test_replayed_episodes_are_listed_and_not_counted(state: PageState) -> None:
     assert view.success_rate.shape == (2, 0)
 
 
+@pytest.mark.parametrize("change", [{"task": "<b>"}, {"seed": None}, {"length": math.inf}])
+def test_an_outcome_that_is_none_is_refused_and_leaves_the_page_as_it_was(
+    state: PageState, change: dict[str, object]
+) -> None:
+    with pytest.raises((OverflowError, TypeError, ValueError)):
+        state.episode(outcome(**change))
+    with pytest.raises(KeyError):
+        state.episode({})
+    assert (state.view().episodes, state.version) == ((), 0)
+
+
 @given(st.lists(st.booleans(), max_size=40))
 def test_the_last_point_of_the_success_rate_is_the_share(successes: list[bool]) -> None:
     state = PageState()

@@ -1,0 +1,124 @@
+"""The page without a browser: what it draws must not keep it from what a person asks for."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ogbench", reason="needs the sim extra")
+pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
+pytest.importorskip("viser", reason="needs the dashboard extra")
+
+from qgf_sim.dashboard import scene
+from qgf_sim.dashboard.controls import Choice, Slider
+from qgf_sim.dashboard.page import Page
+from qgf_sim.dashboard.server import PageServer
+from qgf_sim.dashboard.state import PageState
+from qgf_sim.dashboard.widgets import Input
+
+PATIENCE = 60.0  # [s]
+EPISODE = {"environment": "cube-single", "task": 1, "seed": 0}
+
+
+class StubGraph:
+    """What a page knows of the graph."""
+
+    def __init__(self) -> None:
+        self.manifest = None
+        self.setting: frozenset[str] = frozenset()
+        self.scene: dict[str, Any] = {}
+        self.readings: dict[str, Any] = {}
+        self.triggered: list[str] = []
+
+    def trigger(self, name: str) -> None:
+        self.triggered.append(name)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> PageServer:
+    """A server of a page that a browser seems to look at."""
+    server = PageServer("127.0.0.1", 0)
+    monkeypatch.setattr(server, "get_clients", lambda: {0: None})
+    return server
+
+
+@pytest.fixture
+def graph() -> StubGraph:
+    return StubGraph()
+
+
+@pytest.fixture
+def state() -> PageState:
+    return PageState()
+
+
+@pytest.fixture
+def page(server: PageServer, state: PageState, graph: StubGraph) -> Iterator[Page]:
+    page = Page(server, state, graph)  # type: ignore[arg-type]
+    yield page
+    page.close()
+
+
+def until(page: Page, condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        page.refresh()
+
+
+def test_hold_does_not_wait_for_a_scene(page: Page, graph: StubGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    building, release, original = threading.Event(), threading.Event(), scene.TaskEnvironment
+
+    def slow(*arguments: Any) -> Any:
+        building.set()
+        release.wait(PATIENCE)
+        return original(*arguments)
+
+    monkeypatch.setattr(scene, "TaskEnvironment", slow)
+    graph.scene = dict(EPISODE)
+    until(page, building.is_set)
+    page._later(lambda: graph.trigger("hold"))(None)
+    until(page, lambda: graph.triggered == ["hold"])
+    assert not release.is_set()
+    assert page._scene._scene is None
+    release.set()
+    until(page, lambda: page._scene._scene)
+    building.clear()
+    release.clear()
+    graph.scene = {**EPISODE, "task": 2}  # for which another environment is built
+    until(page, building.is_set)
+    page._later(lambda: graph.trigger("resume"))(None)
+    until(page, lambda: graph.triggered == ["hold", "resume"])
+    release.set()
+
+
+def test_nothing_is_drawn_before_the_whole_episode_is_known(page: Page, graph: StubGraph, state: PageState) -> None:
+    for known in (1, 2):
+        graph.scene = dict(list(EPISODE.items())[:known])
+        page._scene_due = 0.0
+        page.refresh()
+    assert page._scene._beginning is None
+    assert state.view().notice.text == ""
+
+
+@pytest.mark.parametrize("change", [{"environment": "no-such"}, {"task": 9}, {"seed": -1}])
+def test_a_scene_that_cannot_be_shown_does_not_end_the_page(
+    page: Page, graph: StubGraph, state: PageState, change: dict[str, Any]
+) -> None:
+    graph.scene = {**EPISODE, **change}
+    until(page, lambda: "the scene cannot be shown: " in state.view().notice.text)
+
+
+def test_a_control_passes_over_what_it_cannot_show(server: PageServer) -> None:
+    slider = Input(server.gui, Slider("guidance_weight", 0.0, 1.0, 0.1), print)
+    for value in ("abc", float("nan"), [1.0]):
+        slider.show(value, 1e9)
+        assert slider._handle.value == 0.0
+    choice = Input(server.gui, Choice("critic", ("task1",)), print)
+    choice.show(7, 1e9)
+    assert choice._handle.value == "7"
+    server.stop()
