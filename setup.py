@@ -25,6 +25,7 @@ EXTRAS = {
     "ros": ROS,
     "sim": [
         "ogbench==1.2.2",
+        "dm-control>=1.0.20",
         # MuJoCo 4 has no build for Python 3.10.
         "mujoco==4.0.0; python_version >= '3.11'",
         "mujoco>=3.3,<4; python_version < '3.11'",
@@ -32,7 +33,7 @@ EXTRAS = {
         "pillow>=9.2",
     ],
     # The server of the dashboard wraps viser's own, which a minor version may change.
-    "dashboard": ["viser>=1.1.1,<1.2"],
+    "dashboard": ["viser>=1.1.1,<1.2", "trimesh>=4.0", "websockets>=13.0"],
     "film": ["av>=12"],
     "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],

@@ -131,18 +131,20 @@ class Worker:
 
     Attributes:
         plan: What it runs; may be replaced by another plan of the same bundle and task.
+        manifest: Of the bundle that it has loaded.
         environments: Those it has.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self._policy = Policy.load(plan.bundle)
+        self.manifest = self._policy.manifest
         self._policy.warm_up(plan.num_samples)
         self.environments: list[ShiftedEnvironment] = []
 
     def build(self, count: int) -> None:
         """Have at least `count` environments."""
-        name = check_environment(self._policy.manifest)
+        name = check_environment(self.manifest)
         if not self.environments:
             self.environments.append(ShiftedEnvironment(name, self.plan.task))
         while len(self.environments) < count:
@@ -154,7 +156,7 @@ class Worker:
         self.build(min(self.plan.batch_size, len(seeds)))
         for env in self.environments:
             env.shift = self.plan.shift
-        settings = self.plan.settings(self._policy.manifest, weight)
+        settings = self.plan.settings(self.manifest, weight)
         return run_batch(
             self._policy, self.environments, settings, seeds, delay=self.plan.delay, record=self.plan.record
         )

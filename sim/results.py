@@ -34,7 +34,7 @@ class Episode:
         values: Q of the action at each inference, nan where no critic ran.
         commands: float64 [length, A] in the units of the action contract; empty unless recorded.
         jerk: See `commanded_jerk`; nan where it was not measured.
-        waited: Control steps that the robot stood still, because no chunk was ready.
+        waited: Control steps that the robot stood still, because no chunk was ready or an observation was incomplete.
     """
 
     guidance_weight: float
@@ -78,13 +78,13 @@ def commanded_jerk(commands: NDArray[np.float64], fields: Sequence[ActionField])
 
 
 def critic_for_task(manifest: Manifest, task: int) -> str:
-    """Return the critic a bundle has for a task.
+    """Return the critic a bundle has for a task; that of a goal-conditioned bundle is for all of them.
 
     Raises:
         SimulationError: It has none.
     """
     for name, card in manifest.critics.items():
-        if card.task_id == task:
+        if manifest.goal is not None or card.task_id == task:
             return name
     known = ", ".join(f"{name} (task {card.task_id})" for name, card in manifest.critics.items())
     raise SimulationError(f"bundle {manifest.name} has no critic for task {task}; it has {known}")
@@ -132,10 +132,29 @@ def make_report(task: int, results: Mapping[float, Sequence[Episode]], **setting
     return {"runs": runs, **settings}
 
 
-def default_weights(manifest: Manifest, task: int, critic: str | None = None) -> tuple[float, ...]:
-    """Return 0 and the weight recommended for the critic of a task, unless they are the same."""
-    card = manifest.critics.get(critic if critic is not None else critic_for_task(manifest, task))
-    return (0.0, card.recommended_weight) if card is not None and card.recommended_weight else (0.0,)
+def default_weights(manifest: Manifest, task: int, critic: str | None = None, **settings: Any) -> tuple[float, ...]:
+    """Return 0 and the weight recommended for the critic of a task, unless they are the same.
+
+    Args:
+        manifest: Of the bundle.
+        task: Single-task number.
+        critic: Critic that guides; the task's own by default.
+        settings: Whatever else is set, in the names of the node's parameters.
+
+    Raises:
+        SimulationError: There is no critic for the task, or the weight was found with other settings.
+    """
+    name = critic if critic is not None else critic_for_task(manifest, task)
+    card = manifest.critics.get(name)
+    if card is None:
+        return (0.0,)
+    recommended = card.recommended_settings.items()
+    missing = ", ".join(f"{setting} {value}" for setting, value in recommended if settings.get(setting) != value)
+    if missing:
+        raise SimulationError(
+            f"the weight recommended for critic {name} was found with {missing}; set that too, or give --weights"
+        )
+    return (0.0, card.recommended_weight) if card.recommended_weight else (0.0,)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

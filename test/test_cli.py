@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,11 +204,28 @@ def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(report.read_text())
     assert [run["guidance_weight"] for run in record["runs"]] == [0.0, 0.1]
+    assert (record["critic"], record["num_samples"], record["execution_horizon"]) == ("task1", 2, 5)
     for run in record["runs"]:
         assert (run["task"], run["episodes"], run["first_seed"], run["last_seed"]) == (1, 2, 9, 10)
         assert run["success_rate"] == run["successes"] / 2
         assert len(run["ci95"]) == 2
     assert "95 % interval" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["evaluate", "render", "demo"])
+def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, tiny_bundle, tmp_path, capsys):
+    pytest.importorskip("ogbench")
+    if command == "demo":
+        pytest.importorskip("rclpy")
+    from qgf_ros.bundle.store import load_manifest, update_manifest
+
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tuned")
+    manifest = load_manifest(bundle)
+    card = manifest.critics["task2"].model_copy(update={"recommended_settings": {"num_samples": 4}})
+    update_manifest(bundle, manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}}))
+    arguments = ["--bundle", str(bundle)] if command == "demo" else [str(bundle)]
+    assert main([command, *arguments, "--task", "2"]) == 2
+    assert "critic task2 was found with num_samples 4; set that too, or give --weights" in capsys.readouterr().err
 
 
 def test_train_options_default_to_the_trainer_s_own():

@@ -35,3 +35,13 @@ def _comma_separated(
 Weights = Annotated[tuple[float, ...], _comma_separated(float, "0,0.1")]
 Options = Annotated[GuidanceOptions, tyro.conf.arg(name="")]
 Integers = Annotated[tuple[int, ...], _comma_separated(int, "1,2,3")]
+Words = Annotated[
+    tuple[str, ...],
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="qgf,noisy",
+        instance_from_str=lambda words: tuple(word.strip() for word in words[0].split(",") if word.strip()),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [",".join(values)],
+    ),
+]

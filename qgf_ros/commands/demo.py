@@ -52,7 +52,8 @@ def demo(
     from qgf_sim.plan import EpisodePlan
 
     bundle = locate_bundle(bundle)
-    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task)
+    settings = {"num_samples": num_samples, **vars(options)}
+    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task, **settings)
     plan = EpisodePlan(bundle, task, chosen, episodes, seed, num_samples=num_samples, options=options)
     if dashboard:
         if json is not None:

@@ -60,10 +60,14 @@ def evaluate(
     from qgf_ros.commands.shifts import evaluate_levels
     from qgf_sim.evaluation import Plan, all_cores
     from qgf_sim.evaluation import evaluate as run
-    from qgf_sim.results import default_weights, make_report, write_report
+    from qgf_sim.results import critic_for_task, default_weights, make_report, write_report
 
     bundle = locate_bundle(bundle)
-    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task, critic)
+    manifest = load_manifest(bundle)
+    critic = critic or critic_for_task(manifest, task)
+    execution_horizon = manifest.execution_horizon if execution_horizon is None else execution_horizon
+    steps = {"num_samples": num_samples, "execution_horizon": execution_horizon}
+    chosen = weights if weights is not None else default_weights(manifest, task, critic, **steps, **vars(options))
     plan = Plan(
         bundle,
         task,
@@ -85,7 +89,8 @@ def evaluate(
     settings = {
         "seed": seed,
         "batch_size": batch_size,
-        "num_samples": num_samples,
+        "critic": critic,
+        **steps,
         "execution": execution,
         "seam": seam,
         "delay": delay,

@@ -2,88 +2,160 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from qgf_ros.commands.arguments import Integers, Weights
-from qgf_ros.commands.origin import origin
+import tyro
+
+from qgf_ros.commands.arguments import Integers, Weights, Words
+
+if TYPE_CHECKING:  # the command line loads what it needs when it runs
+    from rich.console import Console
+
+    from qgf_ros.bundle.manifest import Manifest
+    from qgf_sim.trials import Execute, Trial
 
 
 def tune(
     bundle: Path,
     /,
-    tasks: Integers | None = None,
+    tasks: Annotated[Integers | None, tyro.conf.arg(aliases=["--task"])] = None,
     weights: Weights | None = None,
-    choosing_episodes: int = 40,
+    estimators: Words = ("qgf",),
+    num_samples: Integers = (1,),
+    execution_horizons: Integers | None = None,
+    schedules: Words = ("constant",),
+    choosing_episodes: int = 64,
     choosing_seed: int = 10_000,
     reporting_episodes: int = 100,
     reporting_seed: int = 20_000,
     workers: int | None = None,
     batch_size: int = 8,
+    ray: str | None = None,
+    ros: bool = False,
+    outcomes: Literal["bridge", "service", "keys"] = "bridge",
+    critic: str | None = None,
+    node: str = "policy_node",
+    bridge: str = "sim_bridge",
+    trials: Path | None = None,
     json: Path | None = None,
+    dry_run: bool = False,
 ) -> None:
     """Choose each task's guidance weight in closed loop, then report it on seeds that had no say in the choice.
 
-    Writes the recommended weight and its evidence into the bundle's manifest. A weight that is not better than plain
-    behaviour cloning with confidence (Wilson intervals apart) is never recommended; the recommendation is then 0.
+    Successive halving chooses; an exact McNemar test on the held-out seeds decides. A weight that is not better there
+    than plain behaviour cloning with confidence is never recommended; the recommendation is then 0. It goes into the
+    bundle's manifest, with its evidence. After Ctrl-C the same command goes on.
 
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         tasks: Single-task numbers, separated by commas; all of the bundle by default.
-        weights: Guidance weights to try; from 0 to 1, closest together around 0.03, by default.
-        choosing_episodes: Episodes per weight to choose on.
+        weights: Guidance weights to try; 0.0025 to 1.28, each twice the one before, by default.
+        estimators: Gradient estimators to try with every weight.
+        num_samples: Numbers of candidates, of which the best is kept, to try with every weight.
+        execution_horizons: Numbers of executed actions of each chunk to try with every weight; the bundle's by default.
+        schedules: Weight schedules to try with every weight: constant, linear, cosine.
+        choosing_episodes: Episodes to choose on, for a weight that lasts to the end.
         choosing_seed: First of their seeds.
         reporting_episodes: Episodes of plain BC and of the chosen weight to report.
         reporting_seed: First of their seeds.
         workers: Processes; every core by default.
         batch_size: Episodes that share an inference.
-        json: Whole table to write, with the outcome of every episode.
+        ray: Ray cluster to run on: auto, local, HOST:PORT or ray://HOST:10001.
+        ros: Tune the policy node that is running, through its parameters.
+        outcomes: With --ros, who says how an episode ended: the simulation bridge, the services of /qgf_tune, or the
+            keys of this terminal.
+        critic: With --ros, critic of a robot's own task, which has no number.
+        node: With --ros, name of the policy node.
+        bridge: With --ros, name of the simulation bridge.
+        trials: File of finished trials, JSON lines; runs/tune-NAME.jsonl by default.
+        json: Whole table to write, with the outcome of every episode; a figure of the same name goes beside it.
+        dry_run: Leave the manifest as it is.
     """
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.display import progress_bar, results_table
-    from qgf_ros.errors import SimulationError
-    from qgf_sim.evaluation import all_cores
-    from qgf_sim.results import write_report
-    from qgf_sim.tuning import WEIGHTS, Protocol
-    from qgf_sim.tuning import tune as run
+    from qgf_ros.commands.analysis_output import at_least_one
+    from qgf_ros.commands.display import progress_bar
+    from qgf_ros.commands.origin import origin
+    from qgf_ros.commands.tuning_display import Stages, show, write_table
+    from qgf_sim.halving import most_episodes, rung_sizes
+    from qgf_sim.trials import Trials, TrialStore
+    from qgf_sim.tuning import WEIGHTS, Protocol, critics_of, write_evidence
+    from qgf_sim.tuning import tune as search
 
-    bundle = locate_bundle(bundle)
-    cards = load_manifest(bundle).critics
-    chosen = tasks or tuple(card.task_id for card in cards.values() if card.task_id is not None)
-    if not chosen:
-        raise SimulationError(
-            f"no critic of {bundle} belongs to a simulated task; there is nothing to tune in simulation"
-        )
-    weights = tuple(sorted({0.0, *(WEIGHTS if weights is None else weights)}))
+    if json is not None:
+        import matplotlib  # noqa: F401  (that it is missing is to be noticed before the work)
+    at_least_one(batch_size=batch_size, workers=1 if workers is None else workers)
+    bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory
+    manifest = load_manifest(bundle)
     protocol = Protocol(
-        weights,
-        choosing_episodes,
-        choosing_seed,
-        reporting_episodes,
-        reporting_seed,
-        all_cores() if workers is None else workers,
-        batch_size,
+        WEIGHTS if weights is None else weights,
+        *(choosing_episodes, choosing_seed, reporting_episodes, reporting_seed),
+        estimators=estimators,
+        num_samples=num_samples,
+        execution_horizons=execution_horizons or (None,),
+        schedules=schedules,
     )
+    critics = critics_of(manifest, tasks or ()) if critic is None else {critic: tasks or (None,)}
+    source = "processes" if not ros else "bridge" if outcomes == "bridge" else "robot"
+    kept = trials or Path("runs") / f"tune-{bundle.name}.jsonl"
+    most = most_episodes(len(protocol.configurations(manifest)), rung_sizes(choosing_episodes))
     console = Console()
-    table = []
-    for task in chosen:
-        with progress_bar(console, "episodes") as bar:
-            totals = {"choosing": choosing_episodes * len(weights), "reporting": 2 * reporting_episodes}
-            rows = {
-                stage: bar.add_task(f"task {task}, {stage}", total=total, start=stage == "choosing")
-                for stage, total in totals.items()
-            }
+    table: list[dict[str, Any]] = []
+    graph = (node, outcomes, bridge) if ros else None
+    # A robot has one episode at a time; in simulation a batch is refilled as its episodes end.
+    batch_size, block = (1, 1) if ros else (batch_size, 2 * batch_size)
+    try:
+        with (
+            progress_bar(console, "episodes") as bar,
+            _execution(console, manifest, workers, ray, graph) as (execute, conditions),
+        ):
+            store = TrialStore(kept, manifest, source, conditions)
+            for name, numbers in critics.items():
+                stages = Stages(bar, name, most, 2 * reporting_episodes)
 
-            def advance(stage: str, episode: object, bar=bar, rows=rows) -> None:  # type: ignore[no-untyped-def]
-                bar.start_task(rows[stage])
-                bar.advance(rows[stage])
+                def advance(trial: Trial, ended: Sequence[Any], stages: Stages = stages) -> None:
+                    stages.add(len(ended), reporting=trial.seeds[0] in protocol.reporting_seeds)
 
-            outcome = run(bundle, task, protocol, advance)
-        table.append(outcome)
-        console.print(results_table(outcome["choosing"], f"task {task}, choosing seeds"))
-        console.print(results_table(outcome["reporting"], f"task {task}, held-out seeds"))
-        console.print(f"recommended weight of task {task}: {outcome['recommended_weight']:g}", highlight=False)
-        if json is not None:
-            write_report(json, {**origin(bundle), "tasks": table})
+                run = Trials(bundle, name, numbers, batch_size, block, store, execute, advance)
+                found = search(manifest, name, protocol, run)
+                stages.finish()
+                show(console, f"{bundle.name}, {name}", found)
+                if not dry_run:
+                    write_evidence(bundle, name, found, "robot" if source == "robot" else "simulation")
+                table.append({"critic": name, "task": numbers[0], "tasks": numbers, **found})
+                if json is not None:
+                    write_table(json, {**origin(bundle), "source": source, "tasks": table})
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"stopped; finished trials are kept in {kept}, the same command goes on from there"
+        ) from None
+
+
+@contextmanager
+def _execution(
+    console: Console, manifest: Manifest, workers: int | None, ray: str | None, graph: tuple[str, Any, str] | None
+) -> Iterator[tuple[Execute, str]]:
+    """Give what runs trials, and under which conditions: the running graph, a Ray cluster or processes of this machine."""
+    if graph is not None:
+        from qgf_ros.commands.interruptions import interruptions
+        from qgf_sim.live_tuning import running_graph
+
+        def say(text: str) -> None:
+            console.print(text, highlight=False, soft_wrap=True)
+
+        # Patient: nothing must keep the robot from holding, or the parameters from being put back.
+        with interruptions(patient=True) as interrupted:
+            with running_graph(manifest, *graph, say, interrupted.grant) as found:
+                yield found
+        return
+    from qgf_sim.evaluation import all_cores
+    from qgf_sim.executors import local_processes, ray_cluster
+
+    count = all_cores() if workers is None else workers
+    with ray_cluster(ray) if ray is not None else local_processes(count) as execute:
+        yield execute, ""

@@ -11,10 +11,12 @@ from qgf_ros.commands.interruptions import interruptions
 
 @pytest.fixture(autouse=True)
 def _own_handlers():
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
-        assert signal.getsignal(number) == handler, "the handlers of before are back"
+        if number != signal.SIGHUP:  # tests set that one
+            assert signal.getsignal(number) == handler, "the handlers of before are back"
+        signal.signal(number, handler)
 
 
 def test_nobody_asked():
@@ -31,11 +33,20 @@ def test_ctrl_c_waits_until_it_is_granted():
             asked.grant()
 
 
-def test_sigterm_exits_with_143_once_it_is_granted():
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, "143"), (signal.SIGHUP, "129")])
+def test_other_signals_exit_with_their_status_once_they_are_granted(number, status):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored where the tests run under nohup
     with interruptions() as asked:
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(SystemExit, match="143"):
+        signal.raise_signal(number)
+        with pytest.raises(SystemExit, match=status):
             asked.grant()
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with interruptions() as asked:
+        signal.raise_signal(signal.SIGHUP)
+        assert not asked()
 
 
 def test_the_second_ctrl_c_does_not_wait():
@@ -43,3 +54,12 @@ def test_the_second_ctrl_c_does_not_wait():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_patient_request_is_not_disturbed_by_further_signals():
+    with interruptions(patient=True) as asked:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            asked.grant()
+        signal.raise_signal(signal.SIGINT)  # while everything is put back

@@ -114,8 +114,16 @@ class Commander:
     def call(self, kind: Any, name: str, request: Any) -> Any:
         client = self.node.create_client(kind, f"sim_bridge/{name}")
         assert client.wait_for_service(timeout_sec=PATIENCE)
+        # A service can be seen before it sees its client, and its answer is lost then. Requests are served in their order.
+        end = time.monotonic() + PATIENCE
         future = client.call_async(request)
-        self.until(future.done)
+        while not future.done():
+            assert time.monotonic() < end, f"no answer to {name}"
+            asked = time.monotonic()
+            while not future.done() and time.monotonic() < asked + 20.0:
+                rclpy.spin_once(self.node, timeout_sec=0.1)
+            if not future.done():
+                future = client.call_async(request)
         self.node.destroy_client(client)
         return future.result()
 

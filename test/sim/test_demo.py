@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -306,6 +307,7 @@ def test_every_graph_has_a_domain_of_its_own_and_none_in_use(tmp_path, monkeypat
     monkeypatch.setattr(processes, "DOMAINS", range(228, 232))
     monkeypatch.setattr(processes, "_candidates", itertools.count())
     monkeypatch.setattr(processes, "_RECENT", 2)
+    monkeypatch.setattr(processes, "_recent", deque())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("", 7400 + 250 * 230 + 10))
         assert [private_graph(tmp_path)["ROS_DOMAIN_ID"] for _ in range(4)] == ["228", "229", "231", "228"]

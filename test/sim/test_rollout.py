@@ -249,6 +249,19 @@ def test_weights_default_to_plain_and_recommended(tiny_bundle):
     assert default_weights(manifest, 2) == (0.0, 0.1)
 
 
+def test_a_weight_found_with_other_settings_is_no_default(tiny_bundle):
+    manifest = load_manifest(tiny_bundle)
+    card = manifest.critics["task2"].model_copy(
+        update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
+    )
+    manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
+    with pytest.raises(SimulationError, match="critic task2 was found with estimator noisy; set that too, or give --w"):
+        default_weights(manifest, 2, num_samples=4, estimator="qgf")
+    with pytest.raises(SimulationError, match="found with num_samples 4, estimator noisy"):
+        default_weights(manifest, 2)
+    assert default_weights(manifest, 2, num_samples=4, estimator="noisy") == (0.0, 0.1)
+
+
 def test_summary_counts_and_bounds(tiny_policy, environments):
     episodes = list(run_batch(tiny_policy, environments[:2], settings(0.0), [7, 8]))
     record = summarise(0.0, TASK, episodes)

@@ -1,22 +1,25 @@
-"""Choosing and reporting: disjoint seeds, no weight recommended without evidence, all of it in the manifest."""
+"""Choosing and reporting: disjoint seeds, no recommendation without evidence, all of it in the manifest."""
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("ogbench", reason="tuning needs the sim extra")
 
-from qgf_ros.bundle.store import load_manifest
-from qgf_ros.errors import SimulationError
-from qgf_sim import tuning
-from qgf_sim.evaluation import Plan
-from qgf_sim.results import Episode
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.errors import BundleError, GuidanceError, SimulationError
+from qgf_sim.halving import BC, Configuration, Outcome, Run
+from qgf_sim.tuning import LEVEL, Protocol, choose, critics_of, tune, write_evidence
 
-PROTOCOL = tuning.Protocol((0.1, 0.3), choosing_episodes=10, reporting_episodes=40)
+PROTOCOL = Protocol((0.1, 0.3), choosing_episodes=10, reporting_episodes=40)
 
 
 @pytest.fixture
@@ -24,31 +27,75 @@ def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
 
 
-def scripted(
-    rates: dict[float, float], plans: list[Plan], reported: dict[float, float] | None = None
-) -> Callable[..., dict[float, list[Episode]]]:
-    """An evaluation whose success rates are given, others on the reporting seeds if wanted."""
+@pytest.fixture
+def manifest(tiny_bundle: Path) -> Manifest:
+    return load_manifest(tiny_bundle)
 
-    def run(plan: Plan, progress: Callable[[Episode], None]) -> dict[float, list[Episode]]:
-        plans.append(plan)
-        now = reported if reported is not None and plan.seed == PROTOCOL.reporting_seed else rates
+
+def scripted(rates: Mapping[float, float], reported: Mapping[float, float] | None = None) -> Run:
+    """Run episodes of given success rates, others on the reporting seeds if wanted."""
+
+    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+        now = reported if reported is not None and seeds.start >= PROTOCOL.reporting_seed else rates
+        count = len(seeds)
         return {
-            weight: [
-                Episode(weight, plan.seed + i, i < round(now[weight] * plan.episodes), 100)
-                for i in range(plan.episodes)
+            name: [
+                Outcome(seed, place < round(now[name.guidance_weight] * count), 100, name.guidance_weight or None)
+                for place, seed in enumerate(seeds)
             ]
-            for weight in plan.weights
+            for name in configurations
         }
 
     return run
 
 
-def test_the_best_weight_is_recommended_with_its_evidence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[Plan] = []
-    monkeypatch.setattr(tuning, "evaluate", scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}, plans))
-    outcome = tuning.tune(bundle, 1, PROTOCOL)
-    assert outcome["recommended_weight"] == 0.1
-    assert [plan.weights for plan in plans] == [(0.0, 0.1, 0.3), (0.0, 0.1)]
+def bernoulli(rates: Mapping[float, float], world: int, shared: float) -> Run:
+    """Run episodes of known success rates, part of whose luck all configurations of a seed share."""
+    generator = np.random.default_rng(world)
+    common = generator.random(10_000)
+
+    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+        found = {}
+        for name in configurations:
+            places = np.array(seeds) % len(common)
+            luck = np.where(generator.random(len(seeds)) < shared, common[places], generator.random(len(seeds)))
+            solved = luck < rates[name.guidance_weight]
+            found[name] = [Outcome(seed, bool(ok), 100) for seed, ok in zip(seeds, solved)]
+        return found
+
+    return run
+
+
+def shares_recommended(manifest: Manifest, rates: Mapping[float, float], shared: float, worlds: int) -> float:
+    protocol = Protocol(tuple(rates), choosing_episodes=32, reporting_episodes=60)
+    runs = (bernoulli(rates, world, shared) for world in range(worlds))
+    return sum(tune(manifest, "task1", protocol, run)["recommended_weight"] > 0.0 for run in runs) / worlds
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.7])
+@pytest.mark.parametrize("rate", [0.1, 0.6])
+def test_where_no_weight_helps_hardly_ever_one_is_recommended(manifest: Manifest, rate: float, shared: float) -> None:
+    nothing_helps = dict.fromkeys((0.0, *(0.01 * 2**i for i in range(8))), rate)
+    assert shares_recommended(manifest, nothing_helps, shared, worlds=200) <= LEVEL
+
+
+def test_where_guidance_only_harms_none_is_recommended(manifest: Manifest) -> None:
+    harms = {0.0: 0.6, 0.01: 0.55, 0.1: 0.4, 1.0: 0.1}
+    assert shares_recommended(manifest, harms, 0.5, worlds=200) <= LEVEL
+
+
+def test_a_weight_that_helps_is_found(manifest: Manifest) -> None:
+    helps = {0.0: 0.15, 0.01: 0.4, 0.02: 0.7, 0.04: 0.85, 0.08: 0.7, 0.3: 0.4, 1.0: 0.1}
+    assert shares_recommended(manifest, helps, 0.5, worlds=50) == 1.0
+
+
+def test_the_best_weight_is_recommended_with_its_evidence(bundle: Path, manifest: Manifest) -> None:
+    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}))
+    assert found["recommended_weight"] == 0.1
+    assert found["verdict"] == (
+        "weight 0.1: 90 % [77, 96], behaviour cloning 10 % [4, 23], on the held-out seeds (p = 4.7e-10); it is recommended"
+    )
+    write_evidence(bundle, "task1", found)
     card = load_manifest(bundle).critics["task1"]
     assert card.recommended_weight == 0.1
     assert card.tested_range == (0.0, 0.3)
@@ -61,29 +108,85 @@ def test_the_best_weight_is_recommended_with_its_evidence(bundle: Path, monkeypa
     ]
     seeds = {e.purpose: set(range(e.first_seed, e.last_seed + 1)) for e in card.evaluations}
     assert not seeds["choosing"] & seeds["reporting"]
+    assert card.versus_bc is not None
+    assert (card.versus_bc.only_bc, card.versus_bc.only_guided) == (0, 32)
+    assert card.versus_bc.p_value == pytest.approx(2 / 2**32)
 
 
-def test_other_critics_keep_their_card(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = load_manifest(bundle).critics["task2"]
-    monkeypatch.setattr(tuning, "evaluate", scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}, []))
-    tuning.tune(bundle, 1, PROTOCOL)
-    assert load_manifest(bundle).critics["task2"] == before
+def test_other_critics_keep_their_card(bundle: Path, manifest: Manifest) -> None:
+    write_evidence(bundle, "task1", tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4})))
+    assert load_manifest(bundle).critics["task2"] == manifest.critics["task2"]
 
 
-def test_a_weight_that_only_shone_on_the_choosing_seeds_is_not_recommended(
-    bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    lucky = scripted({0.0: 0.3, 0.1: 0.6, 0.3: 0.5}, [], reported={0.0: 0.3, 0.1: 0.4})
-    monkeypatch.setattr(tuning, "evaluate", lucky)
-    assert tuning.tune(bundle, 1, PROTOCOL)["recommended_weight"] == 0.0
-    assert load_manifest(bundle).critics["task1"].recommended_weight == 0.0
+def test_a_weight_that_only_shone_on_the_choosing_seeds_is_not_recommended(bundle: Path, manifest: Manifest) -> None:
+    lucky = scripted({0.0: 0.3, 0.1: 0.6, 0.3: 0.5}, reported={0.0: 0.3, 0.1: 0.4})
+    found = tune(manifest, "task1", PROTOCOL, lucky)
+    assert found["recommended_weight"] == 0.0
+    assert found["verdict"].endswith("that is not better with confidence, weight 0 is recommended")
+    write_evidence(bundle, "task1", found)
+    card = load_manifest(bundle).critics["task1"]
+    assert card.recommended_weight == 0.0
+    assert card.versus_bc is not None
+    assert card.versus_bc.p_value > LEVEL
 
 
-def test_plain_cloning_wins_when_it_is_best(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plans: list[Plan] = []
-    monkeypatch.setattr(tuning, "evaluate", scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}, plans))
-    assert tuning.tune(bundle, 1, PROTOCOL)["recommended_weight"] == 0.0
-    assert plans[1].weights == (0.0,)
+def test_plain_cloning_wins_when_it_is_best(bundle: Path, manifest: Manifest) -> None:
+    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}))
+    assert (found["recommended_weight"], found["comparison"]) == (0.0, None)
+    assert [run["guidance_weight"] for run in found["reporting"]] == [0.0]
+    assert "nothing was better than behaviour cloning on the choosing seeds" in found["verdict"]
+    write_evidence(bundle, "task1", found)
+    assert load_manifest(bundle).critics["task1"].versus_bc is None
+
+
+def test_what_was_found_is_json_and_tells_of_q_and_of_every_rung(manifest: Manifest) -> None:
+    found: dict[str, Any] = json.loads(
+        json.dumps(
+            tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4})), allow_nan=False, default=list
+        )
+    )
+    assert [run["start_q"] for run in found["choosing"]] == [None, 0.1, 0.3]
+    assert [rung["leader"] for rung in found["rungs"]] == ["weight 0.1"]
+    assert found["choosing"][1]["outcomes"]["success"] == [True] * 9 + [False]
+
+
+def test_everything_asked_for_is_combined_once_and_compared_with_plain_cloning(manifest: Manifest) -> None:
+    protocol = Protocol((0.1,), estimators=("qgf", "noisy"), num_samples=(1, 4), execution_horizons=(2, 5))
+    tried = protocol.configurations(manifest)
+    assert tried[0] == BC
+    assert len(tried) == len(set(tried)) == 4 + 8
+    # An execution horizon of 2 is the bundle's own; without guidance there is no estimator to tell apart.
+    assert {name.execution_horizon for name in tried} == {None, 5}
+    assert {name.estimator for name in tried if not name.guidance_weight} == {"qgf"}
+
+
+def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
+    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+        best = Configuration(0.1, num_samples=4)
+        return {name: [Outcome(seed, name == best, 100) for seed in seeds] for name in configurations}
+
+    found = tune(manifest, "task1", Protocol((0.1,), 16, reporting_episodes=20, num_samples=(1, 4)), run)
+    write_evidence(bundle, "task1", found)
+    card = load_manifest(bundle).critics["task1"]
+    assert (card.recommended_weight, card.recommended_settings) == (0.1, {"num_samples": 4})
+    assert card.evaluations[-1].settings == {"num_samples": 4}
+
+
+def test_a_configuration_that_the_bundle_cannot_run_is_refused_before_the_first_episode(manifest: Manifest) -> None:
+    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+        raise AssertionError("nothing may be run")
+
+    with pytest.raises(GuidanceError, match="estimator 'best' was given"):
+        tune(manifest, "task1", Protocol((0.1,), estimators=("best",)), run)
+    with pytest.raises(GuidanceError, match="execution_horizon 9 was given"):
+        tune(manifest, "task1", Protocol((0.1,), execution_horizons=(9,)), run)
+
+
+def test_critics_of_tasks(manifest: Manifest) -> None:
+    assert critics_of(manifest) == {"task1": (1,), "task2": (2,)}
+    assert critics_of(manifest, (2,)) == {"task2": (2,)}
+    with pytest.raises(SimulationError, match="no critic for task 3"):
+        critics_of(manifest, (3,))
 
 
 def test_among_equals_the_faster_weight_is_chosen() -> None:
@@ -91,9 +194,23 @@ def test_among_equals_the_faster_weight_is_chosen() -> None:
         {"guidance_weight": 0.1, "success_rate": 0.9, "mean_length": 120.0},
         {"guidance_weight": 0.3, "success_rate": 0.9, "mean_length": 80.0},
     ]
-    assert tuning.choose(runs) == 0.3
+    assert choose(runs) == 0.3
 
 
 def test_overlapping_seeds_are_refused() -> None:
     with pytest.raises(SimulationError, match="overlap"):
-        tuning.Protocol(choosing_seed=0, choosing_episodes=30, reporting_seed=29)
+        Protocol(choosing_seed=0, choosing_episodes=30, reporting_seed=29)
+
+
+def test_a_report_of_nothing_is_refused() -> None:
+    with pytest.raises(SimulationError, match="reporting-episodes 0 was given; it must be at least 1"):
+        Protocol(reporting_episodes=0)
+
+
+def test_nothing_is_written_into_a_bundle_that_was_replaced_meanwhile(bundle: Path, manifest: Manifest) -> None:
+    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}))
+    replaced = manifest.model_copy(update={"denoising_steps": 3})
+    update_manifest(bundle, replaced)
+    with pytest.raises(BundleError, match="was replaced while it was tuned, nothing was written into it"):
+        write_evidence(bundle, "task1", found)
+    assert load_manifest(bundle) == replaced

@@ -1,0 +1,134 @@
+"""Where trials run: in this process, in one process for each core, or on a Ray cluster. The same outcomes everywhere."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from qgf_ros.errors import BundleError, SimulationError
+from qgf_sim.evaluation import Plan, Worker
+from qgf_sim.halving import Outcome
+from qgf_sim.trials import Execute, Trial, fingerprint, outcome_of
+
+#: Of the critic under way, by bundle, fingerprint, critic and task.
+_workers: dict[tuple[Path, str, str, int], Worker] = {}
+
+
+def run_trial(trial: Trial) -> list[Outcome]:
+    """Run a trial in this process, with the policy and the environments of the one before where they fit.
+
+    Raises:
+        BundleError: The bundle is damaged, or not the one that the trial is of.
+        SimulationError: The trial is of no simulated task, or cannot be run.
+    """
+    if trial.task is None:
+        raise SimulationError("a task is needed to simulate; give at least one, such as --tasks 2")
+    configuration, place = trial.configuration, (trial.bundle, trial.fingerprint, trial.critic, trial.task)
+    plan = Plan(
+        *(trial.bundle, trial.task, (configuration.guidance_weight,), len(trial.seeds), trial.seeds[0]),
+        critic=trial.critic,
+        num_samples=configuration.num_samples,
+        options=configuration.options,
+        execution_horizon=configuration.execution_horizon,
+        batch_size=trial.batch_size,
+    )
+    for other in [other for other in _workers if other[:3] != place[:3]]:
+        _workers.pop(other).close()
+    if place not in _workers:
+        worker = Worker(plan)
+        if fingerprint(worker.manifest) != trial.fingerprint:
+            raise BundleError(
+                f"{trial.bundle} is not the bundle whose tuning began; have the same one everywhere, and tune it again"
+            )
+        _workers[place] = worker
+    _workers[place].plan = plan
+    episodes = _workers[place].run((configuration.guidance_weight, trial.seeds))
+    return sorted((outcome_of(episode) for episode in episodes), key=lambda outcome: outcome.seed)
+
+
+@contextmanager
+def local_processes(count: int) -> Iterator[Execute]:
+    """Give what runs trials in `count` processes of this machine; with one, in this process.
+
+    Raises:
+        SimulationError: A process died.
+    """
+    if count == 1:
+        yield lambda trials: ((trial, run_trial(trial)) for trial in trials)
+        return
+    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts) as pool:
+
+        def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+            futures = {pool.submit(run_trial, trial): trial for trial in trials}
+            for done in as_completed(futures):
+                yield futures[done], done.result()
+
+        try:
+            yield execute
+        except BrokenProcessPool as error:
+            raise SimulationError("a worker died, perhaps for lack of memory; use fewer --workers") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C is the parent's to handle: it ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def ray_cluster(address: str, **options: Any) -> Iterator[Execute]:
+    """Give what runs trials on a Ray cluster, one on each of its cores.
+
+    Every machine of the cluster needs this package, and the bundle at the same path.
+
+    Args:
+        address: As of ``ray.init``: ``auto``, ``local``, HOST:PORT or ``ray://HOST:10001``.
+        options: Of ``ray.init``.
+
+    Raises:
+        SimulationError: There is no cluster at the address, or one of its machines was lost.
+    """
+    import ray
+
+    try:
+        ray.init(address, log_to_driver=False, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SimulationError(
+            f"no Ray cluster can be joined at {address} ({str(error).splitlines()[0]}); start one with 'ray start --head'"
+        ) from error
+    try:
+        remote = ray.remote(num_cpus=1, max_retries=3)(run_trial)
+
+        def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+            pending = {remote.remote(trial): trial for trial in trials}
+            while pending:
+                (done,), _ = ray.wait(list(pending))
+                yield pending.pop(done), _result(done)
+
+        yield execute
+    finally:
+        ray.shutdown()
+
+
+def _result(reference: Any) -> list[Outcome]:
+    import ray
+
+    try:
+        outcomes: list[Outcome] = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error  # as it would be raised here
+    except ray.exceptions.RayError as error:
+        raise SimulationError(
+            f"a machine of the Ray cluster was lost ({str(error).splitlines()[0]}); run the same command again"
+        ) from error
+    return outcomes

@@ -1,0 +1,103 @@
+"""`qgf tune`: one command from the search to the manifest, the table and the figure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ogbench", reason="tuning needs the sim extra")
+pytest.importorskip("matplotlib", reason="the figure needs the analysis extra")
+
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.cli import main
+from qgf_sim import executors
+from qgf_sim.halving import Outcome
+from qgf_sim.trials import Trial
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
+    """Trials that ran; in them weight 0.1 solves every task, and 0.3 every other seed."""
+    trials: list[Trial] = []
+
+    def execute(work: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+        for trial in work:
+            trials.append(trial)
+            weight = trial.configuration.guidance_weight
+            solved = [weight == 0.1 or (weight > 0.0 and seed % 2 == 0) for seed in trial.seeds]
+            yield trial, [Outcome(seed, success, 100, -weight) for seed, success in zip(trial.seeds, solved)]
+
+    @contextmanager
+    def here(count: int) -> Iterator[Any]:
+        yield execute
+
+    monkeypatch.setattr(executors, "local_processes", here)
+    return trials
+
+
+def tune(bundle: Path, *arguments: str) -> int:
+    few = ["--weights", "0.1,0.3", "--choosing-episodes", "16", "--reporting-episodes", "20"]
+    return main(["tune", str(bundle), *few, "--trials", str(bundle.parent / "trials.jsonl"), *arguments])
+
+
+def test_every_critic_is_tuned_written_and_drawn(
+    bundle: Path, ran: list[Trial], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "out" / "tiny.json"
+    assert tune(bundle, "--json", str(report)) == 0
+    assert {trial.task for trial in ran} == {1, 2}
+    table = json.loads(report.read_text())
+    manifest = load_manifest(bundle)
+    assert table["files"] == {name: record.sha256 for name, record in manifest.files.items()}
+    assert [(task["critic"], task["task"], task["recommended_weight"]) for task in table["tasks"]] == [
+        ("task1", 1, 0.1),
+        ("task2", 2, 0.1),
+    ]
+    assert {card.recommended_weight for card in manifest.critics.values()} == {0.1}
+    assert (tmp_path / "out" / "tiny.png").read_bytes().startswith(b"\x89PNG")
+    assert "tiny, task2: weight 0.1: 100 % [84, 100], behaviour cloning 0 % [0, 16]" in capsys.readouterr().out
+
+
+def test_the_same_command_runs_nothing_again(bundle: Path, ran: list[Trial]) -> None:
+    assert tune(bundle, "--task", "1") == 0
+    count = len(ran)
+    assert tune(bundle, "--task", "1", "--dry-run") == 0
+    assert len(ran) == count
+    assert {trial.task for trial in ran} == {1}
+
+
+def test_a_dry_run_leaves_the_manifest_alone(bundle: Path, ran: list[Trial]) -> None:
+    before = load_manifest(bundle)
+    assert tune(bundle, "--tasks", "1", "--dry-run") == 0
+    assert load_manifest(bundle) == before
+    assert ran
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--batch-size", "0"], "batch-size 0 was given; it must be at least 1"),
+        (["--task", "4"], "has no critic for task 4"),
+        (["--schedules", "sudden"], "weight_schedule 'sudden' was given"),
+        (["--reporting-seed", "10010"], "overlap"),
+        (["--critic", "task7"], "critic 'task7' was given"),
+    ],
+)
+def test_a_mistake_is_one_sentence_before_anything_runs(
+    bundle: Path, ran: list[Trial], arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tune(bundle, *arguments) == 2
+    assert complaint in capsys.readouterr().err
+    assert not ran
