@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 
 from qgf_ros.bundle.manifest import Manifest
@@ -17,6 +15,7 @@ from qgf_ros.errors import SimulationError
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.environment import observation_fields
 from qgf_sim.plan import EpisodePlan, environment_of
+from qgf_sim.processes import worker_pool
 from qgf_sim.results import Episode, critic_for_task
 from qgf_sim.rollout import run_batch
 from qgf_sim.shift import NONE, Shift
@@ -195,18 +194,9 @@ def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
         finally:
             worker.close()
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(plan,)) as pool:
-        try:
-            for done in as_completed([pool.submit(_run_job, job) for job in jobs]):
-                yield from done.result()
-        except BrokenProcessPool as error:
-            raise SimulationError("a worker died, perhaps for lack of memory; use fewer --workers") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+    with worker_pool(count, _start_worker, plan) as pool:
+        for done in as_completed([pool.submit(_run_job, job) for job in jobs]):
+            yield from done.result()
 
 
 def all_cores() -> int:

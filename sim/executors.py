@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_sim.evaluation import Plan, Worker
 from qgf_sim.halving import Outcome
+from qgf_sim.processes import worker_pool
 from qgf_sim.trials import Execute, Trial, fingerprint, outcome_of
 
 #: Of the critic under way, by bundle, fingerprint, critic and task.
@@ -62,22 +61,14 @@ def local_processes(count: int) -> Iterator[Execute]:
     if count == 1:
         yield lambda trials: ((trial, run_trial(trial)) for trial in trials)
         return
-    with ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts) as pool:
+    with worker_pool(count, _ignore_interrupts) as pool:
 
         def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
             futures = {pool.submit(run_trial, trial): trial for trial in trials}
             for done in as_completed(futures):
                 yield futures[done], done.result()
 
-        try:
-            yield execute
-        except BrokenProcessPool as error:
-            raise SimulationError("a worker died, perhaps for lack of memory; use fewer --workers") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
-            raise
+        yield execute
 
 
 def _ignore_interrupts() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import multiprocessing
 import os
 import runpy
 import signal
@@ -16,9 +17,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from qgf_ros.errors import SimulationError
 
@@ -117,6 +121,30 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def worker_pool(count: int, initializer: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of new Python processes, which end at once with whatever ends the work.
+
+    Args:
+        count: Processes.
+        initializer: What each calls first, and its arguments.
+
+    Raises:
+        SimulationError: A process died.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, context, initializer=initializer, initargs=arguments) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise SimulationError("a worker died, perhaps for lack of memory; use fewer --workers") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 class Child:

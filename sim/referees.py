@@ -13,6 +13,7 @@ import select
 import sys
 import termios
 import tty
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -123,7 +124,7 @@ class BridgeReferee:
         self._outcome = json.loads(message.data)
 
 
-class RobotReferee:
+class RobotReferee(ABC):
     """A robot, which holds between episodes; how an episode begins and ends is for children to say.
 
     Args:
@@ -145,13 +146,13 @@ class RobotReferee:
             )
         self.stop()
 
+    @abstractmethod
     def prepare(self) -> None:
         """Wait until somebody says that the scene is set up."""
-        raise NotImplementedError
 
+    @abstractmethod
     def verdict(self) -> Verdict | None:
         """Return what somebody said of the episode."""
-        raise NotImplementedError
 
     def start(self, task: int | None, seed: int) -> int:
         """Let the robot move; a tick of any stamp belongs to the episode."""

@@ -83,6 +83,16 @@ def holding(recorder: Any, text: str) -> None:
     recorder.wait(lambda r: any(text in said for said in r.texts))
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stamps of the observations that were to be answered, which nobody answers."""
+    stamps: list[int] = []
+    monkeypatch.setattr(
+        pipeline_module.InferenceThread, "submit", lambda self, tick: stamps.append(tick.observation.stamp)
+    )
+    return stamps
+
+
 def test_a_complete_set_is_answered_with_its_stamp(build: Callable[..., Pipeline], recorder: Any) -> None:
     pipeline = build()
     feed(pipeline, STEP)
@@ -92,12 +102,8 @@ def test_a_complete_set_is_answered_with_its_stamp(build: Callable[..., Pipeline
 
 
 def test_observations_at_ten_times_the_rate_are_answered_once_a_period(
-    build: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Pipeline], asked: list[int]
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(
-        pipeline_module.InferenceThread, "submit", lambda self, request: asked.append(request.observation.stamp)
-    )
     pipeline = build()
     stamps = [STEP + i * STEP // 10 for i in range(45)]
     for stamp in stamps:
@@ -108,12 +114,8 @@ def test_observations_at_ten_times_the_rate_are_answered_once_a_period(
 
 @pytest.mark.parametrize("ratio", [0.5, 0.74, 0.76, 0.9, 0.99])
 def test_a_sensor_that_is_a_little_faster_is_answered_no_faster_than_the_control_rate(
-    build: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch, ratio: float
+    build: Callable[..., Pipeline], asked: list[int], ratio: float
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(
-        pipeline_module.InferenceThread, "submit", lambda self, request: asked.append(request.observation.stamp)
-    )
     pipeline = build()
     stamps = [STEP + round(i * ratio * STEP) for i in range(400)]
     for stamp in stamps:
@@ -124,12 +126,8 @@ def test_a_sensor_that_is_a_little_faster_is_answered_no_faster_than_the_control
 
 
 def test_observations_that_tremble_by_a_quarter_of_a_period_are_all_answered(
-    build: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch
+    build: Callable[..., Pipeline], asked: list[int]
 ) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(
-        pipeline_module.InferenceThread, "submit", lambda self, request: asked.append(request.observation.stamp)
-    )
     pipeline = build()
     stamps = [(10 + i) * STEP + (i * 7919 % 11 - 5) * STEP // 40 for i in range(200)]
     for stamp in stamps:

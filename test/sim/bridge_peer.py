@@ -78,6 +78,21 @@ class Bridge:
         return self.process.wait(timeout=PATIENCE)
 
 
+@contextmanager
+def own_bridges(log: Path, namespace: str) -> Iterator[Callable[..., Bridge]]:
+    """Give what starts bridges with parameters, and end them afterwards."""
+    started = []
+
+    def start(**parameters: Any) -> Bridge:
+        started.append(Bridge(log, namespace, **parameters))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
 class Commander:
     """A node that sees every observation set once and answers as it is told."""
 

@@ -16,7 +16,7 @@ pytest.importorskip("rclpy", reason="the bridge needs the ros extra")
 pytest.importorskip("ogbench", reason="the bridge needs the sim extra")
 
 import yaml
-from bridge_peer import OWN, PERIOD, Bridge, Commander, feedback, in_process, ros_graph, same_bits
+from bridge_peer import OWN, PERIOD, Bridge, Commander, feedback, in_process, own_bridges, ros_graph, same_bits
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -217,16 +217,8 @@ def test_frames_are_on_tf_with_the_stamp_of_the_observation(commander: Commander
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Bridge]]:
     """Starts a bridge of the test's own, in a namespace of its own, and ends it with the test."""
-    started = []
-
-    def starter(**parameters: Any) -> Bridge:
-        started.append(Bridge(tmp_path / "log", OWN, **parameters))
-        return started[-1]
-
-    yield starter
-    for one in started:
-        one.process.kill()
-        one.process.wait()
+    with own_bridges(tmp_path / "log", OWN) as starter:
+        yield starter
 
 
 def test_a_slow_simulation_takes_its_time_and_counts_its_own(start: Callable[..., Bridge]) -> None:

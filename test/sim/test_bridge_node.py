@@ -28,6 +28,7 @@ from bridge_peer import (
     Commander,
     feedback,
     in_process,
+    own_bridges,
     ros_graph,
     same_bits,
 )
@@ -195,16 +196,8 @@ def test_a_bad_parameter_is_refused_with_the_reason(commander: Commander, name: 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Bridge]]:
     """Starts a bridge of the test's own, in a namespace of its own, and ends it with the test."""
-    started = []
-
-    def starter(**parameters: Any) -> Bridge:
-        started.append(Bridge(tmp_path / "log", OWN, **parameters))
-        return started[-1]
-
-    yield starter
-    for one in started:
-        one.process.kill()
-        one.process.wait()
+    with own_bridges(tmp_path / "log", OWN) as starter:
+        yield starter
 
 
 def test_auto_reset_counts_seeds_up_and_the_process_ends_after_the_last_episode(
