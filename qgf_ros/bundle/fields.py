@@ -208,7 +208,7 @@ class ActionField(Record):
     Attributes:
         name: Name of the component, used in command messages.
         unit: Physical unit of the command.
-        scale: Physical value of a normalised action of 1.0 [unit]; the policy's own range is [-1, 1].
+        scale, offset: command = normalised action * scale + offset [unit]; the policy's own range is [-1, 1].
         lower, upper: Limits of the command [unit].
         max_rate: Largest change of the command [unit/s], or None for no limit.
         max_acceleration: Largest change of that rate [unit/s^2], or None for no limit.
@@ -224,6 +224,7 @@ class ActionField(Record):
     name: Name
     unit: str
     scale: Positive
+    offset: Finite = 0.0
     lower: Finite
     upper: Finite
     max_rate: Positive | None = None

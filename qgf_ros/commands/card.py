@@ -111,10 +111,11 @@ def _scaled(field: ObservationField) -> str:
 
 
 def _action(manifest: Manifest) -> Table:
-    table = _table("action", "name", "unit", "scale", "limits", "max rate")
+    table = _table("action", "name", "unit", "[-1, 1] is", "limits", "max rate")
     for field in manifest.action:
         rate = "-" if field.max_rate is None else f"{field.max_rate:g} {field.unit}/s"
-        table.add_row(field.name, field.unit, f"{field.scale:g}", f"{field.lower:g} .. {field.upper:g}", rate)
+        reach = f"{field.offset - field.scale:g} .. {field.offset + field.scale:g}"
+        table.add_row(field.name, field.unit, reach, f"{field.lower:g} .. {field.upper:g}", rate)
     return table
 
 

@@ -50,6 +50,7 @@ class SafetyEnvelope:
     def __init__(self, fields: Sequence[ActionField], period: float) -> None:
         self._fields = tuple(fields)
         self._scale = np.array([field.scale for field in fields])
+        self._offset = np.array([field.offset for field in fields])
         self._still = np.array([np.nan if field.hold is None else field.hold for field in fields])
         self._absolute = np.isnan(self._still)
         self._start_jump = np.array([field.max_start_jump or np.inf for field in fields])
@@ -112,7 +113,7 @@ class SafetyEnvelope:
         """
         self.explanation, self._guidance_explanation = self._guidance_explanation, ""
         self.check(action[None])
-        wanted = action.astype(np.float64) * self._scale
+        wanted = action.astype(np.float64) * self._scale + self._offset
         measured = self._measured = np.full_like(wanted, np.nan) if measured is None else measured
         unknown = self._boxed & ~np.isfinite(measured)
         if unknown.any():  # before anything changes: a command that is refused was never sent

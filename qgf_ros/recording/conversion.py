@@ -220,6 +220,7 @@ class _Converter:
         # Without a header, the stamp is the time of arrival.
         self._rewards = [sorted(part, key=_stamp) for part in split(rewards, found)]
         self._scale = np.array([field.scale for field in source.action])
+        self._offset = np.array([field.offset for field in source.action])
         self._sources = observation_sources(
             recording, source.observation, 1.0 / source.control_rate, source.alignment, found
         )
@@ -275,7 +276,7 @@ class _Converter:
         values = command_values(self._names, said or command)
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
-        action = np.clip(values / self._scale, -1.0, 1.0).astype(np.float32)
+        action = np.clip((values - self._offset) / self._scale, -1.0, 1.0).astype(np.float32)
         return observation.vector, action, self._reward(command)
 
     def _close(self, trajectory: Trajectory, last: Recorded | None) -> None:

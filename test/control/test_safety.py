@@ -37,6 +37,13 @@ def test_an_action_is_scaled_in_double_precision() -> None:
     assert envelope.explanation == ""
 
 
+def test_an_offset_moves_the_policys_range_to_the_middle_of_an_absolute_actions_own() -> None:
+    shoulder = action("shoulder", unit="rad", scale=1.05, offset=-1.55, lower=-2.6, upper=-0.5, hold=None)
+    envelope = SafetyEnvelope([shoulder], 0.05)
+    assert [envelope.command(act(v))[0] for v in (-1.0, 0.0, 1.0)] == pytest.approx([-2.6, -1.55, -0.5])
+    assert not any(envelope.counts.values())
+
+
 def test_limits_clip_and_are_counted() -> None:
     envelope = SafetyEnvelope([action()], 0.05)
     assert [envelope.command(act(v))[0] for v in (1.0, -1.0, 0.5)] == [1.5, -1.0, 1.0]

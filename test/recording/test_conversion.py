@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from std_msgs.msg import Float64MultiArray
 
-from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.cli import main
 from qgf_ros.control.contract import RobotContract
 from qgf_ros.control.controller import Command
@@ -45,6 +45,19 @@ def test_rows_are_what_the_node_saw_and_sent(run_of: Make, record: Make) -> None
     assert np.flatnonzero(arrays["terminals"]).tolist() == [7, 12]
     assert arrays["rewards"].tolist() == [-1.0] * 6 + [0.0, 0.0] + [-1.0] * 5
     assert arrays["masks"].tolist() == [1.0] * 6 + [0.0, 0.0] + [1.0] * 5
+
+
+def test_an_offset_is_taken_off_again_before_the_scale(run_of: Make, record: Make) -> None:
+    action = tuple(
+        ActionField(name=name, unit="rad", scale=0.5, offset=1.2, lower=0.7, upper=1.7, hold=None) for name in ("a", "b")
+    )
+    run = run_of({"action": action})
+    run.ticks(5)
+    run.finish_episode(success=True)
+    actions = convert([record(run)], source_of(run.manifest)).arrays()["actions"]
+    commands = np.array([values for _, values in run.commands])
+    assert (commands > 1.2).any() and (commands < 1.2).any()
+    assert actions[:5] * 0.5 + 1.2 == pytest.approx(commands, abs=1e-6)
 
 
 def test_the_command_that_solves_the_task_is_trained_on_and_ends_the_return(run_of: Make, record: Make) -> None:
