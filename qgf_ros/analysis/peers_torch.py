@@ -12,6 +12,7 @@ from qgf_ros.analysis.compute import Case
 from qgf_ros.analysis.latency import Act, Float
 from qgf_ros.analysis.peers import LAYER_NORM_EPS, Networks, make_sampler, map_arrays
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.learning import compilation
 
 
 class Eager:
@@ -72,11 +73,14 @@ def torch_peer(
         case, weight, manifest, critic: See `make_sampler`.
         threads: Threads per operator; torch has one number for the whole process.
         compiled: Whether to compile the whole sampler as one graph, at the first call.
+
+    Raises:
+        TrainingError: It is to be compiled, and there is no C++ compiler.
     """
     torch.set_num_threads(threads)
     sample = make_sampler(Compiled() if compiled else Eager(), case, weight, manifest, critic)
     if compiled:
-        sample = torch.compile(sample, fullgraph=True, dynamic=False)
+        sample = compilation.compiled(sample, fullgraph=True, dynamic=False)
     tensors = map_arrays(torch.from_numpy, networks)
 
     def act(observation: Float, noise: Float) -> Float:

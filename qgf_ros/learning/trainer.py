@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
+from qgf_ros.learning.compilation import compiled
 from qgf_ros.learning.dataset import Dataset, Float, chunk_actions, chunk_returns
 from qgf_ros.learning.goals import goal_returns, later_rows, mixed_rows
 from qgf_ros.learning.losses import critic_loss, flow_loss, value_loss
@@ -209,7 +210,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(self.config.seed + 1)
         self._losses: Callable[[Batch], tuple[Tensor, ...]] = self._compute_losses
         if self.config.compile:
-            self._losses = torch.compile(self._compute_losses)
+            self._losses = compiled(self._compute_losses)
 
     def sample(self, data: ChunkData, size: int, generator: torch.Generator) -> Batch:
         """Draw a batch of chunks with fresh noise and flow times."""

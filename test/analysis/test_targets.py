@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from qgf_ros.analysis.targets import BENCHMARKS, GROWTH, NODE, TICK, TRAINING, fastest
+
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
 
 
 def result(network: str, n: int, backend: str, p50: float, precision: str = "fp32", **ratios: float) -> dict[str, Any]:
@@ -54,7 +58,7 @@ def test_every_target_by_hand() -> None:
             0.45,
             0.18,  # the worst setting: 4x1024, N 16
             1.1,
-            5.0 / 4.0,  # the worst of N 1, each at its fastest
+            10.0 / 4.0,  # the worst of N 1 in fp32
             20.0,  # 4x512, from 2.5 to 50 ms
         ],
         nan_ok=True,
@@ -88,11 +92,14 @@ def test_the_worst_network_counts_and_a_missing_one_is_no_success() -> None:
 
 def test_growth_is_taken_from_every_network() -> None:
     def grown(deviation: float, share: float, memory: float | None) -> dict[str, Any]:
-        return {"steps": {"deviation": deviation}, "candidates": {"share": share}, "memory": {"growth_mb": memory}}
+        gained = {"ticks": 1_000_000, "growth_mb": memory}
+        return {"steps": {"deviation": deviation}, "candidates": {"share": share}, "memory": gained}
 
     results = [grown(0.02, 0.3, 0.1), grown(0.05, 0.2, 0.4)]
     assert [target.measure({"results": results}) for target in GROWTH] == [0.05, 0.3, 0.4]
     assert math.isnan(GROWTH[2].measure({"results": [*results, grown(0.0, 0.1, None)]}))
+    results[0]["memory"]["ticks"] = 20_000  # of which a million cannot be told
+    assert math.isnan(GROWTH[2].measure({"results": results}))
 
 
 def test_every_benchmark_has_targets_and_the_command_that_shows_them() -> None:
@@ -100,3 +107,11 @@ def test_every_benchmark_has_targets_and_the_command_that_shows_them() -> None:
         assert benchmark.targets
         assert benchmark.command.startswith("qgf benchmark ")
         assert (kind == "benchmark") != (f"--{kind}" in benchmark.command.split())
+
+
+def test_make_bench_measures_every_target() -> None:
+    (recipe,) = re.findall(r"^bench:.*\n((?:\t.*\n)+)", MAKEFILE.read_text(encoding="utf-8"), re.MULTILINE)
+    commands = [line.removeprefix("\t$(BIN)/") for line in recipe.splitlines()]
+    assert commands[-1].endswith(" --targets")  # when all has been measured
+    told = [command.removesuffix(" --targets").removesuffix(" $(ARGS)") for command in commands]
+    assert told == [benchmark.command for benchmark in BENCHMARKS.values()]

@@ -97,3 +97,15 @@ def test_a_missing_jax_names_its_extra(
     monkeypatch.setitem(sys.modules, "jax", None)
     assert main(["benchmark", *TINY, *QUICK, "--backends", "jax", "--out", str(tmp_path / "o")]) == 2
     assert "pip install 'qgf_ros[peers]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", [(), ("--training",)], ids=["tick", "training"])
+def test_a_missing_compiler_is_one_sentence(
+    what: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    arguments = (*TINY, "--threads", "1", "--backends", "torch.compile", *what)
+    assert main(["benchmark", *arguments, "--out", str(tmp_path / "o")]) == 2
+    error = capsys.readouterr().err
+    assert "its C++ compiler no-such-compiler was not found; install one" in error
+    assert error.count("\n") == 1

@@ -69,7 +69,7 @@ def test_the_growth_of_a_random_bundle_is_measured_and_held_to_the_targets(
     (told,) = (line for line in lines if "one of 16 candidates over one alone" in line)
     assert told.split()[-1] in ("met", "missed")
     (missing,) = (line for line in lines if line.startswith("node over DDS: "))
-    assert missing.strip() == "node over DDS: qgf benchmark --ros --threads 1 --executor events"
+    assert missing.strip() == "node over DDS: qgf benchmark --ros --threads 1 --executor events --rounds 10 --ticks 20"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from qgf_ros.runtime.session import CPU
 graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
 fused = pytest.importorskip("qgf_ros.runtime.fused", reason="the fast path needs onnx")
 
-SHIPPED = Path(__file__).parents[2] / "models" / "cube-single"
+SHIPPED = sorted(path.parent for path in Path(__file__).parents[2].glob("models/*/manifest.json"))
 FREQUENCIES = np.array([1.0, 0.1, 0.01], dtype=np.float32)
 PERIOD = 30.0
 CRITIC = "random"
@@ -140,14 +140,16 @@ def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     np.testing.assert_array_equal(result.sample.action[~guided], alone[~guided])
 
 
-@pytest.mark.parametrize(("threads", "candidates"), [(1, 1), (1, 4), (2, 16)])
-def test_the_shipped_bundle_is_unchanged_by_the_fast_path(threads: int, candidates: int) -> None:
-    fast, reference = (Policy.load(SHIPPED, threads=threads, fused=value) for value in (True, False))
+@pytest.mark.parametrize(("threads", "candidates"), [(1, 1), (2, 16)])
+@pytest.mark.parametrize("bundle", SHIPPED, ids=lambda bundle: bundle.name)
+def test_a_shipped_bundle_is_unchanged_by_the_fast_path(bundle: Path, threads: int, candidates: int) -> None:
+    fast, reference = (Policy.load(bundle, threads=threads, fused=value) for value in (True, False))
     rng = np.random.default_rng(1)
     s = normal(rng, 3, fast.manifest.observation_size)
     noise = normal(rng, 3, candidates, fast.manifest.chunk_size)
-    for critic in fast.manifest.critics:
-        got, expected = (policy.act(s, noise, critic, 0.03) for policy in (fast, reference))
+    for critic, card in fast.manifest.critics.items():
+        weight = card.recommended_weight or 0.03
+        got, expected = (policy.act(s, noise, critic, weight) for policy in (fast, reference))
         for ours, theirs in zip(got, expected, strict=True):
             np.testing.assert_allclose(ours.actions, theirs.actions, atol=1e-5)
             np.testing.assert_allclose(ours.unguided, theirs.unguided, atol=1e-5)
