@@ -62,6 +62,7 @@ class TaskEnvironment:
         task: Single-task number, 1 to 5.
 
     Attributes:
+        task: May be replaced; takes effect at the next `reset`.
         goal: OGBench's goal of the episode under way, an observation vector, float64 [S]; empty before the first `reset`.
 
     Raises:
@@ -70,14 +71,26 @@ class TaskEnvironment:
 
     def __init__(self, name: str, task: int) -> None:
         self.family = family_of(name)
-        if task not in range(1, 6):
-            raise SimulationError(f"task {task} was given; {name} has tasks 1 to 5")
         self.name = name
-        self.task = task
+        self._check_task(task)
         self._env, self._space = _make(f"{name}-singletask-task{task}-v0")
         self._scale = np.array([field.scale for field in action_fields()])
         self.goal = np.zeros(0)
         self.max_steps = int(self._env.spec.max_episode_steps)  # type: ignore[union-attr, arg-type]
+
+    def _check_task(self, task: int) -> None:
+        if task not in range(1, 6):
+            raise SimulationError(f"task {task} was given; {self.name} has tasks 1 to 5")
+
+    @property
+    def task(self) -> int:
+        """Single-task number, which is all in which OGBench's environments of one family differ."""
+        return int(self.unwrapped._reward_task_id)
+
+    @task.setter
+    def task(self, task: int) -> None:
+        self._check_task(task)
+        self.unwrapped._reward_task_id = task
 
     @property
     def unwrapped(self) -> Any:
@@ -190,13 +203,16 @@ class TaskEnvironment:
     def copy(self: _Environment) -> _Environment:
         """Return another environment in the same state, which costs a tenth of making one.
 
-        It has its own copy of the compiled model, because OGBench writes into that: colours, and in some families joints.
+        It has its own copy of the compiled model (63 MB), because OGBench writes into that: colours, and in some families
+        joints. It shares what has no state, so the two may take turns but not run in two threads.
         """
         inner = self.unwrapped
         if inner._model is None:
             self.reset(0)  # compiles
         described = [value for value in vars(inner).values() if _describes(value)]  # which nothing writes into
-        return copy.deepcopy(self, {id(value): value for value in described})
+        shared = {id(value): value for value in (*described, inner._ik)}  # of each solution, nothing is left in _ik
+        # A deep copy of MjData would be one of its model, too, which nothing asks it for.
+        return copy.deepcopy(self, {**shared, id(inner._data): copy.copy(inner._data)})
 
     def close(self) -> None:
         """Free the environment."""

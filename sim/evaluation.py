@@ -129,7 +129,7 @@ class Worker:
     """A policy and the environments it has needed so far; the first takes most of a second, each other a tenth of it.
 
     Attributes:
-        plan: What it runs; may be replaced by another plan of the same bundle and task.
+        plan: What it runs; may be replaced by another plan of the same bundle.
         manifest: Of the bundle that it has loaded.
         environments: Those it has.
     """
@@ -154,7 +154,7 @@ class Worker:
         weight, seeds = job
         self.build(min(self.plan.batch_size, len(seeds)))
         for env in self.environments:
-            env.shift = self.plan.shift
+            env.task, env.shift = self.plan.task, self.plan.shift
         settings = self.plan.settings(self.manifest, weight)
         return run_batch(
             self._policy, self.environments, settings, seeds, delay=self.plan.delay, record=self.plan.record

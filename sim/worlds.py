@@ -68,7 +68,7 @@ class World(Protocol):
 
 
 class SimulatedWorld:
-    """OGBench tasks. One environment per task is kept, as building one takes a second.
+    """OGBench tasks, in one environment, as building one takes a second.
 
     Args:
         name: Environment, such as ``cube-single``.
@@ -76,7 +76,6 @@ class SimulatedWorld:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._environments: dict[int, ShiftedEnvironment] = {}
         self._current: ShiftedEnvironment | None = None
 
     def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
@@ -91,10 +90,9 @@ class SimulatedWorld:
         Raises:
             SimulationError: The task or the keyframe does not exist.
         """
-        if task not in self._environments:
-            self._environments[task] = ShiftedEnvironment(self._name, task)
-        self._current = self._environments[task]
-        self._current.shift = shift
+        if self._current is None:
+            self._current = ShiftedEnvironment(self._name, task)
+        self._current.task, self._current.shift = task, shift
         return self._current.reset(seed, keyframe)
 
     @property
@@ -129,9 +127,9 @@ class SimulatedWorld:
         return self._environment.render(width, height)
 
     def close(self) -> None:
-        """Free the environments."""
-        for environment in self._environments.values():
-            environment.close()
+        """Free the environment."""
+        if self._current is not None:
+            self._current.close()
 
     @property
     def _environment(self) -> ShiftedEnvironment:

@@ -49,7 +49,8 @@ def test_rows_are_what_the_node_saw_and_sent(run_of: Make, record: Make) -> None
 
 def test_an_offset_is_taken_off_again_before_the_scale(run_of: Make, record: Make) -> None:
     action = tuple(
-        ActionField(name=name, unit="rad", scale=0.5, offset=1.2, lower=0.7, upper=1.7, hold=None) for name in ("a", "b")
+        ActionField(name=name, unit="rad", scale=0.5, offset=1.2, lower=0.7, upper=1.7, hold=None)
+        for name in ("a", "b")
     )
     run = run_of({"action": action})
     run.ticks(5)

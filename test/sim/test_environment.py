@@ -148,6 +148,29 @@ def test_an_episode_of_every_family_is_the_same_bits_whatever_ran_before(family:
     assert episode(11) == expected
 
 
+@pytest.mark.parametrize("task", [2, 5])
+def test_an_environment_whose_task_is_replaced_runs_the_episodes_of_that_task(
+    family: TaskEnvironment, task: int
+) -> None:
+    def episode(env: TaskEnvironment) -> bytes:
+        env.reset(21)
+        steps = [env.step(np.array([0.01, 0.02, -0.05, 0.1, 1.0])) for _ in range(15)]
+        return env.goal.tobytes() + env.observation().tobytes() + bytes([step.success for step in steps])
+
+    other = TaskEnvironment(family.name, task)
+    expected = episode(other)
+    assert other.max_steps == family.max_steps
+    other.close()
+    first = episode(family)
+    family.task = task
+    assert episode(family) == expected != first
+    with pytest.raises(SimulationError, match=f"task 6 was given; {family.name} has tasks 1 to 5"):
+        family.task = 6
+    assert family.task == task
+    family.task = 1
+    assert episode(family) == first
+
+
 def test_a_copy_runs_the_same_episodes_beside_the_original(family: TaskEnvironment) -> None:
     down = np.array([0.01, 0.02, -0.05, 0.1, 1.0])
 
