@@ -17,10 +17,10 @@ from qgf_ros.commands.display import number
 
 
 def latency_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
-    """Yield a table for each network, method and N, a line for each backend.
+    """Yield a table for each network, method and N, a column for each backend, so that six fit a terminal of 80 columns.
 
     ``off by`` is the largest difference from the action of ``guidance/`` (in int8, best-of-N may pick another candidate);
-    ``x floor`` is the median over the memory-traffic floor; the last columns are it over the median of each peer.
+    ``x floor`` is the median over the memory-traffic floor; the last lines are it over the median of each peer.
     """
     results = numbers["results"]
     peers = [name for name in PEERS if any(name in result["ratios"] for result in results)]
@@ -35,21 +35,19 @@ def latency_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
             box=SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
-        table.add_column("", no_wrap=True, min_width=13)
-        headings = ["off by", "p50 ms", "p90", "p99", "max", "jitter", "ticks/s", "cores", "x floor"]
-        for heading in (*headings, *(f"x {name}" for name in peers)):
-            table.add_column(heading, justify="right", no_wrap=True, min_width=max(6, len(heading)))
+        table.add_column("", no_wrap=True)
         for result in mine:
             plain = result["precision"] == "fp32"
-            table.add_row(
-                result["backend"] if plain else f"{result['backend']} {result['precision']}",
-                f"{result['difference']:.0e}",
-                *(number(result["latency_ms"][key]) for key in ("p50", "p90", "p99", "max", "jitter")),
-                f"{result['throughput']:.0f}",
-                number(result["cores"], 1),
-                number(result["floor"]["multiple"]),
-                *(number(result["ratios"].get(name)) for name in peers),
-            )
+            name = result["backend"] if plain else f"{result['backend']} {result['precision']}"
+            table.add_column(name.replace(".", "\n."), justify="right", min_width=7)
+        table.add_row("off by", *(f"{result['difference']:.0e}" for result in mine))
+        for key in ("p50", "p90", "p99", "max", "jitter"):
+            table.add_row(f"{key} ms", *(number(result["latency_ms"][key]) for result in mine))
+        table.add_row("ticks/s", *(f"{result['throughput']:.0f}" for result in mine))
+        table.add_row("cores", *(number(result["cores"], 1) for result in mine))
+        table.add_row("x floor", *(number(result["floor"]["multiple"]) for result in mine))
+        for peer in peers:
+            table.add_row(f"x {peer}", *(number(result["ratios"].get(peer)) for result in mine))
         yield table
 
 
