@@ -25,6 +25,41 @@ ARGUMENTS = (
     ("results_file", "", "JSON lines file for the outcomes; empty: as in sim_params_file.", None),
     ("replay_file", "", "Recording for mode replay; empty: as in sim_params_file.", None),
     ("camera", "", "Publish pictures on ~/image; empty: as in sim_params_file.", ["", "true", "false"]),
+    ("keyframe", "", "Where the arm begins: home; empty: as in sim_params_file.", ["", "home"]),
+    ("speed_factor", "", "Simulated seconds per second, in mode realtime; empty: as in sim_params_file.", None),
+    (
+        "observation_noise",
+        "",
+        "Domain shift: noise of each measured value, in its unit; empty: as in sim_params_file.",
+        None,
+    ),
+    (
+        "observation_delay",
+        "",
+        "Domain shift: age of what is measured [control steps]; empty: as in sim_params_file.",
+        None,
+    ),
+    (
+        "observation_dropout",
+        "",
+        "Domain shift: probability that a message is not published; empty: as in sim_params_file.",
+        None,
+    ),
+    (
+        "action_delay",
+        "",
+        "Domain shift: from a command to its effect [control steps]; empty: as in sim_params_file.",
+        None,
+    ),
+    ("friction_factor", "", "Domain shift: times the friction of every contact; empty: as in sim_params_file.", None),
+    ("mass_factor", "", "Domain shift: times the mass of every object; empty: as in sim_params_file.", None),
+    ("size_factor", "", "Domain shift: times the size of every free object; empty: as in sim_params_file.", None),
+    (
+        "camera_jitter",
+        "",
+        "Domain shift: standard deviation of the camera's pose [m, rad]; empty: as in sim_params_file.",
+        None,
+    ),
 )
 
 # Arguments that become parameters of the bridge when they are given: parameter and type.
@@ -37,7 +72,28 @@ OVERRIDES = {
     "results_file": ("results_file", str),
     "replay_file": ("replay_file", str),
     "camera": ("camera", bool),
+    "keyframe": ("keyframe", str),
+    "speed_factor": ("speed_factor", float),
+    "observation_noise": ("observation_noise", float),
+    "observation_delay": ("observation_delay", int),
+    "observation_dropout": ("observation_dropout", float),
+    "action_delay": ("action_delay", int),
+    "friction_factor": ("friction_factor", float),
+    "mass_factor": ("mass_factor", float),
+    "size_factor": ("size_factor", float),
+    "camera_jitter": ("camera_jitter", float),
 }
+
+
+def check(context: LaunchContext) -> None:
+    """Refuse what is no number while nothing runs yet: a launch that fails later leaves its nodes behind."""
+    for name, (_, value_type) in OVERRIDES.items():
+        text = LaunchConfiguration(name).perform(context)
+        try:
+            value_type(text or 0)
+        except ValueError:
+            kind = "a whole number" if value_type is int else "a number"
+            raise RuntimeError(f"{name}:={text} was given; give {kind}") from None
 
 
 def sim_bridge(context: LaunchContext) -> list[Node]:
@@ -100,6 +156,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
                 for name, default, description, choices in ARGUMENTS
             ),
+            OpaqueFunction(function=check),
             IncludeLaunchDescription(
                 PythonLaunchDescriptionSource(PathJoinSubstitution([SHARE, "launch", "robot.launch.py"]))
             ),

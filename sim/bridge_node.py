@@ -47,6 +47,7 @@ from qgf_sim.episodes import EpisodeOutcome, ResultsFile
 from qgf_sim.frames import WORLD, FramePublisher
 from qgf_sim.pacing import LockstepPace, Pace, RealtimePace
 from qgf_sim.replay import RecordedWorld
+from qgf_sim.shift import NONE
 from qgf_sim.worlds import SimulatedWorld, World
 
 #: While nothing moves, the newest observations are published again after this long [s, wall time].
@@ -88,6 +89,7 @@ class SimBridge:
         self._granted = 0
         self._commanded = False
         self._episode = self._task = self._seed = self._length = self._refused = 0
+        self._keyframe, self._shift = "", NONE
         self._readings: Mapping[str, Reading] = {}
         self._frames = FramePublisher(node)
         self._published = self._waiting_since = time.monotonic()
@@ -156,10 +158,11 @@ class SimBridge:
     def _start(self) -> None:
         """Begin the episode that the parameters task and seed name."""
         task, seed = self._value("task"), self._value("seed")
-        self._readings = self._world.start(task, seed, shift_of(self.node), self._value("keyframe"))
+        keyframe, shift = self._value("keyframe"), shift_of(self.node)
+        self._readings = self._world.start(task, seed, shift, keyframe)
         self._goal_publisher.publish(Float64MultiArray(data=self._world.goal.tolist()))
         self._goal_publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)  # before the observation that is answered with it
-        self._task, self._seed = task, seed
+        self._task, self._seed, self._keyframe, self._shift = task, seed, keyframe, shift
         self._length = self._refused = self._granted = 0
         self._running = True
         self._pace.start(self._clock.reset())
@@ -188,6 +191,8 @@ class SimBridge:
             self._pace.late_commands,
             self._pace.held_steps,
             self._refused,
+            self._keyframe,
+            self._shift.changed,
             self._world.details(),
         )
         if self._results is not None:

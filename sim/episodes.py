@@ -25,6 +25,8 @@ class EpisodeOutcome:
         held_steps: Steps for which no command arrived in time (in real time), or for which none could, because a message of
             the observation had dropped out (in lockstep).
         refused_commands: Malformed commands.
+        keyframe: Where the arm began; empty for where the task puts it.
+        shift: The domain shift, by name; empty for none.
         details: What a world adds, such as the differences of a replay.
     """
 
@@ -36,6 +38,8 @@ class EpisodeOutcome:
     late_commands: int
     held_steps: int
     refused_commands: int
+    keyframe: str = ""
+    shift: dict[str, float] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -25,7 +25,8 @@ from qgf_sim.rollout import run_batch
 
 _PIXELS = (16, 4096)  # as of the bridge's camera
 _CAPTION = 40  # [px], two lines
-_ENDING = 20  # frames that hold the last picture
+_EVERY = (1, 1000)  # control steps per frame; GIF cannot hold a picture for much longer than 10 minutes
+_ENDING = 3.0  # [s] that the last picture stands
 
 
 @dataclass(frozen=True)
@@ -144,10 +145,10 @@ def write_film(
     if sheet is not None:
         check_sheet(sheet)
     lower, upper = _PIXELS
-    if every < 1 or not all(lower <= pixels <= upper for pixels in size):
+    if not _EVERY[0] <= every <= _EVERY[1] or not all(lower <= pixels <= upper for pixels in size):
         raise SimulationError(
             f"width {size[0]}, height {size[1]} and every {every} were given; "
-            f"expected {lower} to {upper} pixels each way, and a frame every 1 step or more"
+            f"expected {lower} to {upper} pixels each way, and a frame every {_EVERY[0]} to {_EVERY[1]} steps"
         )
     policy = Policy.load(bundle)
     critic = load_primitives(bundle).critics[critic_for_task(policy.manifest, task)]
@@ -158,12 +159,13 @@ def write_film(
             f"no picture could be rendered ({error}); install Mesa's libegl1 and set MUJOCO_GL=egl"
         ) from error
     if out is not None:
-        longest = max(len(column.pictures) for column in columns) + _ENDING
+        period = CONTROL_PERIOD * every
+        longest = max(len(column.pictures) for column in columns) + max(1, round(_ENDING / period))
         frames = [
             np.concatenate([column.pictures[min(i, len(column.pictures) - 1)] for column in columns], axis=1)
             for i in range(longest)
         ]
-        write_pictures(out, frames, CONTROL_PERIOD * every)
+        write_pictures(out, frames, period)
     if sheet is not None:
         write_sheet(sheet, [column.pictures for column in columns])
     return {column.weight: column.success for column in columns}

@@ -19,6 +19,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 
 from qgf_sim.processes import reserve_domain
+from qgf_sim.shift import RANGES
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 
@@ -55,7 +56,7 @@ def test_arguments_are_the_documented_ones() -> None:
     robot, sim = declared("robot.launch.py").keys(), declared("sim.launch.py").keys()
     common = {"bundle", "params_file", "namespace", "log_level", "autostart", "guidance_weight", "critic", "trigger"}
     assert {*common, "use_sim_time", "respawn", "dashboard", "dashboard_host", "dashboard_port"} <= robot
-    assert {"task", "mode", "episodes", "results_file", "use_sim_time"} <= sim
+    assert {"task", "mode", "episodes", "results_file", "use_sim_time", "keyframe", "speed_factor", *RANGES} <= sim
 
 
 @pytest.fixture
@@ -76,6 +77,8 @@ def test_simulation_runs_its_episodes_and_ends_by_itself(
 ) -> None:
     results = tmp_path / "results.jsonl"
     arguments = [f"bundle:={tiny_bundle}", "task:=2", "guidance_weight:=0.1", "episodes:=1", "episode_seed:=5"]
+    # Numbers as a person writes them, whatever type the parameter has.
+    arguments += ["keyframe:=home", "mass_factor:=2", "action_delay:=1", "observation_noise:=0.005"]
     done = subprocess.run(
         [sys.executable, "-c", STARTER, str(LAUNCH / "sim.launch.py"), *arguments, f"results_file:={results}"],
         env=launch_environment,
@@ -87,9 +90,24 @@ def test_simulation_runs_its_episodes_and_ends_by_itself(
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
     outcomes = [json.loads(line) for line in results.read_text().splitlines()]
-    assert [(outcome["task"], outcome["seed"]) for outcome in outcomes] == [(2, 5)]
+    assert [(outcome["task"], outcome["seed"], outcome["keyframe"]) for outcome in outcomes] == [(2, 5, "home")]
+    assert outcomes[0]["shift"] == {"mass_factor": 2.0, "action_delay": 1, "observation_noise": 0.005}
     assert "critic task2, guidance weight 0.1" in output
     assert output.count("process has finished cleanly") == 2
+
+
+def test_a_number_that_is_none_is_refused_before_anything_starts(launch_environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, str(LAUNCH / "sim.launch.py"), "observation_noise:=much"],
+        env=launch_environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 1
+    assert "observation_noise:=much was given; give a number" in done.stdout + done.stderr
+    assert "process started" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

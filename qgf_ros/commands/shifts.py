@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -38,36 +39,42 @@ def evaluate_levels(console: Console, title: str, plan: Plan, text: str) -> list
         with RunDisplay(console, heading, plan.weights, plan.episodes) as display:
             results = evaluate(replace(plan, shift=shift), display.add)
         records.append(level_record(shift, plan.task, results))
-    console.print(decay_table(records))
+    console.print(decay_table(records, title))
     return records
 
 
-def decay_table(records: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of `qgf evaluate --shift`: success at each level and weight, and its lead over the first weight."""
-    table = Table()
+def decay_table(records: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """Return the table of `qgf evaluate --shift`, which fits a terminal of 80 columns.
+
+    For each level and weight: success [%] and its lead over the first weight, each with its 95 % interval.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("shift", overflow="fold")
-    for heading in ("weight", "success", "95 % interval", "mean length", "lead", "95 % interval", "p"):
+    for heading in ("success", "%", "steps", "lead", "p"):
         table.add_column(heading, justify="right", no_wrap=True)
     for record in records:
+        table.add_row(record["label"].replace(", ", "\n"))
         leads = {comparison["guidance_weight"]: comparison for comparison in record["comparisons"]}
-        for i, run in enumerate(record["runs"]):
-            low, high = (100 * bound for bound in run["ci95"])
+        for run in record["runs"]:
             table.add_row(
-                "" if i else record["label"],
-                f"{run['guidance_weight']:g}",
-                f"{run['successes']}/{run['episodes']}  {100 * run['success_rate']:.0f} %",
-                f"{low:.0f} - {high:.0f} %",
-                f"{run['mean_length']:.0f} steps",
+                f"  weight {run['guidance_weight']:g}",
+                f"{run['successes']}/{run['episodes']}",
+                f"{100 * run['success_rate']:.0f} {_interval(run['ci95'])}",
+                f"{run['mean_length']:.0f}",
                 *_lead(leads.get(run["guidance_weight"])),
-                end_section=i == len(record["runs"]) - 1,
             )
+        table.add_section()
     return table
 
 
-def _lead(comparison: Mapping[str, Any] | None) -> tuple[str, str, str]:
+def _lead(comparison: Mapping[str, Any] | None) -> tuple[str, str]:
     if comparison is None:
-        return "", "", ""
-    low, high = (100 * bound for bound in comparison["ci95"])
+        return "", ""
     p_value = comparison["p_value"]
-    chance = f"{p_value:.3f}" if p_value >= 0.001 else "< 0.001"
-    return f"{100 * comparison['difference']:+.0f} %", f"{low:+.0f} - {high:+.0f} %", chance
+    chance = f"{p_value:.3f}" if p_value >= 0.001 else "<.001"
+    return f"{100 * comparison['difference']:+.0f} {_interval(comparison['ci95'], '+')}", chance
+
+
+def _interval(ci95: Sequence[float], sign: str = "") -> str:
+    low, high = (f"{100 * bound:{sign}.0f}" for bound in ci95)
+    return f"\\[{low}, {high}]"

@@ -48,7 +48,10 @@ _READ = {NODE: (*LIVE, "bundle"), BRIDGE: ("environment", "task", "seed")}
 
 @dataclass(frozen=True)
 class _Request:
-    """A request under way; `done` gets the response, or None if there is none by the deadline [s]."""
+    """A request under way; `done` gets None if there is no response by the deadline [s], and the response when it comes.
+
+    What the dashboard asks by itself has no name, `what`, and is forgotten at the deadline.
+    """
 
     what: str
     client: Any
@@ -155,7 +158,7 @@ class Graph:
         return done
 
     def _ask(self, client: Any, request: Any, what: str, done: Callable[[Any], None]) -> None:
-        """Send a request; `done` gets the response, or None, after a notice of `what`, if there is none."""
+        """Send a request; `done` gets the response, or None, after a notice of `what`, while there is none."""
         if not client.service_is_ready():
             self._state.notice(ERROR, f"{what}: nobody serves {client.srv_name}; is the node running?")
             done(None)
@@ -165,23 +168,30 @@ class Graph:
         self._pending.append(_Request(what, client, future, done, time.monotonic() + REQUEST_TIMEOUT))
 
     def _look(self) -> None:
-        """Give up on what is never answered, note whether the bridge lives, and read parameters of nodes that appeared."""
+        """Say what is not answered in time, note whether the bridge lives, and read parameters of nodes that appeared."""
         waiting = [request for request in self._pending if not request.future.done()]
         self._pending = [request for request in waiting if time.monotonic() < request.deadline]
         for request in waiting:
             if request not in self._pending:
-                request.client.remove_pending_request(request.future)
-                if request.what:
-                    server = request.client.srv_name
-                    self._state.notice(ERROR, f"{request.what}: no answer from {server} for {REQUEST_TIMEOUT:g} s")
-                request.done(None)
+                self._give_up(request)
         if self._clock_heard and self._triggers["reset"].service_is_ready() and self._state.bridge():
             self._unread.add(BRIDGE)
         self._clock_heard = False
-        for name in tuple(self._unread):
-            if self._getters[name].service_is_ready():
+        for name, getter in self._getters.items():
+            if not getter.service_is_ready():
+                self._unread.add(name)
+            elif name in self._unread:
                 self._unread.discard(name)
                 self._read(name)
+
+    def _give_up(self, request: _Request) -> None:
+        """Wait for an answer no longer. What a person asked for may be under way, so a late answer is still told."""
+        if request.what:
+            server = request.client.srv_name
+            self._state.notice(ERROR, f"{request.what}: no answer from {server} for {REQUEST_TIMEOUT:g} s")
+        else:
+            request.client.remove_pending_request(request.future)
+        request.done(None)
 
     def _read(self, name: str) -> None:
         def done(response: Any) -> None:

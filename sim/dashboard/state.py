@@ -32,6 +32,9 @@ PATIENCE = 3.0
 
 OK, WARN, ERROR = 0, 1, 2
 
+#: Values of parameters that leave the choice to the node.
+CHOSEN_BY_NODE = ("recommended", "")
+
 
 @dataclass(frozen=True)
 class Link:
@@ -127,12 +130,15 @@ class PageState:
         self.version += 1
 
     def status(self, level: int, message: str, figures: Mapping[str, str]) -> bool:
-        """Take in what the policy node says of itself; return whether it was unheard of, or lost, before."""
-        new = not self._lives("policy node")
+        """Take in what the policy node says of itself; return whether its parameters have to be read.
+
+        That is when it was unheard of, or lost, or runs with other values than are known: it may have been started again.
+        """
+        unread = not self._lives("policy node") or self._contradicted(figures)
         self._heard["policy node"] = self._clock()
         self._status = Link(level, message)
         self._asked = figures
-        return new
+        return unread
 
     def bridge(self) -> bool:
         """Note a sign of life of the bridge; return whether it was unheard of, or lost, before."""
@@ -159,11 +165,10 @@ class PageState:
     def value(self, name: str) -> Any:
         """Return the value in force of a parameter, or None if it is unknown.
 
-        For a word that leaves the choice to the node ('recommended', or '' for the bundle's first critic), it is what
-        the node chose.
+        For one of `CHOSEN_BY_NODE`, it is what the node chose.
         """
         value = self._parameters.get(name)
-        if value not in ("recommended", ""):
+        if value not in CHOSEN_BY_NODE:
             return value
         chosen = self._asked.get(name)
         number = _number(chosen)
@@ -189,6 +194,13 @@ class PageState:
             "bridge" in self._heard,
             self._notice,
         )
+
+    def _contradicted(self, figures: Mapping[str, str]) -> bool:
+        for name in self._parameters.keys() & figures.keys():
+            known, said = self._parameters[name], figures[name]
+            if known not in (*CHOSEN_BY_NODE, said, _number(said)):
+                return True
+        return False
 
     def _silence(self, name: str) -> float:
         """Return for how long nothing was heard [s], infinity before the first word."""

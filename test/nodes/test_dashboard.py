@@ -76,6 +76,8 @@ class StubBridge:
     def __init__(self, context: Any) -> None:
         self.node = Node("sim_bridge", context=context)
         self.called: list[str] = []
+        self.answers = threading.Event()
+        self.answers.set()
         for name, value in {"environment": "cube-single", "task": 2, "seed": 4}.items():
             self.node.declare_parameter(name, value)
         for name in ("reset", "step"):
@@ -104,6 +106,7 @@ class StubBridge:
 
     def _answer(self, name: str, response: Any) -> Any:
         self.called.append(name)
+        assert self.answers.wait(PATIENCE)
         response.success, response.message = name != "step", f"{name} was called"
         return response
 
@@ -111,6 +114,7 @@ class StubBridge:
         self._episodes.publish(String(data=json.dumps(outcome)))
 
     def close(self) -> None:
+        self.answers.set()
         self._stop.set()
         self._thread.join()
         self._executor.shutdown()
@@ -187,6 +191,24 @@ def test_what_others_set_is_followed(active: Peer, dashboard: Dashboard) -> None
     dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.7)
 
 
+def test_what_the_node_says_of_itself_outweighs_what_was_heard_before(active: Peer, dashboard: Dashboard) -> None:
+    """As after a restart within a second or two, whose parameter events nobody hears."""
+    dashboard.ready()
+    assert active.set(guidance_weight=0.7).successful
+    dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.7)
+    heard: list[str] = []
+    status = dashboard.state.status
+
+    def count(level: int, message: str, figures: Any) -> bool:
+        heard.append(message)
+        return status(level, message, figures)
+
+    dashboard.state.status = count  # type: ignore[method-assign]
+    dashboard.until(lambda: len(heard) >= 3)  # with the first the parameters are read; by the third they are known
+    dashboard.state.parameters({"guidance_weight": 0.1})
+    dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.7)
+
+
 def test_recommended_shows_the_number_that_the_node_chose(active: Peer, dashboard: Dashboard) -> None:
     dashboard.ready()
     dashboard.graph.set("guidance_weight", 0.9)
@@ -225,6 +247,17 @@ def test_an_answer_that_never_comes_is_given_up(
     dashboard.graph.trigger("hold")
     dashboard.says("hold: no answer from policy_node/hold", ERROR)
     deaf.destroy_node()
+
+
+def test_a_late_answer_is_told_too(bridge: StubBridge, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To begin an episode, the bridge may have to build an environment."""
+    monkeypatch.setattr(graph_module, "REQUEST_TIMEOUT", 0.5)
+    dashboard.until(lambda: dashboard.graph.scene)
+    bridge.answers.clear()
+    dashboard.graph.trigger("reset")
+    dashboard.says("reset: no answer from sim_bridge/reset", ERROR)
+    bridge.answers.set()
+    dashboard.says("reset: reset was called")
 
 
 def test_the_bridge_is_found_and_its_scene_followed(bridge: StubBridge, dashboard: Dashboard) -> None:

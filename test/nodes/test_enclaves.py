@@ -15,20 +15,31 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 pytest.importorskip("ogbench", reason="the bridge needs the sim extra")
 pytest.importorskip("mcap", reason="the recorder needs the record extra")
+pytest.importorskip("viser", reason="the dashboard needs the dashboard extra")
 
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
+from qgf_sim.live_graph import Graph  # noqa: E402
+from qgf_sim.live_tuning import LiveTuner  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
+from qgf_sim.referees import BridgeReferee, ServiceReferee  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = reserve_domain()
 PATIENCE = 120.0  # [s], for a machine that is busy with something else
-NODES = {
-    "policy_node": ("qgf_ros.nodes.policy_node", ["bundle:=cube-single", "autostart:=true", "use_sim_time:=true"]),
-    "sim_bridge": ("qgf_sim.bridge_node", ["autostart:=false", "camera:=true"]),
-    "recorder": ("qgf_ros.nodes.recorder", ["bundle:=cube-single", "out:={folder}/run.mcap"]),
+PARAMETERS = {
+    "policy_node": ["bundle:=cube-single", "autostart:=true", "use_sim_time:=true", "enable_motion:=true"],
+    "sim_bridge": ["autostart:=false", "camera:=true"],
+    "recorder": ["bundle:=cube-single", "out:={folder}/run.mcap"],
+    "dashboard": [],
+}
+MODULES = {
+    "policy_node": ["qgf_ros.nodes.policy_node"],
+    "sim_bridge": ["qgf_sim.bridge_node"],
+    "recorder": ["qgf_ros.nodes.recorder"],
+    "dashboard": ["qgf_sim.dashboard.process", "--port", "0"],
 }
 
 Names = dict[str, set[str]]
@@ -65,10 +76,10 @@ def observer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         for name, value in environment.items():
             patch.setenv(name, value)
         try:
-            for module, parameters in NODES.values():
-                arguments = [word for parameter in parameters for word in ("-p", parameter.format(folder=home))]
+            for name, words in MODULES.items():
+                values = [word for text in PARAMETERS[name] for word in ("-p", text.format(folder=home))]
                 processes.append(
-                    subprocess.Popen([sys.executable, "-m", module, "--ros-args", *arguments], cwd=ROOT, text=True)
+                    subprocess.Popen([sys.executable, "-m", *words, "--ros-args", *values], cwd=ROOT, text=True)
                 )
             rclpy.init(context=context)
             node = Node("observer", context=context, start_parameter_services=False)
@@ -106,7 +117,7 @@ def used(observer: Node, name: str) -> Names:
     return {verb: {topic for topic, _ in found} for verb, found in kinds.items()}
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize("name", MODULES)
 def test_the_policy_allows_exactly_what_the_running_node_uses(observer: Node, name: str) -> None:
     executor = SingleThreadedExecutor(context=observer.context)
     executor.add_node(observer)
@@ -117,9 +128,25 @@ def test_the_policy_allows_exactly_what_the_running_node_uses(observer: Node, na
     assert used(observer, name) == expected
 
 
+def test_the_policy_allows_exactly_what_tuning_uses(observer: Node) -> None:
+    graph = Graph("qgf_tune", observer.context)
+    try:
+        graph.get("policy_node", ("bundle",))
+        graph.set("policy_node", {"seed": 1})
+        bridge = BridgeReferee(graph, "sim_bridge")
+        bridge.start(task=1, seed=1)
+        LiveTuner(graph, "policy_node", bridge)
+        ServiceReferee(graph, "policy_node").start(task=1, seed=1)
+        bridge.close()
+        graph.until(lambda: used(graph.node, "qgf_tune") == allowed("qgf_tune"), PATIENCE, "they differ")
+    finally:
+        graph.close()
+
+
 def test_what_an_operator_may_ask_for_is_served() -> None:
     operator, node = allowed("operator"), allowed("policy_node")
     assert operator["request"] <= node["reply"]
-    assert allowed("recorder")["request"] <= node["reply"]
+    for name in ("recorder", "dashboard", "qgf_tune"):
+        assert allowed(name)["request"] <= node["reply"] | allowed("sim_bridge")["reply"]
     assert operator["subscribe"] <= node["publish"]
     assert "/command" not in operator["publish"]

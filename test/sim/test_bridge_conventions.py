@@ -85,6 +85,19 @@ def test_a_shift_takes_effect_at_the_next_reset_and_ends_with_it(commander: Comm
     assert same_bits(commander.vectors, in_process(2, 3, 0))
 
 
+def test_the_outcome_tells_shift_and_keyframe(commander: Commander) -> None:
+    commander.reset(task=1, seed=44, keyframe="home", observation_dropout=0.9)
+
+    def found() -> list[dict[str, Any]]:
+        # Most steps lack an observation and are done at once; the others are answered.
+        commander.send(np.zeros(5), commander.stamps[-1])
+        return [outcome for outcome in commander.outcomes if outcome["seed"] == 44]
+
+    commander.until(found)
+    (outcome,) = found()
+    assert (outcome["keyframe"], outcome["shift"]) == ("home", {"observation_dropout": 0.9})
+
+
 @pytest.mark.parametrize(("name", "value"), [("observation_dropout", 1.0), ("mass_factor", 0.0), ("action_delay", -1)])
 def test_a_shift_out_of_range_is_refused(commander: Commander, name: str, value: Any) -> None:
     (result,) = commander.set(**{name: value})

@@ -70,6 +70,15 @@ def test_an_mp4_plays_back_as_the_pictures_it_was_made_of(tmp_path: Path) -> Non
     assert [path.name for path in out.parent.iterdir()] == ["film.mp4"], "nothing half-written is left"
 
 
+def test_a_gif_holds_a_picture_for_minutes(tmp_path: Path) -> None:
+    """Equal frames become one, whose time GIF counts in 16 bits of 10 ms."""
+    out = tmp_path / "film.gif"
+    write_pictures(out, [*frames(2), frames(2)[-1]], period=50.0)
+    with Image.open(out) as film:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+    assert sum(durations) == 150_000
+
+
 def test_a_sheet_goes_evenly_from_the_first_picture_to_the_last(tmp_path: Path) -> None:
     out = tmp_path / "sheet.png"
     write_sheet(out, [frames(11), frames(3)])
@@ -96,6 +105,7 @@ def test_a_file_of_another_kind_is_refused(
     ("option", "value", "said"),
     [
         ("--every", 0, "every 0"),
+        ("--every", 1001, "every 1001"),
         ("--width", 0, "width 0"),
         ("--width", 99999, "width 99999"),
         ("--height", 8, "height 8"),

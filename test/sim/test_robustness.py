@@ -68,10 +68,23 @@ def test_a_record_has_rates_with_intervals_and_paired_differences_to_the_first_w
     assert (comparison["guidance_weight"], comparison["against"], comparison["difference"]) == (0.1, 0.0, 0.5)
     assert comparison["ci95"] == pytest.approx(list(paired.ci95))
     assert comparison["p_value"] == pytest.approx(paired.p_value)
-    console = Console(width=140, record=True, file=None, quiet=False)
+
+
+def test_the_table_says_everything_on_80_columns() -> None:
+    results = {
+        weight: [Episode(weight, seed, seed % 10 < tenths, 200) for seed in range(200)]
+        for weight, tenths in ((0.0, 0), (0.035, 9))
+    }
+    record = level_record(Shift(observation_dropout=0.05, friction_factor=0.5), 1, results)
+    record["comparisons"][0] |= {"ci95": [0.84, 0.93], "p_value": 0.0009}
+    console = Console(width=80)
     with console.capture() as capture:
-        console.print(decay_table([record]))
-    assert "mass_factor 2" in capture.get() and "3/4  75 %" in capture.get() and "+50 %" in capture.get()
+        console.print(decay_table([record], "tiny, task 1"))
+    lines = [" ".join(line.split()) for line in capture.get().splitlines()]
+    assert lines[0] == "tiny, task 1"
+    assert "observation_dropout 0.05" in lines and "friction_factor 0.5" in lines
+    assert "weight 0 0/200 0 [0, 2] 200" in lines
+    assert "weight 0.035 180/200 90 [85, 93] 200 +90 [+84, +93] <.001" in lines
 
 
 def test_evaluate_reports_every_level_beside_no_shift(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
@@ -84,6 +97,8 @@ def test_evaluate_reports_every_level_beside_no_shift(tiny_bundle: Path, tmp_pat
     arguments = [
         "evaluate",
         str(tiny_bundle),
+        "--task",
+        "2",
         "--episodes",
         "2",
         "--workers",

@@ -95,6 +95,26 @@ def test_a_node_is_seen_then_lost_then_seen(state: PageState, clock: Clock) -> N
     assert state.status(OK, "commanding", {}), "it is new again"
 
 
+@pytest.mark.parametrize(
+    ("known", "said", "unread"),
+    [
+        (0.04, "0.04", False),
+        (1, "1.0", False),
+        ("task1", "task1", False),
+        ("recommended", "0.04", False),
+        ("", "task1", False),
+        (0.041, "0.04", True),
+        ("task1", "task2", True),
+    ],
+)
+def test_parameters_are_read_again_when_the_node_says_otherwise(
+    state: PageState, known: object, said: str, unread: bool
+) -> None:
+    state.status(OK, "commanding", {})
+    state.parameters({"name": known, "another": 7})
+    assert state.status(OK, "commanding", {"name": said}) is unread
+
+
 def test_telemetry_goes_stale(state: PageState, clock: Clock) -> None:
     state.tick(0, figures(tick=41))
     assert state.view().links["telemetry"].text == "tick 41"
