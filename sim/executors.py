@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_sim.evaluation import Plan, Worker
@@ -15,8 +18,11 @@ from qgf_sim.halving import Outcome
 from qgf_sim.processes import worker_pool
 from qgf_sim.trials import Execute, Trial, fingerprint, outcome_of
 
-#: Of the critic under way, by bundle, fingerprint, critic and task.
-_workers: dict[tuple[Path, str, str, int], Worker] = {}
+#: Longest wait for a machine to take a connection [s].
+CONNECT_TIMEOUT = 10.0
+
+#: Of the bundle under way, by its place and fingerprint.
+_workers: dict[tuple[Path, str], Worker] = {}
 
 
 def run_trial(trial: Trial) -> list[Outcome]:
@@ -28,7 +34,7 @@ def run_trial(trial: Trial) -> list[Outcome]:
     """
     if trial.task is None:
         raise SimulationError("a task is needed to simulate; give at least one, such as --tasks 2")
-    configuration, place = trial.configuration, (trial.bundle, trial.fingerprint, trial.critic, trial.task)
+    configuration, place = trial.configuration, (trial.bundle, trial.fingerprint)
     plan = Plan(
         *(trial.bundle, trial.task, (configuration.guidance_weight,), len(trial.seeds), trial.seeds[0]),
         critic=trial.critic,
@@ -37,7 +43,7 @@ def run_trial(trial: Trial) -> list[Outcome]:
         execution_horizon=configuration.execution_horizon,
         batch_size=trial.batch_size,
     )
-    for other in [other for other in _workers if other[:3] != place[:3]]:
+    for other in [other for other in _workers if other != place]:
         _workers.pop(other).close()
     if place not in _workers:
         worker = Worker(plan)
@@ -89,13 +95,17 @@ def ray_cluster(address: str, **options: Any) -> Iterator[Execute]:
     Raises:
         SimulationError: There is no cluster at the address, or one of its machines was lost.
     """
+    # Ray goes on trying for a quarter of an hour otherwise; once takes it 40 s.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     import ray
 
     try:
+        _connect(address)
         ray.init(address, log_to_driver=False, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SimulationError(
-            f"no Ray cluster can be joined at {address} ({str(error).splitlines()[0]}); start one with 'ray start --head'"
+            f"no Ray cluster can be joined at {address} ({str(error).splitlines()[0]}); start one with 'ray start --head', "
+            "and set RAY_AUTH_MODE=token where it asks for a token"
         ) from error
     try:
         remote = ray.remote(num_cpus=1, max_retries=3)(run_trial)
@@ -109,6 +119,15 @@ def ray_cluster(address: str, **options: Any) -> Iterator[Execute]:
         yield execute
     finally:
         ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    """Raise OSError or ValueError where an address names a machine and nothing listens there."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.port is not None:
+        socket.create_connection((place.hostname, place.port), CONNECT_TIMEOUT).close()
 
 
 def _result(reference: Any) -> list[Outcome]:

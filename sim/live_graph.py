@@ -51,6 +51,10 @@ class Graph:
         if not self._wait(done, timeout):
             raise SimulationError(missing)
 
+    def listen(self, duration: float) -> None:
+        """Take messages in for some time [s]."""
+        self._wait(lambda: False, duration)
+
     def _wait(self, done: Callable[[], bool], timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         while not done():

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
+from rclpy.parameter import parameter_value_to_python
 from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.analysis.records import plain
@@ -27,6 +28,7 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.messages import from_time
+from qgf_ros.nodes.parameters import DECISIVE
 from qgf_sim.bridge_parameters import PARAMETERS
 from qgf_sim.halving import Outcome
 from qgf_sim.live_graph import Graph
@@ -39,6 +41,10 @@ TUNED = ("guidance_weight", "estimator", "num_samples", "execution_horizon", "we
 EPISODIC = ("task", "seed", "auto_reset")
 #: Longest time without a tick while an episode runs by itself [s].
 SILENCE_TIMEOUT = 60.0
+#: Longest wait for the telemetry of an episode that is over [s]; it comes on another way than the news of the end.
+TAIL_TIMEOUT = 10.0
+#: The robot has held for so long [s] without a further tick: there was none.
+TAIL = 0.2
 
 
 class LiveTuner:
@@ -69,10 +75,11 @@ class LiveTuner:
     def _run(self, trial: Trial, seed: int) -> Outcome:
         while (verdict := self._play(trial, seed)).success is None:
             pass
-        if not self._ticks:
-            raise SimulationError(
-                f"{self._policy} did not tick during the episode; activate it, and look at /diagnostics"
-            )
+        self._graph.until(
+            lambda: bool(self._ticks),
+            TAIL_TIMEOUT,
+            f"{self._policy} did not tick during the episode; activate it, and look at /diagnostics",
+        )
         if any(tick.get("critic_failed") for tick in self._ticks.values()):
             raise SimulationError(f"critic {trial.critic} failed during the episode; run 'qgf inspect' on the bundle")
         start_q = self._ticks[min(self._ticks)].get("q", math.nan)
@@ -112,7 +119,16 @@ class LiveTuner:
                 f"{self._policy} has not ticked for {timeout:g} s; activate it, and look at /diagnostics",
             )
         self._referee.stop()
+        if found[0].length is None:
+            self._hear_out()
         return found[0]
+
+    def _hear_out(self) -> None:
+        """Take in what ticks there were before the hold."""
+        heard = -1
+        while heard < len(self._ticks):
+            heard = len(self._ticks)
+            self._graph.listen(TAIL)
 
     def _on_telemetry(self, message: DiagnosticArray) -> None:
         stamp = from_time(message.header.stamp)
@@ -139,8 +155,11 @@ def running_graph(
     bridge: str,
     say: Callable[[str], None],
     between: Callable[[], None],
-) -> Iterator[tuple[Execute, str]]:
-    """Give what runs trials on the running graph, and a checksum of its conditions; put everything back in the end.
+) -> Iterator[tuple[Execute, str, dict[str, Any]]]:
+    """Give what runs trials on the running graph; put everything back in the end.
+
+    With it come a checksum of the conditions, and those settings of the policy node that decide which weight is best, are
+    not tried here and are not at their defaults.
 
     Args:
         manifest: Of the bundle to tune; the policy node must run it.
@@ -162,7 +181,7 @@ def running_graph(
         conditions = _conditions(graph, policy, bridge if outcomes == "bridge" else None)
         referee = _referee(graph, policy, outcomes, bridge, say)
         try:
-            yield LiveTuner(graph, policy, referee).execute, conditions
+            yield LiveTuner(graph, policy, referee).execute, conditions, _given(graph, policy)
         finally:
             # Whatever ended the tuning must not end this.
             graph.between = lambda: None
@@ -197,6 +216,15 @@ def _conditions(graph: Graph, policy: str, bridge: str | None) -> str:
         names = [parameter.name for parameter in PARAMETERS]
         found.append(graph.get(bridge, [name for name in names if name not in EPISODIC]))
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
+
+
+def _given(graph: Graph, policy: str) -> dict[str, Any]:
+    """Return the settings that a weight found here was found with, beside those that are tried."""
+    defaults = {
+        name: default for name, (default, _) in declarations().items() if name in DECISIVE and name not in TUNED
+    }
+    values = {name: parameter_value_to_python(value) for name, value in graph.get(policy, list(defaults)).items()}
+    return {name: value for name, value in values.items() if value != defaults[name]}
 
 
 def _referee(graph: Graph, policy: str, outcomes: str, bridge: str, say: Callable[[str], None]) -> Referee:

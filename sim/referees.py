@@ -238,10 +238,15 @@ class KeyReferee(RobotReferee):
     def __init__(
         self, graph: Graph, policy: str, say: Callable[[str], None], read: Callable[[], str | None] | None = None
     ) -> None:
-        super().__init__(graph, policy)
         self._say = say
+        # Without one, the robot had better not be held for nothing.
         self._terminal = Terminal() if read is None else None
         self._read = self._terminal.read if self._terminal else read
+        try:
+            super().__init__(graph, policy)
+        except BaseException:
+            self._give_back()
+            raise
 
     def prepare(self) -> None:
         """Wait for Enter."""
@@ -258,9 +263,12 @@ class KeyReferee(RobotReferee):
 
     def close(self) -> None:
         """Give the terminal back, and leave the robot holding."""
+        self._give_back()
+        super().close()
+
+    def _give_back(self) -> None:
         if self._terminal is not None:
             self._terminal.close()
-        super().close()
 
 
 class Terminal:

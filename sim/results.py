@@ -90,6 +90,12 @@ def critic_for_task(manifest: Manifest, task: int) -> str:
     raise SimulationError(f"bundle {manifest.name} has no critic for task {task}; it has {known}")
 
 
+def tasks_of(manifest: Manifest) -> tuple[int, ...]:
+    """Return the single-task numbers that a bundle has critics for; a goal-conditioned one has its critic for all."""
+    known = range(1, 6) if manifest.goal is not None else [card.task_id for card in manifest.critics.values()]
+    return tuple(task for task in known if task is not None)
+
+
 def summarise(weight: float, task: int, episodes: Sequence[Episode]) -> dict[str, Any]:
     """Return the JSON record of one run, the same for `qgf demo` and `qgf evaluate`.
 

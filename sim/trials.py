@@ -131,8 +131,9 @@ class TrialStore:
         finished = datetime.now(timezone.utc).isoformat(timespec="seconds")
         line = json.dumps({"trial": description, "outcomes": rows, "finished": finished}, allow_nan=False)
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self.path.open("ab") as file:
                 file.write(line.encode() + b"\n")
+                file.flush()  # all of it or an error, where a raw write may be short
                 os.fsync(file.fileno())
         except OSError as error:
             raise SimulationError(f"{self.path} cannot be written ({error.strerror}); free some space") from error

@@ -25,7 +25,7 @@ from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_sim.halving import BC, Configuration, Outcome, Run, Rung, halve
-from qgf_sim.results import critic_for_task
+from qgf_sim.results import critic_for_task, tasks_of
 from qgf_sim.trials import fingerprint
 
 #: Guidance weights tried by default: nine octaves around the published sweep, 0.004 to 0.12.
@@ -102,9 +102,8 @@ def critics_of(manifest: Manifest, tasks: Sequence[int] = ()) -> dict[str, tuple
     Raises:
         SimulationError: A task has no critic, or no critic has a task.
     """
-    every = range(1, 6) if manifest.goal is not None else [card.task_id for card in manifest.critics.values()]
     critics: dict[str, tuple[int, ...]] = {}
-    for task in tasks or [task for task in every if task is not None]:
+    for task in tasks or tasks_of(manifest):
         name = critic_for_task(manifest, task)
         critics[name] = (*critics.get(name, ()), task)
     if not critics:
@@ -114,7 +113,9 @@ def critics_of(manifest: Manifest, tasks: Sequence[int] = ()) -> dict[str, tuple
     return critics
 
 
-def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[str, Any]:
+def tune(
+    manifest: Manifest, critic: str, protocol: Protocol, run: Run, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Find the best configuration of one critic, and report it.
 
     Args:
@@ -122,6 +123,7 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         critic: Name of the critic.
         protocol: What is tried, on which seeds.
         run: Runs episodes.
+        given: Settings that all of them share and that are not the node's defaults, if any.
 
     Returns:
         ``{"fingerprint", "recommended_weight", "recommended_settings", "verdict", "choosing", "rungs", "reporting",
@@ -134,13 +136,14 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         GuidanceError: The bundle cannot run a configuration.
         SimulationError: An episode cannot be run.
     """
+    given = given or {}
     configurations = protocol.configurations(manifest)
     for configuration in configurations:
         configuration.check(manifest, critic)
     search = halve(configurations, protocol.choosing_seeds, run)
     reported = list(dict.fromkeys((BC, search.best)))
     outcomes = run(reported, protocol.reporting_seeds)
-    reporting = [summarise(configuration, outcomes[configuration]) for configuration in reported]
+    reporting = [summarise(configuration, outcomes[configuration], given) for configuration in reported]
     comparison = None
     if search.best != BC:
         comparison = compare_paired(*(run["outcomes"]["success"] for run in reporting))
@@ -148,9 +151,9 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
     return {
         "fingerprint": fingerprint(manifest),
         "recommended_weight": recommended.guidance_weight,
-        "recommended_settings": recommended.settings(),
+        "recommended_settings": {**given, **recommended.settings()} if recommended != BC else {},
         "verdict": _verdict(search.best, recommended, reporting, comparison),
-        "choosing": [summarise(configuration, found) for configuration, found in search.outcomes.items()],
+        "choosing": [summarise(configuration, found, given) for configuration, found in search.outcomes.items()],
         "rungs": [_rung(rung) for rung in search.rungs],
         "reporting": reporting,
         "comparison": None if comparison is None else asdict(comparison),
@@ -184,12 +187,12 @@ def rate(run: Mapping[str, Any]) -> str:
     return f"{100 * run['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def summarise(configuration: Configuration, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the JSON record of the episodes of one configuration, at least one."""
     successes = sum(outcome.success for outcome in outcomes)
     return {
         "guidance_weight": configuration.guidance_weight,
-        "settings": configuration.settings(),
+        "settings": {**given, **configuration.settings()},
         "episodes": len(outcomes),
         "successes": successes,
         "success_rate": successes / len(outcomes),
@@ -226,7 +229,11 @@ def choose(runs: Sequence[Mapping[str, Any]]) -> float:
 
 
 def write_evidence(
-    bundle: Path, critic: str, found: Mapping[str, Any], source: Literal["simulation", "robot"] = "simulation"
+    bundle: Path,
+    critic: str,
+    found: Mapping[str, Any],
+    source: Literal["simulation", "robot"] = "simulation",
+    tasks: Sequence[int | None] = (),
 ) -> None:
     """Write a recommendation and the evidence behind it into the manifest, in one move.
 
@@ -235,6 +242,7 @@ def write_evidence(
         critic: The critic that was tuned.
         found: From `tune`.
         source: Where the episodes were run.
+        tasks: Single-task numbers that they took turns with.
 
     Raises:
         BundleError: The manifest cannot be read or written, or is of another bundle than the one that was tuned.
@@ -246,13 +254,14 @@ def write_evidence(
             f"{bundle} was replaced while it was tuned, nothing was written into it; run the same command again"
         )
     weights = [run["guidance_weight"] for run in found["choosing"]]
+    goals = [] if manifest.goal is None else [task for task in tasks if task is not None]
     card = manifest.critics[critic].model_copy(
         update={
             "recommended_weight": found["recommended_weight"],
             "recommended_settings": found["recommended_settings"],
             "tested_range": (min(weights), max(weights)),
             "evaluations": tuple(
-                _evaluation(run, purpose=purpose, source=source)
+                _evaluation(run, purpose=purpose, source=source, goals=tuple(goals))
                 for purpose in ("choosing", "reporting")
                 for run in found[purpose]
             ),

@@ -204,12 +204,39 @@ def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(report.read_text())
     assert [run["guidance_weight"] for run in record["runs"]] == [0.0, 0.1]
-    assert (record["critic"], record["num_samples"], record["execution_horizon"]) == ("task1", 2, 5)
+    assert (record["num_samples"], record["execution_horizon"]) == (2, 5)
     for run in record["runs"]:
+        assert run["critic"] == "task1"
         assert (run["task"], run["episodes"], run["first_seed"], run["last_seed"]) == (1, 2, 9, 10)
         assert run["success_rate"] == run["successes"] / 2
         assert len(run["ci95"]) == 2
     assert "95 % interval" in done.stdout
+
+
+def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle, tmp_path, monkeypatch):
+    pytest.importorskip("ogbench")
+    from qgf_sim import evaluation
+    from qgf_sim.results import Episode
+
+    asked = []
+
+    def run(plan, progress):
+        asked.append((plan.task, plan.critic, plan.weights))
+        return {weight: [Episode(weight, plan.seed, True, 7)] for weight in plan.weights}
+
+    monkeypatch.setattr(evaluation, "evaluate", run)
+    report = tmp_path / "report.json"
+    assert main(["evaluate", str(tiny_bundle), "--episodes", "1", "--json", str(report)]) == 0
+    assert asked == [(1, "task1", (0.0, 0.1)), (2, "task2", (0.0, 0.1))]
+    runs = json.loads(report.read_text())["runs"]
+    assert [(run["task"], run["critic"], run["guidance_weight"]) for run in runs] == [
+        (1, "task1", 0.0),
+        (1, "task1", 0.1),
+        (2, "task2", 0.0),
+        (2, "task2", 0.1),
+    ]
+    assert main(["evaluate", str(tiny_bundle), "--tasks", "2,3", "--episodes", "1"]) == 2
+    assert len(asked) == 2, "nothing runs before every task is known to be possible"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "render", "demo"])

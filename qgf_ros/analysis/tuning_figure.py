@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,6 +15,9 @@ from qgf_ros.analysis.figures import LOOKS, new_figure, style
 
 #: Colours of the combinations of settings, one curve each; more are not drawn. After those of Okabe and Ito (2008).
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+#: Room that a character, the handle beside a label and a line of labels take in a legend [in].
+_CHARACTER, _HANDLE, _LINE = 0.068, 0.7, 0.17
 
 
 def draw_tuning(records: Sequence[Mapping[str, Any]]) -> Figure:
@@ -27,7 +32,7 @@ def draw_tuning(records: Sequence[Mapping[str, Any]]) -> Figure:
     ranking = _ranking(records)
     colours = dict(zip(ranking, _COLOURS))
     with style():
-        figure = new_figure(1.2 + 2.6 * len(records), 4.8)
+        figure = new_figure(1.2 + 2.6 * len(records), 4.4)
         rows = figure.subplots(2, len(records), sharex="col", sharey="row", squeeze=False, height_ratios=(3, 2))
         for (upper, lower), record in zip(rows.T, records):
             _draw_success(upper, record, colours)
@@ -38,14 +43,22 @@ def draw_tuning(records: Sequence[Mapping[str, Any]]) -> Figure:
         rows[1, 0].set_ylabel("Q of the first action")
         handles = {label: handle for axes in rows[0] for handle, label in zip(*axes.get_legend_handles_labels())}
         hidden = len(ranking) - len(colours)
-        figure.legend(
-            handles.values(),
-            handles.keys(),
-            loc="outside lower center",
-            ncols=len(handles) if len(records) > 2 else 1,
-            title=f"{hidden} more combinations of settings, which did worse, are not shown" if hidden else None,
-        )
+        title = f"{hidden} more combinations of settings, which did worse, are not shown" if hidden else ""
+        _add_legend(figure, handles, title)
     return figure
+
+
+def _add_legend(figure: Figure, handles: Mapping[str, Any], title: str) -> None:
+    """Put the legend below, in as many columns as there is room for, and make the figure higher by it."""
+    width = figure.get_figwidth()
+    letters = int((width - _HANDLE) / _CHARACTER)
+    labels = [fill(label, letters) for label in handles]
+    longest = max(len(line) for label in labels for line in label.splitlines())
+    columns = max(1, min(len(labels), int(width / (_HANDLE + _CHARACTER * longest))))
+    lines = math.ceil(len(labels) / columns) * max(label.count("\n") + 1 for label in labels)
+    figure.set_figheight(figure.get_figheight() + _LINE * lines)
+    title = fill(title, letters)
+    figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns, title=title or None)
 
 
 def _ranking(records: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -20,6 +20,7 @@ SCHEMA_VERSION: Literal[1] = 1
 MOST_BYTES = 2**30
 
 Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Settings = dict[Name, bool | int | Finite | str]
 
 # At most 255 characters, which every file system takes.
 _PATH = re.compile(r"(?!.{256})[A-Za-z0-9_\-.]+(/[A-Za-z0-9_\-.]+)*")
@@ -38,10 +39,11 @@ class Evaluation(Record):
         first_seed, last_seed: Seeds of the episodes, inclusive.
         purpose: "choosing" for the seeds the weight was chosen on, "reporting" for held-out seeds.
         source: Where the episodes were run; on a robot a seed is the number of a round.
+        goals: Of a goal-conditioned bundle in simulation, the single-task numbers whose goals episodes had, in turn.
     """
 
     guidance_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-    settings: dict[Name, str | int] = Field(default_factory=dict)
+    settings: Settings = Field(default_factory=dict)
     episodes: Annotated[int, Field(ge=1)]
     successes: Annotated[int, Field(ge=0)]
     ci95: tuple[Finite, Finite]
@@ -50,6 +52,7 @@ class Evaluation(Record):
     last_seed: int
     purpose: Literal["choosing", "reporting"]
     source: Literal["simulation", "robot"] = "simulation"
+    goals: tuple[int, ...] = ()
 
 
 class PairedTest(Record):
@@ -92,7 +95,7 @@ class CriticCard(Record):
     aggregation: Literal["min", "mean"] = "min"
     recommended_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     tested_range: tuple[Finite, Finite] = (0.0, 0.0)
-    recommended_settings: dict[Name, str | int] = Field(default_factory=dict)
+    recommended_settings: Settings = Field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     versus_bc: PairedTest | None = None
 

@@ -134,7 +134,7 @@ def _critics(manifest: Manifest) -> Table:
     return table
 
 
-def _settings(settings: Mapping[str, str | int]) -> list[str]:
+def _settings(settings: Mapping[str, object]) -> list[str]:
     return [f"{name} {value}" for name, value in settings.items()]
 
 
@@ -148,13 +148,15 @@ def _evaluations(manifest: Manifest) -> Table:
 
 def _evaluation(evaluation: Evaluation) -> tuple[str, ...]:
     low, high = evaluation.ci95
+    where = [] if evaluation.source == "simulation" else ["on a robot"]
+    goals = [f"goals of tasks {_flat(evaluation.goals)}"] if evaluation.goals else []
     return (
         ", ".join([f"{evaluation.guidance_weight:g}", *_settings(evaluation.settings)]),
         f"{evaluation.successes}/{evaluation.episodes}",
         f"{100 * low:.0f} - {100 * high:.0f} %",
         f"{evaluation.mean_length:.0f}",
         f"{evaluation.first_seed} .. {evaluation.last_seed}",
-        evaluation.purpose if evaluation.source == "simulation" else f"{evaluation.purpose}, on a robot",
+        ", ".join([evaluation.purpose, *where, *goals]),
     )
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from qgf_ros.commands.arguments import Options, Weights
+import tyro
+
+from qgf_ros.commands.arguments import Integers, Options, Weights
 from qgf_ros.control.options import DEFAULT_OPTIONS
 
 
 def evaluate(
     bundle: Path,
     /,
-    task: int = 2,
+    tasks: Annotated[Integers | None, tyro.conf.arg(aliases=["--task"])] = None,
     episodes: int = 50,
     seed: int = 0,
     weights: Weights | None = None,
@@ -35,8 +37,8 @@ def evaluate(
 
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
-        task: Single-task number.
-        episodes: Episodes per guidance weight.
+        tasks: Single-task numbers, separated by commas; all of the bundle by default.
+        episodes: Episodes per task and guidance weight.
         seed: Seed of the first episode.
         weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
         critic: Critic that guides; the task's own by default.
@@ -58,50 +60,50 @@ def evaluate(
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
     from qgf_ros.commands.shifts import evaluate_levels
+    from qgf_ros.errors import SimulationError
     from qgf_sim.evaluation import Plan, all_cores
     from qgf_sim.evaluation import evaluate as run
-    from qgf_sim.results import critic_for_task, default_weights, make_report, write_report
+    from qgf_sim.results import critic_for_task, default_weights, make_report, tasks_of, write_report
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
-    critic = critic or critic_for_task(manifest, task)
     execution_horizon = manifest.execution_horizon if execution_horizon is None else execution_horizon
-    steps = {"num_samples": num_samples, "execution_horizon": execution_horizon}
-    chosen = weights if weights is not None else default_weights(manifest, task, critic, **steps, **vars(options))
-    plan = Plan(
-        bundle,
-        task,
-        chosen,
-        episodes,
-        seed,
-        critic=critic,
-        num_samples=num_samples,
-        execution_horizon=execution_horizon,
-        execution=execution,
-        seam=seam,
-        delay=delay,
-        batch_size=batch_size,
-        workers=all_cores() if workers is None else workers,
-        options=options,
-    )
+    steps = {"num_samples": num_samples, "execution_horizon": execution_horizon, "execution": execution, "seam": seam}
     console = Console()
-    title = f"{bundle.name}, task {task}"
-    settings = {
-        "seed": seed,
-        "batch_size": batch_size,
-        "critic": critic,
-        **steps,
-        "execution": execution,
-        "seam": seam,
-        "delay": delay,
-        **options.record(),
-    }
-    if shift is not None:
-        report = {"levels": evaluate_levels(console, title, plan, shift), **settings}
-    else:
-        with RunDisplay(console, title, chosen, episodes) as display:
+    plans = []
+    tasks = tasks or tasks_of(manifest)
+    if not tasks:
+        raise SimulationError(f"no critic of {manifest.name} belongs to a simulated task; give --task, and --critic")
+    for task in tasks:
+        guide = critic or critic_for_task(manifest, task)
+        chosen = weights if weights is not None else default_weights(manifest, task, guide, **steps, **vars(options))
+        plan = Plan(
+            bundle,
+            task,
+            chosen,
+            episodes,
+            seed,
+            critic=guide,
+            **steps,
+            delay=delay,
+            batch_size=batch_size,
+            workers=all_cores() if workers is None else workers,
+            options=options,
+        )
+        plan.check(manifest)  # of every task before the first episode
+        plans.append(plan)
+    found: dict[str, list[Any]] = {"runs": []} if shift is None else {"levels": []}
+    for plan in plans:
+        title = f"{bundle.name}, task {plan.task}"
+        who = {"critic": plan.critic}
+        if shift is not None:
+            found["levels"] += [{**level, **who} for level in evaluate_levels(console, title, plan, shift)]
+            continue
+        with RunDisplay(console, title, plan.weights, episodes) as display:
             results = run(plan, display.add)
-        report = make_report(task, results, **settings)
-        display.conclude(report["runs"])
+        runs = make_report(plan.task, results)["runs"]
+        display.conclude(runs)
+        found["runs"] += [{**record, **who} for record in runs]
     if json is not None:
-        write_report(json, report)
+        settings = {"seed": seed, "batch_size": batch_size, **steps, "delay": delay, **options.record()}
+        write_report(json, {**found, **settings})

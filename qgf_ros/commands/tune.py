@@ -82,6 +82,7 @@ def tune(
     from qgf_ros.commands.display import progress_bar
     from qgf_ros.commands.origin import origin
     from qgf_ros.commands.tuning_display import Stages, show, write_table
+    from qgf_ros.errors import SimulationError
     from qgf_sim.halving import most_episodes, rung_sizes
     from qgf_sim.trials import Trials, TrialStore
     from qgf_sim.tuning import WEIGHTS, Protocol, critics_of, write_evidence
@@ -90,6 +91,10 @@ def tune(
     if json is not None:
         import matplotlib  # noqa: F401  (that it is missing is to be noticed before the work)
     at_least_one(batch_size=batch_size, workers=1 if workers is None else workers)
+    if outcomes != "bridge" and not ros:
+        raise SimulationError(f"--outcomes {outcomes} was given without --ros; add it to tune the node that is running")
+    if ray is not None and ros:
+        raise SimulationError(f"--ray {ray} was given with --ros; a running graph has one robot, leave one of them out")
     bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory
     manifest = load_manifest(bundle)
     protocol = Protocol(
@@ -112,7 +117,7 @@ def tune(
     try:
         with (
             progress_bar(console, "episodes") as bar,
-            _execution(console, manifest, workers, ray, graph) as (execute, conditions),
+            _execution(console, manifest, workers, ray, graph) as (execute, conditions, given),
         ):
             store = TrialStore(kept, manifest, source, conditions)
             for name, numbers in critics.items():
@@ -122,12 +127,13 @@ def tune(
                     stages.add(len(ended), reporting=trial.seeds[0] in protocol.reporting_seeds)
 
                 run = Trials(bundle, name, numbers, batch_size, block, store, execute, advance)
-                found = search(manifest, name, protocol, run)
+                found = search(manifest, name, protocol, run, given)
                 stages.finish()
                 show(console, f"{bundle.name}, {name}", found)
                 if not dry_run:
-                    write_evidence(bundle, name, found, "robot" if source == "robot" else "simulation")
-                table.append({"critic": name, "task": numbers[0], "tasks": numbers, **found})
+                    write_evidence(bundle, name, found, "robot" if source == "robot" else "simulation", numbers)
+                task = numbers[0] if len(numbers) == 1 else None
+                table.append({"critic": name, "task": task, "tasks": numbers, **found})
                 if json is not None:
                     write_table(json, {**origin(bundle), "source": source, "tasks": table})
     except KeyboardInterrupt:
@@ -139,8 +145,11 @@ def tune(
 @contextmanager
 def _execution(
     console: Console, manifest: Manifest, workers: int | None, ray: str | None, graph: tuple[str, Any, str] | None
-) -> Iterator[tuple[Execute, str]]:
-    """Give what runs trials, and under which conditions: the running graph, a Ray cluster or processes of this machine."""
+) -> Iterator[tuple[Execute, str, dict[str, Any]]]:
+    """Give what runs trials: the running graph, a Ray cluster or processes of this machine.
+
+    With it come a checksum of the conditions and the settings in force that are not tried, both of a running graph.
+    """
     if graph is not None:
         from qgf_ros.commands.interruptions import interruptions
         from qgf_sim.live_tuning import running_graph
@@ -158,4 +167,4 @@ def _execution(
 
     count = all_cores() if workers is None else workers
     with ray_cluster(ray) if ray is not None else local_processes(count) as execute:
-        yield execute, ""
+        yield execute, "", {}

@@ -68,8 +68,14 @@ FIXED = (
     "cpu_affinity",
     "memory_lock",
 )
-#: What `qgf tune` varies beside the weight.
-TUNED = ("estimator", "num_samples", "execution_horizon", "weight_schedule")
+#: On these depends which weight is best: what else changes live, but for what only delays the weight.
+DECISIVE = tuple(n for n in LIVE if n not in ("guidance_weight", "critic", "seed", "guidance_weight_slew"))
+#: Those that mean nothing unless another has a certain value.
+_IDLE_UNLESS = {
+    "ascent_steps": ("estimator", "grad_step"),
+    "ascent_sign": ("estimator", "grad_step"),
+    "blend_steps": ("seam", "linear"),
+}
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
     return settings
 
 
-def _check_recommended(recommended: Mapping[str, str | int], values: Mapping[str, Any]) -> None:
+def _check_recommended(recommended: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuse a recommended weight with other settings than it was found with; raises GuidanceError."""
     missing = ", ".join(f"{name} {value}" for name, value in recommended.items() if values.get(name) != value)
     if missing:
@@ -177,11 +183,14 @@ def untested(values: Mapping[str, Any], manifest: Manifest) -> str:
     card = manifest.critics.get(values["critic"] or next(iter(manifest.critics), ""))
     if values["guidance_weight"] != RECOMMENDED or card is None or not card.recommended_weight:
         return ""
-    found = {name: default for name, (default, _) in declarations().items() if name in TUNED}
+    found = {name: default for name, (default, _) in declarations().items() if name in DECISIVE}
     found.update(card.recommended_settings)
     own = {RECOMMENDED: manifest.execution_horizon}
+    idle = [name for name, (other, value) in _IDLE_UNLESS.items() if values[other] != value]
     differ = {
-        name: value for name, value in found.items() if own.get(values[name], values[name]) != own.get(value, value)
+        name: value
+        for name, value in found.items()
+        if name not in idle and own.get(values[name], values[name]) != own.get(value, value)
     }
     if not differ:
         return ""

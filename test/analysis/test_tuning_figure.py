@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,23 @@ def test_of_many_combinations_the_chosen_and_the_best_are_drawn_and_the_others_c
     )
     assert first == second, "a combination has one colour in every column"
     assert all(len(axes.lines) == len(shown) for axes in figure.axes[2:])
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5])
+def test_the_legend_lies_within_the_figure_and_leaves_room_for_the_curves(columns: int) -> None:
+    settings = {"estimator": "qgf_jacobian", "execution_horizon": 5, "weight_schedule": "cosine"}
+    bc, values = run(0.0, 0, 4, [None] * 4), [-1.0] * 4
+    choosing = [bc, *(run(0.1, 1, 4, values, num_samples=samples, **settings) for samples in range(2, 13))]
+    for record in (RECORD, {"critic": "task1", "choosing": choosing, "reporting": [bc, run(0.1, 4, 4, values)]}):
+        figure = draw_tuning([record] * columns)
+        figure.savefig(BytesIO())  # which lays it out
+        (legend,) = figure.legends
+        around, inside = figure.bbox, legend.get_window_extent()
+        assert around.x0 <= inside.x0 < inside.x1 <= around.x1
+        assert around.y0 <= inside.y0
+        upper, lower = (figure.axes[row].get_window_extent() for row in (0, columns))
+        assert inside.y1 < lower.y0 < lower.y1 < upper.y0
+        assert upper.height > 1.5 * figure.dpi
 
 
 def test_every_critic_has_a_column() -> None:

@@ -93,6 +93,9 @@ def test_a_dry_run_leaves_the_manifest_alone(bundle: Path, ran: list[Trial]) -> 
         (["--schedules", "sudden"], "weight_schedule 'sudden' was given"),
         (["--reporting-seed", "10010"], "overlap"),
         (["--critic", "task7"], "critic 'task7' was given"),
+        (["--outcomes", "service"], "--outcomes service was given without --ros; add it"),
+        (["--ros", "--ray", "auto"], "--ray auto was given with --ros; a running graph has one robot"),
+        (["--weights", "0.1,nan"], "guidance_weight nan was given; it must be finite"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_runs(

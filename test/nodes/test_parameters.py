@@ -90,6 +90,19 @@ def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_w
             {"execution_horizon": 1},
             "untested with execution_horizon 1; it was found with execution_horizon recommended",
         ),
+        (
+            {"max_guidance_deviation": 0.3},
+            "untested with max_guidance_deviation 0.3; it was found with max_guidance_deviation inf",
+        ),
+        ({"execution": "asynchronous"}, "untested with execution asynchronous; it was found with execution synchron"),
+        (
+            {"seam": "linear", "blend_steps": 5},
+            "untested with seam linear, blend_steps 5; it was found with seam switch",
+        ),
+        (
+            {"unguided_actions": "dx", "max_gradient_norm": 2.0},
+            "untested with max_gradient_norm 2.0, unguided_actions dx",
+        ),
     ],
 )
 def test_a_recommended_weight_with_settings_that_were_not_tried_is_untested(
@@ -99,7 +112,10 @@ def test_a_recommended_weight_with_settings_that_were_not_tried_is_untested(
     assert parameters.untested({**DEFAULTS, **changed, "guidance_weight": 0.5}, manifest) == ""
 
 
-@pytest.mark.parametrize("changed", [{}, {"execution_horizon": 2}, {"seed": 3}])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"execution_horizon": 2}, {"seed": 3}, {"guidance_weight_slew": 1.0}, {"ascent_steps": 3, "blend_steps": 5}],
+)
 def test_a_recommended_weight_with_what_it_was_found_with_is_tested(
     manifest: Manifest, changed: dict[str, Any]
 ) -> None:

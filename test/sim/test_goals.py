@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,47 +11,20 @@ import numpy as np
 import pytest
 
 pytest.importorskip("ogbench", reason="goals need the sim extra")
-torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
 
-from qgf_ros.bundle.manifest import CriticCard, Manifest  # noqa: E402
-from qgf_ros.bundle.store import write_bundle  # noqa: E402
-from qgf_ros.control.controller import Settings  # noqa: E402
-from qgf_ros.learning.dataset import Dataset  # noqa: E402
-from qgf_ros.learning.export import export_networks  # noqa: E402
-from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork  # noqa: E402
-from qgf_ros.runtime.policy import Policy  # noqa: E402
-from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields  # noqa: E402
-from qgf_sim.evaluation import Plan, check_environment, evaluate  # noqa: E402
-from qgf_sim.replay import RecordedWorld  # noqa: E402
-from qgf_sim.rollout import run_batch  # noqa: E402
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.controller import Settings
+from qgf_ros.learning.dataset import Dataset
+from qgf_ros.runtime.policy import Policy
+from qgf_sim.environment import TaskEnvironment, action_fields, observation_fields
+from qgf_sim.evaluation import Plan, check_environment, evaluate
+from qgf_sim.halving import BC, Outcome
+from qgf_sim.replay import RecordedWorld
+from qgf_sim.rollout import run_batch
+from qgf_sim.trials import Trial, Trials, TrialStore
+from qgf_sim.tuning import Protocol, critics_of, tune, write_evidence
 
 NAME = "cube-single"
-
-
-@pytest.fixture(scope="module")
-def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A goal-conditioned bundle for cube-single with random networks, which wants to be told the goal."""
-    observation, action, horizon = observation_fields(NAME, goal_conditioned=True), action_fields(), 5
-    sizes = sum(field.size for field in observation), horizon * len(action)
-    generator = torch.Generator().manual_seed(7)
-    velocity = VelocityNetwork(*sizes, (32, 32), generator)
-    critic = CriticNetwork(1, 2, *sizes, (32, 32), generator)
-    files, parity = export_networks(velocity, critic, ["goal"], sizes)
-    manifest = Manifest(
-        name="goals",
-        environment=NAME,
-        observation=observation,
-        goal="goal",
-        action=action,
-        horizon=horizon,
-        execution_horizon=2,
-        control_rate=20.0,
-        critics={"goal": CriticCard(task="any goal", discount=0.99, ensemble_size=2)},
-        parity=parity,
-    )
-    out = tmp_path_factory.mktemp("bundles") / "goals"
-    write_bundle(out, manifest, files)
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +78,34 @@ def test_one_bundle_serves_every_task(goal_bundle: Path) -> None:
     assert [plan.settings(manifest, 0.0).critic for plan in plans] == ["goal", "goal"]
     first, second = (evaluate(plan)[0.0][0].commands[0] for plan in plans)
     assert not np.array_equal(first, second)
+
+
+def test_the_one_critic_is_tuned_over_the_goals_of_every_task_or_of_those_that_are_named(
+    goal_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = Path(shutil.copytree(goal_bundle, tmp_path / "goals"))
+    manifest = load_manifest(bundle)
+    ran: list[Trial] = []
+
+    def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+        for trial in trials:
+            ran.append(trial)
+            yield trial, [Outcome(seed, trial.configuration.guidance_weight > 0.0, 100) for seed in trial.seeds]
+
+    for tasks, goals in (((), (1, 2, 3, 4, 5)), ((4,), (4,))):
+        ((critic, numbers),) = critics_of(manifest, tasks).items()
+        assert (critic, numbers) == ("goal", goals)
+        store = TrialStore(tmp_path / f"{len(goals)}.jsonl", manifest, "processes")
+        run = Trials(bundle, critic, numbers, 8, 16, store, execute)
+        found = tune(manifest, critic, Protocol((0.1,), choosing_episodes=20, reporting_episodes=20), run)
+        write_evidence(bundle, critic, found, tasks=numbers)
+        assert {trial.task for trial in ran} == set(goals)
+        reported = [seed for trial in ran if trial.configuration == BC for seed in trial.seeds if seed >= 20_000]
+        assert sorted(reported) == list(range(20_000, 20_020)), "a seed belongs to one task"
+        card = load_manifest(bundle).critics[critic]
+        assert card.recommended_weight == 0.1
+        assert {evaluation.goals for evaluation in card.evaluations} == {goals}
+        ran.clear()
 
 
 def test_episodes_over_ros_get_their_goals_as_in_process_to_the_bit(

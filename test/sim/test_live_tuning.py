@@ -15,7 +15,6 @@ pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
@@ -29,12 +28,13 @@ from qgf_sim import demo, live_tuning
 from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.halving import BC, Configuration
 from qgf_sim.live_graph import Graph
-from qgf_sim.live_tuning import TUNED, numbers_of, running_graph
+from qgf_sim.live_tuning import TUNED, running_graph
 from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 from qgf_sim.trials import Execute, Trial, fingerprint, outcome_of
 
 TASK = 2
+PATIENCE = 240.0  # [s], for a machine that is busy with something else
 GUIDED = Configuration(0.1, "noisy", num_samples=2, weight_schedule="linear")
 
 
@@ -50,11 +50,7 @@ def processes(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     children: list[Child] = []
     with environment(private_graph(folder)):
         try:
-            for name, values in demo._parameters(plan, load_manifest(tiny_bundle)).items():
-                arguments = ["--ros-args"]
-                for key, value in values.items():
-                    arguments += ["-p", f"{key}:={'.inf' if value == float('inf') else demo.json.dumps(value)}"]
-                children.append(Child(name, demo.MODULES[name], arguments, folder))
+            children.extend(demo._start(demo._parameters(plan, load_manifest(tiny_bundle)), folder))
             yield children
         finally:
             stop_all(children)
@@ -91,7 +87,7 @@ def on_the_graph(tiny_bundle: Path) -> Callable[..., Any]:
     @contextmanager
     def start(outcomes: Any, said: list[str], between: Callable[[], None] = lambda: None) -> Iterator[Execute]:
         manifest = load_manifest(tiny_bundle)
-        with running_graph(manifest, demo.NODE, outcomes, demo.BRIDGE, said.append, between) as (execute, _):
+        with running_graph(manifest, demo.NODE, outcomes, demo.BRIDGE, said.append, between) as (execute, *_):
             yield execute
 
     return start
@@ -158,14 +154,13 @@ def test_no_further_signal_disturbs_the_putting_back(
 
 
 class Operator(threading.Thread):
-    """Sets the scene up, watches for some ticks and says that guided episodes are solved."""
+    """Sets the scene up, watches for some steps and says that guided episodes are solved."""
 
     def __init__(self, episodes: int) -> None:
         super().__init__()
         self.episodes = episodes
         self.weights: list[float] = []
         self.refusals: list[str] = []
-        self.ticks: dict[int, dict[str, float]] = {}
         self.observations: list[int] = []
         self.error: BaseException | None = None
 
@@ -173,7 +168,6 @@ class Operator(threading.Thread):
         context = Context()
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
         graph = Graph("operator", context)
-        graph.node.create_subscription(DiagnosticArray, f"{demo.NODE}/telemetry", self._on_telemetry, 1000)
         graph.node.create_subscription(JointState, "joint_states", self._on_observation, 1000)
         try:
             for _ in range(self.episodes):
@@ -190,22 +184,29 @@ class Operator(threading.Thread):
 
     def _watch(self, graph: Graph) -> None:
         self.refusals.append(self._report(graph, True))
-        answer = graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
-        first = int(answer.message.split()[-2])
-
-        def ticks() -> list[dict[str, float]]:
-            return [tick for stamp, tick in self.ticks.items() if stamp >= first]
-
-        # An active node would answer the first one; the bridge repeats it as long as nobody does.
-        graph.until(lambda: self.observations.count(first) >= 3, 60.0, "nothing was observed")
-        assert not ticks()
+        first = self._set_up(graph)
         graph.call(Trigger, "qgf_tune/start", Trigger.Request())
-        graph.until(lambda: len(ticks()) >= 5, 60.0, "the robot did not move")
-        self.weights.append(ticks()[-1]["guidance_weight"])
+        graph.until(lambda: self._steps_since(first) >= 5, PATIENCE, "the robot did not move")
+        self.weights.append(graph.get(demo.NODE, ("guidance_weight",))["guidance_weight"].double_value)
         self._report(graph, self.weights[-1] > 0.0)
 
-    def _on_telemetry(self, message: DiagnosticArray) -> None:
-        self.ticks[from_time(message.header.stamp)] = numbers_of(message)
+    def _set_up(self, graph: Graph) -> int:
+        """Reset the scene until the robot leaves it alone; return the stamp of the first observation."""
+        for _ in range(20):  # the outcome is noted before the hold is out
+            answer = graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
+            first = int(answer.message.split()[-2])
+
+            # An active node would answer the first one; the bridge repeats it as long as nobody does.
+            def seen(first: int = first) -> bool:
+                return self.observations.count(first) >= 3 or self._steps_since(first) > 0
+
+            graph.until(seen, PATIENCE, "nothing was observed")
+            if not self._steps_since(first):
+                return first
+        raise AssertionError("the robot was not held")
+
+    def _steps_since(self, first: int) -> int:
+        return len({stamp for stamp in self.observations if stamp > first})
 
     def _on_observation(self, message: JointState) -> None:
         self.observations.append(from_time(message.header.stamp))
@@ -274,22 +275,26 @@ def test_a_bundle_that_only_the_node_can_read_is_not_tuned(tiny_bundle: Path, mo
 
 @pytest.mark.usefixtures("unchanged")
 def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker: Graph) -> None:
-    def conditions() -> str:
+    def conditions() -> tuple[str, dict[str, Any]]:
         graph = running_graph(load_manifest(tiny_bundle), demo.NODE, "bridge", demo.BRIDGE, print, lambda: None)
-        with graph as (_, found):
-            return found
+        with graph as (_, found, given):
+            return found, given
 
-    before = conditions()
-    assert conditions() == before
-    for name, key, other in (
-        (demo.NODE, "max_guidance_deviation", 0.5),
-        (demo.BRIDGE, "action_delay", 1),
-        (demo.BRIDGE, "keyframe", "home"),
+    before, given = conditions()
+    assert given == {}
+    assert conditions() == (before, {})
+    for name, key, other, with_the_weight in (
+        (demo.NODE, "max_guidance_deviation", 0.5, {"max_guidance_deviation": 0.5}),
+        (demo.NODE, "guidance_weight_slew", 0.5, {}),
+        (demo.BRIDGE, "action_delay", 1, {}),
+        (demo.BRIDGE, "keyframe", "home", {}),
     ):
         found = onlooker.get(name, (key,))
         onlooker.set(name, {key: other})
-        assert conditions() != before
+        now, given = conditions()
+        assert now != before
+        assert given == with_the_weight, "which the weight is recommended with"
         onlooker.set(name, found)
     onlooker.set(demo.NODE, {"seed": 7, "num_samples": 2})
-    assert conditions() == before
+    assert conditions() == (before, {})
     onlooker.set(demo.NODE, {"seed": 0, "num_samples": 3})

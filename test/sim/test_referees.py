@@ -46,15 +46,20 @@ class FakeGraph:
         self.calls.append(name.rpartition("/")[2])
         return SimpleNamespace(success=True, message="")
 
+    def listen(self, duration: float) -> None:
+        """Nothing is on its way."""
+
     def until(self, done: Callable[[], bool], timeout: float, missing: str) -> None:
         while True:
-            self._stamp += 1
-            stamp = SimpleNamespace(sec=self._stamp, nanosec=0)
-            values = [SimpleNamespace(key="q", value=f"-{self._stamp}"), SimpleNamespace(key="critic", value="near")]
-            header = SimpleNamespace(stamp=stamp)
-            self.tick(SimpleNamespace(header=header, status=[SimpleNamespace(values=values)]))
+            self.send_tick()
             if done():
                 return
+
+    def send_tick(self) -> None:
+        self._stamp += 1
+        stamp = SimpleNamespace(sec=self._stamp, nanosec=0)
+        values = [SimpleNamespace(key="q", value=f"-{self._stamp}"), SimpleNamespace(key="critic", value="near")]
+        self.tick(SimpleNamespace(header=SimpleNamespace(stamp=stamp), status=[SimpleNamespace(values=values)]))
 
 
 class Keyboard:
@@ -140,8 +145,59 @@ def test_a_terminal_gives_single_keys_and_is_left_as_it_was(monkeypatch: pytest.
     os.close(slave)
 
 
-def test_keys_need_a_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_terminal_nothing_is_held(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graph = FakeGraph()
     with (tmp_path / "keys").open("w+") as file:
         monkeypatch.setattr(sys, "stdin", file)
         with pytest.raises(SimulationError, match="outcomes by keys need a terminal"):
-            Terminal()
+            KeyReferee(graph, "policy_node", print)  # type: ignore[arg-type]
+    assert graph.calls == []
+
+
+def test_a_robot_that_cannot_be_judged_leaves_the_terminal_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(fileno=lambda: slave))
+    graph = FakeGraph()
+    graph.get = lambda name, parameters: {"enable_motion": SimpleNamespace(bool_value=False)}  # type: ignore[method-assign]
+    with pytest.raises(SimulationError, match="enable_motion of policy_node is false"):
+        KeyReferee(graph, "policy_node", print)  # type: ignore[arg-type]
+    assert termios.tcgetattr(slave) == before
+    os.close(master)
+    os.close(slave)
+
+
+class LateGraph(FakeGraph):
+    """Its telemetry comes after the news that the robot holds, if at all."""
+
+    def __init__(self, late: int) -> None:
+        super().__init__()
+        self.late = late
+
+    def until(self, done: Callable[[], bool], timeout: float, missing: str) -> None:
+        for _ in range(100):
+            if done():
+                return
+        raise SimulationError(missing)
+
+    def listen(self, duration: float) -> None:
+        if self.late:
+            self.late -= 1
+            self.send_tick()
+
+
+def judged(graph: FakeGraph) -> LiveTuner:
+    """Enter, and at once y."""
+    keyboard = Keyboard("")
+    keyboard.keys += [None, "\n", "y"]
+    return LiveTuner(graph, "policy_node", KeyReferee(graph, "policy_node", print, keyboard))  # type: ignore[arg-type]
+
+
+def test_ticks_that_are_heard_of_after_the_verdict_count() -> None:
+    ((_, (outcome,)),) = judged(LateGraph(late=3)).execute(trials(BC))
+    assert (outcome.length, outcome.start_q) == (3, -1.0)
+
+
+def test_an_episode_without_a_tick_ends_the_tuning() -> None:
+    with pytest.raises(SimulationError, match="policy_node did not tick during the episode; activate it"):
+        list(judged(LateGraph(late=0)).execute(trials(BC)))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +23,7 @@ pytest.importorskip("ogbench", reason="trials need the sim extra")
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.cli import main
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.executors import local_processes, ray_cluster
@@ -78,6 +82,28 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(tiny_bundle: Path, mani
     again = Fake()
     assert trials(tiny_bundle, TrialStore(path, manifest, "processes"), again)([BC, GUIDED], range(8)) == resumed
     assert again.ran == []
+
+
+def test_a_trial_that_the_disk_has_no_room_for_is_told_and_harms_no_other(
+    tiny_bundle: Path, manifest: Manifest, tmp_path: Path
+) -> None:
+    path = tmp_path / "trials.jsonl"
+    trials(tiny_bundle, TrialStore(path, manifest, "processes"), Fake())([BC], range(4))
+    before = path.stat().st_size
+    found = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 20, found[1]))  # room for half a line
+    try:
+        with pytest.raises(SimulationError, match="cannot be written .*; free some space"):
+            trials(tiny_bundle, TrialStore(path, manifest, "processes"), Fake())([GUIDED], range(4))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, found)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert path.stat().st_size == before + 20
+    rest = Fake()
+    trials(tiny_bundle, TrialStore(path, manifest, "processes"), rest)([BC, GUIDED], range(4))
+    assert [trial.configuration for trial in rest.ran] == [GUIDED]
+    assert len(TrialStore(path, manifest, "processes")) == 2
 
 
 def test_trials_of_other_networks_or_another_source_do_not_count(
@@ -171,6 +197,63 @@ def test_what_goes_wrong_in_another_process_is_told_as_here(work: list[Trial]) -
     wrong = replace(work[0], task=9)
     with pytest.raises(SimulationError, match="task 9"), local_processes(2) as execute:
         list(execute([wrong]))
+
+
+@pytest.fixture
+def nowhere() -> Iterator[str]:
+    """An address of this machine at which nobody listens, and nobody will."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield "127.0.0.1:{1}".format(*bound.getsockname())
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Addresses that Ray was asked to join; the module stands in for the real one."""
+    asked: list[str] = []
+    fake = SimpleNamespace(
+        init=lambda address, **options: asked.append(address), shutdown=lambda: None, remote=lambda **options: id
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setenv("RAY_NUM_REDIS_GET_RETRIES", "1")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return asked
+
+
+@pytest.mark.parametrize("form", ["{}", "ray://{}"])
+def test_ray_is_not_left_to_try_an_address_where_nothing_listens(
+    tiny_bundle: Path, nowhere: str, joined: list[str], form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = form.format(nowhere)
+    trials = str(tmp_path / "trials.jsonl")
+    assert main(["tune", str(tiny_bundle), "--task", "1", "--dry-run", "--trials", trials, "--ray", address]) == 2
+    (complaint,) = capsys.readouterr().err.strip().splitlines()
+    assert complaint.startswith(f"qgf: no Ray cluster can be joined at {address} (")
+    assert "Connection refused" in complaint
+    assert joined == []
+
+
+def test_the_address_of_auto_may_come_from_the_environment(
+    nowhere: str, joined: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", nowhere)
+    with pytest.raises(SimulationError, match="no Ray cluster can be joined at auto .*refused"), ray_cluster("auto"):
+        pass
+    assert joined == []
+
+
+def test_a_port_that_is_no_number_is_one_sentence(joined: list[str]) -> None:
+    with pytest.raises(SimulationError, match="no Ray cluster can be joined at head:gcs"), ray_cluster("head:gcs"):
+        pass
+
+
+def test_ray_is_asked_where_something_listens_and_where_it_knows_the_place_itself(joined: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        head = f"127.0.0.1:{server.getsockname()[1]}"
+        for address in (head, f"ray://{head}", "local", "auto"):
+            with ray_cluster(address):
+                pass
+    assert joined == [head, f"ray://{head}", "local", "auto"]
 
 
 @pytest.mark.slow

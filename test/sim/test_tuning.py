@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,9 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
 from qgf_sim.halving import BC, Configuration, Outcome, Run
-from qgf_sim.tuning import LEVEL, Protocol, choose, critics_of, tune, write_evidence
+from qgf_sim.tuning import LEVEL, WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
 
+ROOT = Path(__file__).parents[2]
 PROTOCOL = Protocol((0.1, 0.3), choosing_episodes=10, reporting_episodes=40)
 
 
@@ -172,6 +174,17 @@ def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, 
     assert card.evaluations[-1].settings == {"num_samples": 4}
 
 
+def test_settings_that_were_in_force_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
+    given = {"max_guidance_deviation": 0.3, "ascent_sign": True, "seam": "linear"}
+    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}), given)
+    write_evidence(bundle, "task1", found)
+    card = load_manifest(bundle).critics["task1"]
+    assert (card.recommended_weight, card.recommended_settings) == (0.1, given)
+    assert all(evaluation.settings == given for evaluation in card.evaluations)
+    nothing = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}), given)
+    assert (nothing["recommended_weight"], nothing["recommended_settings"]) == (0.0, {})
+
+
 def test_a_configuration_that_the_bundle_cannot_run_is_refused_before_the_first_episode(manifest: Manifest) -> None:
     def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
         raise AssertionError("nothing may be run")
@@ -180,6 +193,42 @@ def test_a_configuration_that_the_bundle_cannot_run_is_refused_before_the_first_
         tune(manifest, "task1", Protocol((0.1,), estimators=("best",)), run)
     with pytest.raises(GuidanceError, match="execution_horizon 9 was given"):
         tune(manifest, "task1", Protocol((0.1,), execution_horizons=(9,)), run)
+
+
+@pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "models").glob("*/manifest.json")))
+def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its_documented_command(name: str) -> None:
+    report = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
+    command = re.sub(r" --workers \d+", "", report["command"])
+    pages = " ".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    assert command in " ".join(pages.replace("\\\n", "").split()), "nobody is told of the command"
+    words = command.split()
+    assert words[:3] == ["qgf", "tune", f"models/{name}"]
+    manifest = load_manifest(ROOT / "models" / name)
+    assert report.get("files", {}).items() <= {path: file.sha256 for path, file in manifest.files.items()}.items()
+    given = dict(zip(words[3::2], words[4::2]))
+    weights = tuple(map(float, given["--weights"].split(","))) if "--weights" in given else WEIGHTS
+    numbers = {key.strip("-").replace("-", "_"): int(value) for key, value in given.items() if value.isdigit()}
+    assert len(report["tasks"]) == len(manifest.critics)
+    for record in report["tasks"]:
+        episodes = {
+            (run["guidance_weight"], seed): Outcome(seed, solved, length)
+            for purpose in ("choosing", "reporting")
+            for run in record[purpose]
+            for seed, solved, length in zip(*(run["outcomes"][key] for key in ("seed", "success", "length")))
+        }
+
+        def run(
+            configurations: Sequence[Configuration],
+            seeds: range,
+            episodes: Mapping[tuple[float, int], Outcome] = episodes,
+        ) -> dict[Configuration, list[Outcome]]:
+            return {tried: [episodes[tried.guidance_weight, seed] for seed in seeds] for tried in configurations}
+
+        critic = record.get("critic", f"task{record['task']}")
+        found = tune(manifest, critic, Protocol(weights, **numbers), run)
+        card = manifest.critics[critic]
+        assert found["recommended_weight"] == record["recommended_weight"] == card.recommended_weight
+        assert found["recommended_settings"] == card.recommended_settings
 
 
 def test_critics_of_tasks(manifest: Manifest) -> None:

@@ -1,0 +1,41 @@
+"""A goal-conditioned bundle, shared by the tests of goals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A goal-conditioned bundle for cube-single with random networks, which wants to be told the goal."""
+    torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
+    from qgf_ros.bundle.manifest import CriticCard, Manifest
+    from qgf_ros.bundle.store import write_bundle
+    from qgf_ros.learning.export import export_networks
+    from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork
+    from qgf_sim.environment import action_fields, observation_fields
+
+    name, horizon = "cube-single", 5
+    observation, action = observation_fields(name, goal_conditioned=True), action_fields()
+    sizes = sum(field.size for field in observation), horizon * len(action)
+    generator = torch.Generator().manual_seed(7)
+    velocity = VelocityNetwork(*sizes, (32, 32), generator)
+    critic = CriticNetwork(1, 2, *sizes, (32, 32), generator)
+    files, parity = export_networks(velocity, critic, ["goal"], sizes)
+    manifest = Manifest(
+        name="goals",
+        environment=name,
+        observation=observation,
+        goal="goal",
+        action=action,
+        horizon=horizon,
+        execution_horizon=2,
+        control_rate=20.0,
+        critics={"goal": CriticCard(task="any goal", discount=0.99, ensemble_size=2)},
+        parity=parity,
+    )
+    out = tmp_path_factory.mktemp("bundles") / "goals"
+    write_bundle(out, manifest, files)
+    return out
