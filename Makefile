@@ -56,6 +56,12 @@ $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,dev]'
 	@touch $(VENV)/.demo-$(RUNTIME) $@
 
+# Without them, the tests beside JAX and on a Ray cluster would be skipped.
+$(VENV)/.all-$(RUNTIME): $(VENV)/.test-$(RUNTIME)
+	@echo "installing JAX and Ray for the slow tests (once, a few minutes)"
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,dev,peers,ray]'
+	@touch $@
+
 setup: $(VENV)/.test-$(RUNTIME)
 
 demo: $(VENV)/.demo-$(RUNTIME)
@@ -86,7 +92,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 test: lint
 	$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: lint
+test-all: $(VENV)/.all-$(RUNTIME) lint
 	$(PYTEST) $(ARGS)
 
 LOCK := uv pip compile --universal --python-version 3.10 --all-extras --no-emit-index-url --no-annotate --no-header setup.py
