@@ -77,8 +77,9 @@ class ResultsFile:
             SimulationError: The disk is full, or the file is gone.
         """
         try:
-            with self.path.open("ab", buffering=0) as file:
+            with self.path.open("ab") as file:
                 file.write(outcome.to_json().encode() + b"\n")
+                file.flush()  # all of it or an error, where a raw write may be short
                 os.fsync(file.fileno())
         except OSError as error:
             raise SimulationError(f"results file {self.path} cannot be written ({error}); free some space") from error

@@ -125,6 +125,7 @@ class RecordedWorld:
         self._fields = tuple(observation)
         self._names = [field.name for field in action]
         self._scale = np.array([field.scale for field in action])
+        self._offset = np.array([field.offset for field in action])
         self._scene = scene
         self._row = self._end = 0
         self._differences: list[Array] = []
@@ -164,7 +165,8 @@ class RecordedWorld:
 
     def step(self, command: Array) -> WorldStep:
         """Compare one command with the recorded action of this row and go on to the next row."""
-        self._differences.append(np.abs(command - self._dataset.actions[self._row].astype(np.float64) * self._scale))
+        recorded = self._dataset.actions[self._row].astype(np.float64) * self._scale + self._offset
+        self._differences.append(np.abs(command - recorded))
         done = self._row == self._end
         if not done:
             self._row += 1

@@ -259,6 +259,12 @@ class ActionField(Record):
     def _ordered(self) -> ActionField:
         if self.lower >= self.upper:
             raise ValueError(f"action {self.name}: lower {self.lower} must be below upper {self.upper}")
+        low, high = self.offset - self.scale, self.offset + self.scale
+        if high <= self.lower or low >= self.upper:
+            raise ValueError(
+                f"action {self.name}: scale {self.scale} and offset {self.offset} make [-1, 1] {low:g} to {high:g}, all of it "
+                f"outside {self.lower} to {self.upper}; mend them, or the limits"
+            )
         if self.hold is not None and not self.lower <= self.hold <= self.upper:
             raise ValueError(
                 f"action {self.name}: hold {self.hold} is outside {self.lower} to {self.upper}; "

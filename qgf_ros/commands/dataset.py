@@ -56,6 +56,10 @@ def dataset(
     lines += [f"left out: {count} {reason}" for reason, count in conversion.left_out.items() if count]
     if conversion.inferred:
         lines.append("note: which readings a command answers is partly inferred from times of arrival")
+    if conversion.clipped:
+        lines.append(
+            f"note: {conversion.clipped} commands lie outside the contract's scale and offset, and were cut to them"
+        )
     lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
     for line in lines:
         Console().print(Text(line), soft_wrap=True)

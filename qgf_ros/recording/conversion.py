@@ -131,12 +131,14 @@ class Conversion:
         left_out: Number of commands by reason.
         outcomes: Number of episodes whose outcome was recorded.
         inferred: Whether times of arrival had to tell which readings some command answers.
+        clipped: Number of commands that are more than a normalised action can be, and are cut to it.
     """
 
     trajectories: list[Trajectory] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     outcomes: int = 0
     inferred: bool = False
+    clipped: int = 0
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the data set by OGBench's keys.
@@ -276,8 +278,9 @@ class _Converter:
         values = command_values(self._names, said or command)
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
-        action = np.clip((values - self._offset) / self._scale, -1.0, 1.0).astype(np.float32)
-        return observation.vector, action, self._reward(command)
+        action = (values - self._offset) / self._scale
+        self._into.clipped += bool(np.abs(action).max() > 1.0 + 1e-6)  # which is rounding
+        return observation.vector, np.clip(action, -1.0, 1.0).astype(np.float32), self._reward(command)
 
     def _close(self, trajectory: Trajectory, last: Recorded | None) -> None:
         """Keep a trajectory, with the successor of its last command where it can be known or is never looked at."""

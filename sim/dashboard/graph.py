@@ -82,7 +82,7 @@ class Graph:
         self._observed: list[Any] = []
         self._unread = set(_READ)
         self._wanted: dict[str, Any] = {}
-        self._setting: set[str] = set()
+        self._setting: dict[str, Any] = {}  # the newest request, by parameter
         self._pending: list[_Request] = []
         self._clock_heard = False
         namespace = node.get_namespace().rstrip("/")
@@ -136,7 +136,8 @@ class Graph:
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
 
         def done(response: Any) -> None:
-            self._setting.discard(name)
+            if self._setting.get(name) is request:  # a late answer is of an older one
+                del self._setting[name]
             if response is not None:
                 result = response.results[0]
                 if result.successful:
@@ -144,10 +145,10 @@ class Graph:
                     self._state.notice(OK, f"{name} is {value}")
                 else:
                     self._state.notice(ERROR, f"{name} {value} was refused: {result.reason}")
-            if name in self._wanted:
+            if name in self._wanted and name not in self._setting:
                 self._send(name)
 
-        self._setting.add(name)
+        self._setting[name] = request
         self._ask(self._setter, request, f"set {name}", done)
 
     def _answered(self, name: str) -> Callable[[Any], None]:

@@ -68,9 +68,7 @@ class Scene:
         Raises:
             SimulationError: There is no such task.
         """
-        if task != self._environment.task:
-            before, self._environment = self._environment, TaskEnvironment(self._environment.name, task)
-            before.close()
+        self._environment.task = task
         self._environment.reset(seed)
         self._qpos = self._environment.unwrapped.data.qpos.copy()
         self._buttons = np.zeros(self._environment.family.buttons, dtype=np.int64)

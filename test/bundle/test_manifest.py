@@ -45,3 +45,11 @@ def test_a_sound_observation_field_is_accepted() -> None:
 def test_action_limits_must_be_ordered() -> None:
     with pytest.raises(ValidationError, match="lower 1.0 must be below upper -1.0"):
         ActionField(name="dx", unit="m", scale=0.05, lower=1.0, upper=-1.0)
+
+
+@pytest.mark.parametrize("offset", [1.55, -4.0])
+def test_the_policys_range_must_reach_into_the_limits(offset: float) -> None:
+    joint = {"name": "shoulder", "unit": "rad", "scale": 1.05, "lower": -2.6, "upper": -0.5, "hold": None}
+    assert ActionField(**joint, offset=-1.55).offset == -1.55
+    with pytest.raises(ValidationError, match=rf"offset {offset} make \[-1, 1\] .* outside -2.6 to -0.5; mend them"):
+        ActionField(**joint, offset=offset)

@@ -260,6 +260,26 @@ def test_a_late_answer_is_told_too(bridge: StubBridge, dashboard: Dashboard, mon
     dashboard.says("reset: reset was called")
 
 
+def test_a_late_answer_does_not_hide_that_a_newer_value_is_on_its_way(
+    context: Any, dashboard: Dashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, executor = Node("policy_node", context=context), SingleThreadedExecutor(context=context)
+    slow.declare_parameter("guidance_weight", 0.0)
+    executor.add_node(slow)
+    monkeypatch.setattr(graph_module, "REQUEST_TIMEOUT", 0.5)
+    dashboard.until(lambda: dashboard.graph._setter.service_is_ready())
+    dashboard.graph.set("guidance_weight", 0.1)
+    dashboard.says("set guidance_weight: no answer from policy_node/set_parameters", ERROR)
+    monkeypatch.setattr(graph_module, "REQUEST_TIMEOUT", PATIENCE)
+    dashboard.graph.set("guidance_weight", 0.2)
+    found: list[tuple[str, frozenset[str]]] = []
+    dashboard.state.notice = lambda level, text: found.append((text, dashboard.graph.setting))  # type: ignore[method-assign]
+    dashboard.until(lambda: executor.spin_once(timeout_sec=0.0) or len(found) == 2)
+    assert found == [("guidance_weight is 0.1", {"guidance_weight"}), ("guidance_weight is 0.2", set())]
+    executor.shutdown()
+    slow.destroy_node()
+
+
 def test_the_bridge_is_found_and_its_scene_followed(bridge: StubBridge, dashboard: Dashboard) -> None:
     assert not dashboard.state.view().simulated
     dashboard.until(lambda: dashboard.graph.scene == {"environment": "cube-single", "task": 2, "seed": 4})

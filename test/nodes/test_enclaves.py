@@ -145,7 +145,8 @@ def test_the_policy_allows_exactly_what_tuning_uses(observer: Node) -> None:
 
 def test_what_an_operator_may_ask_for_is_served() -> None:
     operator, node = allowed("operator"), allowed("policy_node")
-    assert operator["request"] <= node["reply"]
+    assert operator["request"] <= node["reply"] | allowed("qgf_tune")["reply"]
+    assert {"/qgf_tune/start", "/qgf_tune/outcome"} <= operator["request"], "nobody else is there to ask for them"
     for name in ("recorder", "dashboard", "qgf_tune"):
         assert allowed(name)["request"] <= node["reply"] | allowed("sim_bridge")["reply"]
     assert operator["subscribe"] <= node["publish"]

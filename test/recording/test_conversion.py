@@ -61,6 +61,19 @@ def test_an_offset_is_taken_off_again_before_the_scale(run_of: Make, record: Mak
     assert actions[:5] * 0.5 + 1.2 == pytest.approx(commands, abs=1e-6)
 
 
+@pytest.mark.parametrize(("scale", "cut"), [(0.1, 0), (1e-3, 5)])
+def test_commands_that_scale_and_offset_do_not_cover_are_cut_and_counted(
+    run_of: Make, record: Make, scale: float, cut: int
+) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.finish_episode(success=True)
+    action = [field.model_copy(update={"scale": scale}) for field in run.manifest.action]
+    conversion = convert([record(run)], source_of(run.manifest.model_copy(update={"action": action})))
+    assert conversion.clipped == cut
+    assert np.abs(conversion.arrays()["actions"]).max() <= 1.0
+
+
 def test_the_command_that_solves_the_task_is_trained_on_and_ends_the_return(run_of: Make, record: Make) -> None:
     run = run_of()
     run.ticks(4)
@@ -321,11 +334,13 @@ def test_the_command_writes_what_training_reads(
     run.finish_episode(success=False)
     second = record(run)
     contract = tmp_path / "contract.json"
-    contract.write_text(run.manifest.model_dump_json())
+    contract.write_text(run.manifest.model_dump_json().replace('"scale":0.1', '"scale":0.001'))
     out = tmp_path / "data" / "run.npz"
     files = [str(first.path), str(second.path)]
     assert main(["dataset", "from-bag", *files, "--contract", str(contract), "--out", str(out)]) == 0
-    assert "18 rows in 3 trajectories, 2 solved" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "18 rows in 3 trajectories, 2 solved" in said
+    assert "note: 16 commands lie outside the contract's scale and offset, and were cut to them" in said
     dataset = load_dataset(out)
     assert len(dataset.terminals) == 18
     assert set(dataset.extras) == {"rewards", "masks"}

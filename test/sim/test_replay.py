@@ -103,6 +103,18 @@ def test_episodes_are_the_recorded_trajectories_and_differences_are_in_units(rec
     assert report["difference_max"]["dx"] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_recorded_actions_are_compared_as_the_commands_that_they_stand_for(recording: Dataset) -> None:
+    offset = np.array([0.2, -0.1, 0.0, 1.5, 0.5])
+    action = [
+        field.model_copy(update={"offset": by, "lower": by - field.scale, "upper": by + field.scale})
+        for field, by in zip(ACTION, offset.tolist(), strict=True)
+    ]
+    world = RecordedWorld(recording, FIELDS, action)
+    world.start(1, 0)
+    world.step(recording.actions[0] * SCALE + offset)
+    assert max(world.details()["replay"]["difference_max"].values()) < 1e-7
+
+
 def test_an_episode_that_is_not_recorded_is_refused(recording: Dataset) -> None:
     with pytest.raises(SimulationError, match="has 0 to 1"):
         RecordedWorld(recording, FIELDS, ACTION).start(1, 2)

@@ -89,7 +89,7 @@ def test_hold_does_not_wait_for_a_scene(page: Page, graph: StubGraph, monkeypatc
     until(page, lambda: page._scene._scene)
     building.clear()
     release.clear()
-    graph.scene = {**EPISODE, "task": 2}  # for which another environment is built
+    graph.scene = {**EPISODE, "environment": "cube-double"}
     until(page, building.is_set)
     page._later(lambda: graph.trigger("resume"))(None)
     until(page, lambda: graph.triggered == ["hold", "resume"])
