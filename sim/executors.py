@@ -104,7 +104,7 @@ def ray_cluster(address: str, **options: Any) -> Iterator[Execute]:
         ray.init(address, log_to_driver=False, **options)
     except (OSError, RuntimeError, ValueError) as error:
         raise SimulationError(
-            f"no Ray cluster can be joined at {address} ({str(error).splitlines()[0]}); start one with 'ray start --head', "
+            f"no Ray cluster can be joined at {address} ({_first_line(error)}); start one with 'ray start --head', "
             "and set RAY_AUTH_MODE=token where it asks for a token"
         ) from error
     try:
@@ -130,6 +130,10 @@ def _connect(address: str) -> None:
         socket.create_connection((place.hostname, place.port), CONNECT_TIMEOUT).close()
 
 
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def _result(reference: Any) -> list[Outcome]:
     import ray
 
@@ -139,6 +143,6 @@ def _result(reference: Any) -> list[Outcome]:
         raise error.cause from error  # as it would be raised here
     except ray.exceptions.RayError as error:
         raise SimulationError(
-            f"a machine of the Ray cluster was lost ({str(error).splitlines()[0]}); run the same command again"
+            f"a machine of the Ray cluster was lost ({_first_line(error)}); run the same command again"
         ) from error
     return outcomes

@@ -45,6 +45,8 @@ SILENCE_TIMEOUT = 60.0
 TAIL_TIMEOUT = 10.0
 #: The robot has held for so long [s] without a further tick: there was none.
 TAIL = 0.2
+#: So many times in a row there was one: the robot does not hold.
+MOST_TAILS = 10
 
 
 class LiveTuner:
@@ -124,11 +126,19 @@ class LiveTuner:
         return found[0]
 
     def _hear_out(self) -> None:
-        """Take in what ticks there were before the hold."""
-        heard = -1
-        while heard < len(self._ticks):
+        """Take in what ticks there were before the hold.
+
+        Raises:
+            SimulationError: There is no end of them.
+        """
+        for _ in range(MOST_TAILS):
             heard = len(self._ticks)
             self._graph.listen(TAIL)
+            if len(self._ticks) == heard:
+                return
+        raise SimulationError(
+            f"{self._policy} still ticked {MOST_TAILS * TAIL:g} s after the hold; leave ~/resume to qgf tune until it ends"
+        )
 
     def _on_telemetry(self, message: DiagnosticArray) -> None:
         stamp = from_time(message.header.stamp)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from qgf_ros.analysis.precision import Comparison
 from qgf_ros.analysis.statistics import compare_paired
-from qgf_ros.bundle.manifest import Evaluation, PairedSuccess, PrecisionEvidence
+from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess, PrecisionEvidence
 from qgf_ros.control.controller import ChunkPolicy, Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.runtime.policy import Policy
@@ -18,7 +18,7 @@ from qgf_sim.rollout import run_batch
 
 def compare_in_closed_loop(
     pair: tuple[Policy, Policy],
-    task: int,
+    tasks: Sequence[int],
     weight: float,
     episodes: int,
     seed: int,
@@ -28,7 +28,7 @@ def compare_in_closed_loop(
 
     Args:
         pair: The bundle in float32 and in the other precision, from `analysis.precision.load_pair`.
-        task: Single-task number.
+        tasks: Single-task numbers of one critic; seeds take turns with several.
         weight: Guidance weight, above 0.
         episodes: In each precision.
         seed: Of the first episode.
@@ -41,28 +41,32 @@ def compare_in_closed_loop(
     manifest = pair[0].manifest
     if episodes < 1:
         raise SimulationError(f"episodes {episodes} was given; it must be at least 1")
-    settings = Settings(weight, critic_for_task(manifest, task), 1, manifest.execution_horizon, seed)
+    settings = Settings(weight, critic_for_task(manifest, tasks[0]), 1, manifest.execution_horizon, seed)
     settings.check(manifest)
     comparison = Comparison(*pair)
     policies: tuple[ChunkPolicy, ChunkPolicy] = (comparison, pair[1])
     outcomes: tuple[list[Episode], list[Episode]] = ([], [])
-    env = TaskEnvironment(check_environment(manifest), task)
+    env = TaskEnvironment(check_environment(manifest), tasks[0])
     try:
         for number in range(seed, seed + episodes):
+            env.task = tasks[number % len(tasks)]
             for policy, results in zip(policies, outcomes):
                 (episode,) = run_batch(policy, [env], settings, [number])
                 results.append(episode)
                 progress(episode)
     finally:
         env.close()
-    return comparison.evidence(weight, "rollouts", _success(weight, task, *outcomes))
+    return comparison.evidence(weight, "rollouts", _success(manifest, weight, tasks, *outcomes))
 
 
-def _success(weight: float, task: int, reference: Sequence[Episode], variant: Sequence[Episode]) -> PairedSuccess:
+def _success(
+    manifest: Manifest, weight: float, tasks: Sequence[int], reference: Sequence[Episode], variant: Sequence[Episode]
+) -> PairedSuccess:
+    goals = tuple(tasks) if manifest.goal is not None else ()
     paired = compare_paired([episode.success for episode in reference], [episode.success for episode in variant])
     return PairedSuccess(
-        fp32=_evaluation(weight, task, reference),
-        variant=_evaluation(weight, task, variant),
+        fp32=_evaluation(weight, goals, reference),
+        variant=_evaluation(weight, goals, variant),
         only_fp32=paired.only_first,
         only_variant=paired.only_second,
         difference=paired.difference,
@@ -71,7 +75,7 @@ def _success(weight: float, task: int, reference: Sequence[Episode], variant: Se
     )
 
 
-def _evaluation(weight: float, task: int, episodes: Sequence[Episode]) -> Evaluation:
-    run = summarise(weight, task, episodes)
+def _evaluation(weight: float, goals: tuple[int, ...], episodes: Sequence[Episode]) -> Evaluation:
+    run = summarise(weight, 0, episodes)
     kept = ("guidance_weight", "episodes", "successes", "ci95", "mean_length", "first_seed", "last_seed")
-    return Evaluation.model_validate({**{key: run[key] for key in kept}, "purpose": "reporting"})
+    return Evaluation.model_validate({**{key: run[key] for key in kept}, "purpose": "reporting", "goals": goals})

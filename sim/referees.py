@@ -169,6 +169,7 @@ class RobotReferee(ABC):
 
     def close(self) -> None:
         """Leave the robot holding: nobody has said that the scene is clear."""
+        # A second hold: Ctrl-C may have left a resume unanswered, which was then served after the first.
         self.stop()
 
     def _ask(self, service: str) -> None:

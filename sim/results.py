@@ -18,6 +18,7 @@ from qgf_ros.analysis.records import readable
 from qgf_ros.analysis.statistics import percentiles, wilson_interval
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.settings import without_idle
 from qgf_ros.errors import SimulationError
 
 
@@ -83,6 +84,8 @@ def critic_for_task(manifest: Manifest, task: int) -> str:
     Raises:
         SimulationError: It has none.
     """
+    if manifest.goal is not None and task not in tasks_of(manifest):
+        raise SimulationError(f"task {task} was given; {manifest.name} is for the goals of tasks 1 to 5")
     for name, card in manifest.critics.items():
         if manifest.goal is not None or card.task_id == task:
             return name
@@ -145,7 +148,7 @@ def default_weights(manifest: Manifest, task: int, critic: str | None = None, **
         manifest: Of the bundle.
         task: Single-task number.
         critic: Critic that guides; the task's own by default.
-        settings: Whatever else is set, in the names of the node's parameters.
+        settings: All else that the caller has an option for, in the names of the node's parameters.
 
     Raises:
         SimulationError: There is no critic for the task, or the weight was found with other settings.
@@ -154,11 +157,14 @@ def default_weights(manifest: Manifest, task: int, critic: str | None = None, **
     card = manifest.critics.get(name)
     if card is None:
         return (0.0,)
-    recommended = card.recommended_settings.items()
-    missing = ", ".join(f"{setting} {value}" for setting, value in recommended if settings.get(setting) != value)
+    found = without_idle(card.recommended_settings)
+    missing = {setting: value for setting, value in found.items() if settings.get(setting) != value}
     if missing:
+        only_there = ", ".join(setting for setting in missing if setting not in settings)
+        advice = f"{only_there} can be set on the node but not here," if only_there else "set that too, or"
+        words = ", ".join(f"{setting} {value}" for setting, value in missing.items())
         raise SimulationError(
-            f"the weight recommended for critic {name} was found with {missing}; set that too, or give --weights"
+            f"the weight recommended for critic {name} was found with {words}; {advice} give --weights"
         )
     return (0.0, card.recommended_weight) if card.recommended_weight else (0.0,)
 

@@ -46,12 +46,13 @@ def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str,
             f"{' and '.join(needed)}"
         )
     relabelled = {}
-    for task in tasks:
-        env = TaskEnvironment(name, task)
-        arrays = dict(dataset.extras)
-        try:
+    env = TaskEnvironment(name, tasks[0])
+    try:
+        for task in tasks:
+            env.task = task
+            arrays = dict(dataset.extras)
             relabel_dataset(name, env.gymnasium_env, arrays)
-        finally:
-            env.close()
-        relabelled[f"task{task}"] = (arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32))
+            relabelled[f"task{task}"] = (arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32))
+    finally:
+        env.close()
     return relabelled

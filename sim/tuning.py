@@ -23,6 +23,7 @@ from qgf_ros.analysis.records import plain
 from qgf_ros.analysis.statistics import PairedComparison, compare_paired, wilson_interval
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
 from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.control.settings import without_idle
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_sim.halving import BC, Configuration, Outcome, Run, Rung, halve
 from qgf_sim.results import critic_for_task, tasks_of
@@ -151,7 +152,7 @@ def tune(
     return {
         "fingerprint": fingerprint(manifest),
         "recommended_weight": recommended.guidance_weight,
-        "recommended_settings": {**given, **recommended.settings()} if recommended != BC else {},
+        "recommended_settings": _settings(recommended, given) if recommended != BC else {},
         "verdict": _verdict(search.best, recommended, reporting, comparison),
         "choosing": [summarise(configuration, found, given) for configuration, found in search.outcomes.items()],
         "rungs": [_rung(rung) for rung in search.rungs],
@@ -192,7 +193,7 @@ def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: 
     successes = sum(outcome.success for outcome in outcomes)
     return {
         "guidance_weight": configuration.guidance_weight,
-        "settings": {**given, **configuration.settings()},
+        "settings": _settings(configuration, given),
         "episodes": len(outcomes),
         "successes": successes,
         "success_rate": successes / len(outcomes),
@@ -205,6 +206,11 @@ def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: 
             name: [getattr(outcome, name) for outcome in outcomes] for name in ("seed", "success", "length", "start_q")
         },
     }
+
+
+def _settings(configuration: Configuration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a weight ran with; which of the given settings mean something depends on what is tried."""
+    return without_idle({**given, **configuration.settings()})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

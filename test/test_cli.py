@@ -239,8 +239,23 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
     assert len(asked) == 2, "nothing runs before every task is known to be possible"
 
 
-@pytest.mark.parametrize("command", ["evaluate", "render", "demo"])
-def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, tiny_bundle, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("command", "found", "advice"),
+    [
+        ("evaluate", {"num_samples": 4}, "set that too, or give --weights"),
+        ("evaluate", {"num_samples": 4, "blend_steps": 5, "seam": "linear"}, "blend_steps can be set on the node"),
+        ("demo", {"num_samples": 4}, "set that too, or give --weights"),
+        (
+            "demo",
+            {"max_guidance_deviation": 0.3},
+            "max_guidance_deviation can be set on the node but not here, give --w",
+        ),
+        ("render", {"num_samples": 4}, "num_samples can be set on the node but not here, give --weights"),
+    ],
+)
+def test_a_weight_found_with_other_settings_is_not_taken_by_default(
+    command, found, advice, tiny_bundle, tmp_path, capsys
+):
     pytest.importorskip("ogbench")
     if command == "demo":
         pytest.importorskip("rclpy")
@@ -248,11 +263,13 @@ def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, tin
 
     bundle = shutil.copytree(tiny_bundle, tmp_path / "tuned")
     manifest = load_manifest(bundle)
-    card = manifest.critics["task2"].model_copy(update={"recommended_settings": {"num_samples": 4}})
+    card = manifest.critics["task2"].model_copy(update={"recommended_settings": found})
     update_manifest(bundle, manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}}))
     arguments = ["--bundle", str(bundle)] if command == "demo" else [str(bundle)]
     assert main([command, *arguments, "--task", "2"]) == 2
-    assert "critic task2 was found with num_samples 4; set that too, or give --weights" in capsys.readouterr().err
+    words = ", ".join(f"{name} {value}" for name, value in found.items())
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"critic task2 was found with {words}; {advice}" in told
 
 
 def test_train_options_default_to_the_trainer_s_own():

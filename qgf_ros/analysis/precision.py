@@ -96,7 +96,7 @@ def _action_error(errors: Float, manifest: Manifest) -> ActionError:
     largest, p99 = errors.max(axis=0), np.percentile(errors, 99.0, axis=0)
 
     def by_component(values: NDArray[Any]) -> dict[str, float]:
-        return {action.name: abs(action.scale) * float(value) for action, value in zip(manifest.action, values)}
+        return {action.name: action.scale * float(value) for action, value in zip(manifest.action, values)}
 
     return ActionError(
         largest=largest.max(),

@@ -32,11 +32,13 @@ def quantize(
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         precision: Of the variant.
-        task: Single-task numbers, separated by commas; all of the bundle by default.
+        task: Single-task numbers, separated by commas; all of the bundle by default. With a goal-conditioned bundle the
+            episodes take turns with them.
         weight: Guidance weight; the recommended one of each critic by default.
-        episodes: Episodes per task and precision.
+        episodes: Episodes per critic and precision.
         seed: Seed of the first episode.
         data: Data set (.npz) whose observations to compare on, instead of rollouts; for a bundle without a simulator.
+            Goals are other rows of it.
         ticks: Observations drawn from the data set.
     """
     from rich.console import Console
@@ -66,17 +68,19 @@ def quantize(
     console.print(f"largest action error {largest:.2g}: {verdict} the tolerance of {tolerance:g}", highlight=False)
 
 
-def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bool) -> dict[str, int | None]:
-    """Return the critics to measure with their tasks."""
-    from qgf_sim.results import critic_for_task
+def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bool) -> dict[str, tuple[int, ...]]:
+    """Return the critics to measure, each with its simulated tasks."""
+    from qgf_sim.results import tasks_of
+    from qgf_sim.tuning import critics_of
 
-    if tasks is not None:
-        return {critic_for_task(manifest, task): task for task in tasks}
-    return {name: card.task_id for name, card in manifest.critics.items() if card.task_id is not None or not simulated}
+    critics: dict[str, tuple[int, ...]] = {name: () for name in manifest.critics}
+    if tasks is not None or simulated:
+        critics = critics_of(manifest, tasks or ()) if tasks or tasks_of(manifest) else {}
+    return critics
 
 
 def _in_closed_loop(
-    pair: tuple[Policy, Policy], critics: dict[str, int | None], weight: float | None, episodes: int, seed: int
+    pair: tuple[Policy, Policy], critics: dict[str, tuple[int, ...]], weight: float | None, episodes: int, seed: int
 ) -> dict[str, PrecisionEvidence]:
     from rich.console import Console
 
@@ -87,25 +91,34 @@ def _in_closed_loop(
     weights = {critic: weight_of(pair[0].manifest, critic, weight) for critic in critics}
     evidence = {}
     with progress_bar(Console(), "episodes") as bar:
-        for critic, task in critics.items():
-            row = bar.add_task(f"task {task}", total=2 * episodes)
+        for critic, tasks in critics.items():
+            row = bar.add_task(critic, total=2 * episodes)
             evidence[critic] = compare_in_closed_loop(
-                *(pair, task, weights[critic], episodes, seed), progress=lambda episode, row=row: bar.advance(row)
+                *(pair, tasks, weights[critic], episodes, seed), progress=lambda episode, row=row: bar.advance(row)
             )
     return evidence
 
 
 def _on_data(
-    pair: tuple[Policy, Policy], critics: dict[str, int | None], weight: float | None, data: Path, ticks: int, seed: int
+    pair: tuple[Policy, Policy],
+    critics: dict[str, tuple[int, ...]],
+    weight: float | None,
+    data: Path,
+    ticks: int,
+    seed: int,
 ) -> dict[str, PrecisionEvidence]:
     import numpy as np
 
     from qgf_ros.analysis.precision import compare_on_data, weight_of
     from qgf_ros.learning.dataset import load_dataset
 
-    observations = load_dataset(data).observations
-    rows = np.random.default_rng(seed).permutation(len(observations))[:ticks]
+    manifest = pair[0].manifest
+    random = np.random.default_rng(seed)
+    rows = load_dataset(data).observations
+    observations = rows[random.permutation(len(rows))[:ticks]]
+    if manifest.goal is not None:
+        observations = np.concatenate([observations, rows[random.integers(len(rows), size=len(observations))]], axis=1)
     return {
-        critic: compare_on_data(pair, critic, weight_of(pair[0].manifest, critic, weight), observations[rows], seed)
+        critic: compare_on_data(pair, critic, weight_of(manifest, critic, weight), observations, seed)
         for critic in critics
     }

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.chunking import SEAMS
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.guidance.shaping import GRAD_STEP, QGF, Guidance
 
 #: Whether the robot waits for an inference, or goes on with the chunk under way meanwhile.
 EXECUTIONS = ("synchronous", "asynchronous")
+#: Settings that mean nothing unless another has a certain value, which is not its default.
+_IDLE_UNLESS = {
+    "ascent_steps": ("estimator", GRAD_STEP),
+    "ascent_sign": ("estimator", GRAD_STEP),
+    "blend_steps": ("seam", "linear"),
+}
+
+
+def without_idle(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that mean nothing beside the others.
+
+    Args:
+        settings: Value by name of the node's parameters; whatever is not there is at its default.
+    """
+    idle = [name for name, (other, value) in _IDLE_UNLESS.items() if settings.get(other) != value]
+    return {name: value for name, value in settings.items() if name not in idle}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.dataset import Dataset
+from qgf_ros.learning.dataset import Dataset, units_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Contract:
         """Return the contract unchanged if the data set fits it.
 
         Raises:
-            DatasetError: The sizes differ.
+            DatasetError: The sizes differ, or the actions were made with other scales and offsets.
         """
         given = dataset.observations.shape[1], dataset.actions.shape[1]
         expected = sum(field.size for field in self.observation), len(self.action)
@@ -62,6 +62,14 @@ class Contract:
                 f"the data set has observations of size {given[0]} and actions of size {given[1]}, the contract "
                 f"expects {expected[0]} and {expected[1]}; check --env, --contract and --dataset"
             )
+        for (made, (scale, offset)), (name, (factor, shift)) in zip(
+            dataset.units.items(), units_of(self.action).items()
+        ):
+            if (made, scale, offset) != (name, factor, shift):
+                raise DatasetError(
+                    f"the data set's actions were made of {made} with scale {scale:g} and offset {offset:g}, the contract has "
+                    f"{name} with {factor:g} and {shift:g}; give the contract of the data set, or convert the recordings again"
+                )
         return self
 
 

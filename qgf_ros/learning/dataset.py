@@ -12,19 +12,23 @@ end of a trajectory, so its last possible start is H rows before the terminal on
 
 from __future__ import annotations
 
+import json
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.fields import ActionField
 from qgf_ros.errors import DatasetError
 
 REQUIRED_KEYS = ("observations", "actions", "terminals")
 OPTIONAL_KEYS = ("qpos", "qvel", "button_states", "rewards", "masks")
+#: JSON of what turned commands into actions: [[name, scale, offset], ...].
+UNITS_KEY = "action_units"
 
 Float = NDArray[np.float32]
 
@@ -38,12 +42,14 @@ class Dataset:
         actions: float32 [R, A], in [-1, 1].
         terminals: bool [R], True on the last row of each trajectory.
         extras: Other arrays of R rows, such as qpos and qvel.
+        units: Scale and offset of each action component by its name, in order; empty where the file does not say.
     """
 
     observations: Float
     actions: Float
     terminals: NDArray[np.bool_]
     extras: Mapping[str, NDArray[np.generic]]
+    units: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def trajectory_ends(self) -> NDArray[np.int64]:
@@ -70,6 +76,16 @@ def validation_path(path: Path) -> Path:
     return path.with_name(path.stem + "-val.npz")
 
 
+def units_of(action: Iterable[ActionField]) -> dict[str, tuple[float, float]]:
+    """Return scale and offset of each action component by its name."""
+    return {one.name: (one.scale, one.offset) for one in action}
+
+
+def stored_units(units: Mapping[str, tuple[float, float]]) -> NDArray[np.str_]:
+    """Return them as a data set holds them under `UNITS_KEY`."""
+    return np.array(json.dumps([[name, *pair] for name, pair in units.items()]))
+
+
 def load_dataset(path: Path) -> Dataset:
     """Read a data set in OGBench's format.
 
@@ -86,14 +102,17 @@ def load_dataset(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS) if key in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            told = json.loads(str(archive[UNITS_KEY])) if UNITS_KEY in archive.files else []
+            units = {str(name): (float(scale), float(offset)) for name, scale, offset in told}
+    except (OSError, TypeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not a readable .npz file ({error}); make or copy it again") from error
     missing = [key for key in REQUIRED_KEYS if key not in arrays]
     if missing:
         raise DatasetError(f"{path} lacks {', '.join(missing)}; OGBench's format has {', '.join(REQUIRED_KEYS)}")
     observations, actions, terminals = (arrays.pop(key) for key in REQUIRED_KEYS)
     return check_dataset(
-        Dataset(observations.astype(np.float32), actions.astype(np.float32), terminals.astype(bool), arrays), str(path)
+        Dataset(observations.astype(np.float32), actions.astype(np.float32), terminals.astype(bool), arrays, units),
+        str(path),
     )
 
 

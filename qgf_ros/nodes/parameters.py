@@ -19,7 +19,7 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.chunking import SEAMS
 from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
-from qgf_ros.control.settings import EXECUTIONS
+from qgf_ros.control.settings import EXECUTIONS, without_idle
 from qgf_ros.errors import GuidanceError
 from qgf_ros.nodes.declarations import (
     FAULT_REACTIONS,
@@ -70,12 +70,6 @@ FIXED = (
 )
 #: On these depends which weight is best: what else changes live, but for what only delays the weight.
 DECISIVE = tuple(n for n in LIVE if n not in ("guidance_weight", "critic", "seed", "guidance_weight_slew"))
-#: Those that mean nothing unless another has a certain value.
-_IDLE_UNLESS = {
-    "ascent_steps": ("estimator", "grad_step"),
-    "ascent_sign": ("estimator", "grad_step"),
-    "blend_steps": ("seam", "linear"),
-}
 
 
 @dataclass(frozen=True)
@@ -164,7 +158,8 @@ def settings_from(values: Mapping[str, Any], manifest: Manifest) -> Settings:
 
 def _check_recommended(recommended: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Refuse a recommended weight with other settings than it was found with; raises GuidanceError."""
-    missing = ", ".join(f"{name} {value}" for name, value in recommended.items() if values.get(name) != value)
+    found = without_idle(recommended)
+    missing = ", ".join(f"{name} {value}" for name, value in found.items() if values.get(name) != value)
     if missing:
         raise GuidanceError(
             f"guidance_weight {RECOMMENDED!r} was given, which was found with {missing}; set that too, or give a number"
@@ -186,11 +181,11 @@ def untested(values: Mapping[str, Any], manifest: Manifest) -> str:
     found = {name: default for name, (default, _) in declarations().items() if name in DECISIVE}
     found.update(card.recommended_settings)
     own = {RECOMMENDED: manifest.execution_horizon}
-    idle = [name for name, (other, value) in _IDLE_UNLESS.items() if values[other] != value]
+    in_use = without_idle(values)
     differ = {
         name: value
         for name, value in found.items()
-        if name not in idle and own.get(values[name], values[name]) != own.get(value, value)
+        if name in in_use and own.get(values[name], values[name]) != own.get(value, value)
     }
     if not differ:
         return ""

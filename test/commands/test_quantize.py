@@ -15,6 +15,9 @@ from qgf_ros.cli import main
 pytest.importorskip("onnx", reason="the fast path needs onnx")
 
 
+MODELS = Path(__file__).parents[2] / "models"
+
+
 @pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy that a test may change."""
@@ -62,6 +65,18 @@ def test_a_bundle_without_a_simulator_is_measured_on_data(bundle: Path, data: Pa
     assert set(found) == {"task1", "task2"}
     for evidence in found.values():
         assert (evidence.observations, evidence.ticks, evidence.closed_loop) == ("data", 25, None)
+
+
+def test_episodes_of_a_goal_conditioned_bundle_take_turns_with_the_tasks(tmp_path: Path, data: Path) -> None:
+    bundle = Path(shutil.copytree(MODELS / "cube-single-goal", tmp_path / "goal"))
+    assert main(["quantize", str(bundle), "--precision", "int8", "--task", "1,3", "--episodes", "2"]) == 0
+    (found,) = load_manifest(bundle).precisions["int8"].critics.values()
+    assert found.closed_loop is not None
+    for run in (found.closed_loop.fp32, found.closed_loop.variant):
+        assert (run.goals, run.episodes) == ((1, 3), 2)
+    assert main(["quantize", str(bundle), "--precision", "int8", "--data", str(data), "--ticks", "25"]) == 0
+    (found,) = load_manifest(bundle).precisions["int8"].critics.values()
+    assert (found.observations, found.ticks) == ("data", 25)
 
 
 @pytest.mark.parametrize(

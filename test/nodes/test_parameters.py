@@ -77,6 +77,19 @@ def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_w
     assert parameters.settings_from({**DEFAULTS, "guidance_weight": 0.3}, tuned).guidance_weight == 0.3
 
 
+def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weight(manifest: Manifest) -> None:
+    def tuned(**settings: Any) -> Manifest:
+        card = manifest.critics["near"].model_copy(update={"recommended_settings": settings})
+        return manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
+
+    idle = {"blend_steps": 5, "ascent_steps": 3, "ascent_sign": True}
+    assert parameters.settings_from(DEFAULTS, tuned(**idle)).guidance_weight == 0.5
+    with pytest.raises(GuidanceError, match="found with blend_steps 5, seam linear; set that too"):
+        parameters.settings_from(DEFAULTS, tuned(**idle, seam="linear"))
+    with pytest.raises(GuidanceError, match="found with ascent_steps 3, ascent_sign True; set that too"):
+        parameters.settings_from({**DEFAULTS, "estimator": "grad_step"}, tuned(**idle, estimator="grad_step"))
+
+
 @pytest.mark.parametrize(
     ("changed", "sentence"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.cli import main
 from qgf_ros.control.contract import RobotContract
 from qgf_ros.control.controller import Command
-from qgf_ros.errors import RecordingError
+from qgf_ros.errors import DatasetError, RecordingError
+from qgf_ros.learning.contract import plain_contract, read_contract
 from qgf_ros.learning.dataset import chunk_returns, load_dataset
 from qgf_ros.nodes.messages import command_message
 from qgf_ros.recording.conversion import Reward, Source, control_ticks, convert
@@ -345,6 +347,26 @@ def test_the_command_writes_what_training_reads(
     assert len(dataset.terminals) == 18
     assert set(dataset.extras) == {"rewards", "masks"}
     assert not list(out.parent.glob(".*"))
+
+
+def test_training_refuses_another_scale_or_offset_than_the_rows_were_made_with(
+    run_of: Make, record: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.finish_episode(success=True)
+    recording, out, contract = record(run).path, tmp_path / "mine.npz", tmp_path / "contract.json"
+    contract.write_text(run.manifest.model_dump_json(include={"observation", "action", "control_rate"}))
+    assert main(["dataset", "from-bag", str(recording), "--contract", str(contract), "--out", str(out)]) == 0
+    dataset, told = load_dataset(out), read_contract(contract)
+    assert dict(dataset.units) == {"dx": (0.1, 0.0), "dy": (0.1, 0.0)}
+    assert told.check(dataset) is told
+    moved = replace(told, action=(told.action[0], told.action[1].model_copy(update={"offset": 0.05})))
+    sentence = r"made of dy with scale 0.1 and offset 0, the contract has dy with 0.1 and 0.05; give the contract of"
+    with pytest.raises(DatasetError, match=sentence):
+        moved.check(dataset)
+    with pytest.raises(DatasetError, match="made of dx .* the contract has a0 with 1 and 0"):
+        plain_contract(dataset, 20.0).check(dataset)
 
 
 def test_the_command_knows_from_the_robot_contract_what_is_scaled(

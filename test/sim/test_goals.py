@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("ogbench", reason="goals need the sim extra")
 
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.cli import main
 from qgf_ros.control.controller import Settings
 from qgf_ros.learning.dataset import Dataset
 from qgf_ros.runtime.policy import Policy
@@ -78,6 +79,18 @@ def test_one_bundle_serves_every_task(goal_bundle: Path) -> None:
     assert [plan.settings(manifest, 0.0).critic for plan in plans] == ["goal", "goal"]
     first, second = (evaluate(plan)[0.0][0].commands[0] for plan in plans)
     assert not np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "tune"])
+def test_a_task_that_does_not_exist_is_refused_before_the_first_episode(
+    goal_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    options = ["--trials", str(tmp_path / "trials.jsonl")] if command == "tune" else []
+    assert main([command, str(goal_bundle), "--tasks", "1,9", *options]) == 2
+    told = capsys.readouterr()
+    assert "task 9 was given; " in told.err
+    assert "seed" not in told.out
+    assert not (tmp_path / "trials.jsonl").exists()
 
 
 def test_the_one_critic_is_tuned_over_the_goals_of_every_task_or_of_those_that_are_named(

@@ -31,6 +31,7 @@ from qgf_sim.live_graph import Graph
 from qgf_sim.live_tuning import TUNED, running_graph
 from qgf_sim.plan import EpisodePlan
 from qgf_sim.processes import Child, environment, private_graph, stop_all
+from qgf_sim.referees import ServiceReferee
 from qgf_sim.trials import Execute, Trial, fingerprint, outcome_of
 
 TASK = 2
@@ -232,6 +233,31 @@ def test_a_robot_is_judged_by_a_service_and_holds_between_episodes(
     assert all(outcomes[0].length >= 5 for outcomes in found.values())
     assert set(operator.refusals) == {"no episode is under way; call ~/start when the scene is set up"}
     assert said == ["between episodes policy_node holds; in the end, too, until ~/resume"]
+    answer = onlooker.call(Trigger, f"{demo.NODE}/resume", Trigger.Request())
+    assert answer.message == "observations are answered again", "the robot was not left holding"
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_resume_that_ctrl_c_left_unanswered_does_not_outlast_the_tuning(
+    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, asked = Graph.call, []
+
+    def overtaking(graph: Graph, kind: Any, name: str, request: Any) -> Any:
+        asked.append(name.rpartition("/")[2])
+        if asked[-1] == "resume":
+            raise KeyboardInterrupt
+        answer = call(graph, kind, name, request)
+        if asked[-2:] == ["resume", "hold"]:  # the node serves the hold first
+            assert call(graph, Trigger, f"{demo.NODE}/resume", Trigger.Request()).success
+        return answer
+
+    monkeypatch.setattr(ServiceReferee, "prepare", lambda referee: None)
+    monkeypatch.setattr(Graph, "call", overtaking)
+    with pytest.raises(KeyboardInterrupt), on_the_graph("service", []) as execute:
+        list(execute([trial(tiny_bundle, GUIDED, 0, None)]))
+    monkeypatch.setattr(Graph, "call", call)
+    assert "resume" in asked
     answer = onlooker.call(Trigger, f"{demo.NODE}/resume", Trigger.Request())
     assert answer.message == "observations are answered again", "the robot was not left holding"
 

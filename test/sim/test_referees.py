@@ -198,6 +198,13 @@ def test_ticks_that_are_heard_of_after_the_verdict_count() -> None:
     assert (outcome.length, outcome.start_q) == (3, -1.0)
 
 
+def test_a_robot_that_goes_on_after_the_verdict_ends_the_tuning() -> None:
+    with pytest.raises(
+        SimulationError, match="policy_node still ticked 2 s after the hold; leave ~/resume to qgf tune"
+    ):
+        list(judged(LateGraph(late=1000)).execute(trials(BC)))
+
+
 def test_an_episode_without_a_tick_ends_the_tuning() -> None:
     with pytest.raises(SimulationError, match="policy_node did not tick during the episode; activate it"):
         list(judged(LateGraph(late=0)).execute(trials(BC)))

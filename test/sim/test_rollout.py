@@ -257,9 +257,19 @@ def test_a_weight_found_with_other_settings_is_no_default(tiny_bundle):
     manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
     with pytest.raises(SimulationError, match="critic task2 was found with estimator noisy; set that too, or give --w"):
         default_weights(manifest, 2, num_samples=4, estimator="qgf")
-    with pytest.raises(SimulationError, match="found with num_samples 4, estimator noisy"):
-        default_weights(manifest, 2)
+    with pytest.raises(
+        SimulationError,
+        match="found with num_samples 4, estimator noisy; estimator can be set on the node but not here, give --weights",
+    ):
+        default_weights(manifest, 2, num_samples=1)
     assert default_weights(manifest, 2, num_samples=4, estimator="noisy") == (0.0, 0.1)
+
+
+def test_a_setting_that_meant_nothing_does_not_keep_a_weight_from_being_the_default(tiny_bundle):
+    manifest = load_manifest(tiny_bundle)
+    card = manifest.critics["task2"].model_copy(update={"recommended_settings": {"blend_steps": 5}})
+    manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
+    assert default_weights(manifest, 2, seam="switch") == (0.0, 0.1)
 
 
 def test_summary_counts_and_bounds(tiny_policy, environments):

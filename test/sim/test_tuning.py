@@ -175,7 +175,7 @@ def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, 
 
 
 def test_settings_that_were_in_force_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
-    given = {"max_guidance_deviation": 0.3, "ascent_sign": True, "seam": "linear"}
+    given = {"max_guidance_deviation": 0.3, "seam": "linear", "blend_steps": 5}
     found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}), given)
     write_evidence(bundle, "task1", found)
     card = load_manifest(bundle).critics["task1"]
@@ -183,6 +183,18 @@ def test_settings_that_were_in_force_are_recommended_with_the_weight(bundle: Pat
     assert all(evaluation.settings == given for evaluation in card.evaluations)
     nothing = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}), given)
     assert (nothing["recommended_weight"], nothing["recommended_settings"]) == (0.0, {})
+
+
+def test_settings_that_mean_nothing_with_the_weight_are_not_recommended_with_it(manifest: Manifest) -> None:
+    given = {"blend_steps": 5, "ascent_steps": 3, "ascent_sign": True}
+    for estimator, settings in (
+        ("noisy", {"estimator": "noisy"}),
+        ("grad_step", {"ascent_steps": 3, "ascent_sign": True, "estimator": "grad_step"}),
+    ):
+        protocol = Protocol((0.1,), 16, reporting_episodes=20, estimators=(estimator,))
+        found = tune(manifest, "task1", protocol, scripted({0.0: 0.1, 0.1: 0.9}), given)
+        assert found["recommended_settings"] == settings
+        assert [run["settings"] for run in found["reporting"]] == [{}, settings]
 
 
 def test_a_configuration_that_the_bundle_cannot_run_is_refused_before_the_first_episode(manifest: Manifest) -> None:
