@@ -183,17 +183,17 @@ class SimBridge:
         self._running = False
         self._episode += 1
         outcome = EpisodeOutcome(
-            self._episode,
-            self._task,
-            self._seed,
-            success,
-            self._length,
-            self._pace.late_commands,
-            self._pace.held_steps,
-            self._refused,
-            self._keyframe,
-            self._shift.changed,
-            self._world.details(),
+            episode=self._episode,
+            task=self._task,
+            seed=self._seed,
+            success=success,
+            length=self._length,
+            late_commands=self._pace.late_commands,
+            held_steps=self._pace.held_steps,
+            refused_commands=self._refused,
+            keyframe=self._keyframe,
+            shift=self._shift.changed,
+            details=self._world.details(),
         )
         if self._results is not None:
             self._results.append(outcome)

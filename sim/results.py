@@ -135,10 +135,9 @@ def _number(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def make_report(task: int, results: Mapping[float, Sequence[Episode]], **settings: Any) -> dict[str, Any]:
-    """Return the whole JSON report: one record per guidance weight, and the settings they share."""
-    runs = [summarise(weight, task, episodes) for weight, episodes in results.items() if episodes]
-    return {"runs": runs, **settings}
+def summaries(task: int, results: Mapping[float, Sequence[Episode]]) -> list[dict[str, Any]]:
+    """Return one JSON record per guidance weight that has episodes."""
+    return [summarise(weight, task, episodes) for weight, episodes in results.items() if episodes]
 
 
 def default_weights(manifest: Manifest, task: int, critic: str | None = None, **settings: Any) -> tuple[float, ...]:

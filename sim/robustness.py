@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qgf_ros.analysis.statistics import compare_paired
-from qgf_sim.results import Episode, make_report
+from qgf_sim.results import Episode, summaries
 from qgf_sim.shift import NONE, Shift, parse_shifts
 
 
@@ -40,4 +40,5 @@ def level_record(shift: Shift, task: int, results: Mapping[float, Sequence[Episo
                 "p_value": paired.p_value,
             }
         )
-    return {"shift": shift.changed, "label": shift.label, **make_report(task, results), "comparisons": comparisons}
+    runs = summaries(task, results)
+    return {"shift": shift.changed, "label": shift.label, "runs": runs, "comparisons": comparisons}

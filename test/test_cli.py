@@ -228,7 +228,10 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
     report = tmp_path / "report.json"
     assert main(["evaluate", str(tiny_bundle), "--episodes", "1", "--json", str(report)]) == 0
     assert asked == [(1, "task1", (0.0, 0.1)), (2, "task2", (0.0, 0.1))]
-    runs = json.loads(report.read_text())["runs"]
+    written = json.loads(report.read_text())
+    assert written["bundle"] == tiny_bundle.name
+    assert "velocity.onnx" in written["files"]
+    runs = written["runs"]
     assert [(run["task"], run["critic"], run["guidance_weight"]) for run in runs] == [
         (1, "task1", 0.0),
         (1, "task1", 0.1),

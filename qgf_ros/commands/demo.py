@@ -44,8 +44,9 @@ def demo(
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
     from qgf_ros.commands.interruptions import interruptions
+    from qgf_ros.commands.origin import origin
     from qgf_ros.errors import SimulationError
-    from qgf_sim.results import default_weights, make_report, write_report
+    from qgf_sim.results import default_weights, summaries, write_report
 
     _check_rclpy()
     from qgf_sim.demo import run_demo, serve_demo
@@ -66,10 +67,11 @@ def demo(
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
         results = run_demo(plan, display, interrupted.grant)
-    report = make_report(task, results, seed=seed, num_samples=num_samples, **options.record())
-    display.conclude(report["runs"])
+    runs = summaries(task, results)
+    display.conclude(runs)
     if json is not None:
-        write_report(json, report)
+        told = {"seed": seed, "num_samples": num_samples, **options.record()}
+        write_report(json, {**origin(bundle), "runs": runs, **told})
 
 
 def _check_rclpy() -> None:

@@ -59,11 +59,12 @@ def evaluate(
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.display import RunDisplay
+    from qgf_ros.commands.origin import origin
     from qgf_ros.commands.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
     from qgf_sim.evaluation import Plan, all_cores
     from qgf_sim.evaluation import evaluate as run
-    from qgf_sim.results import critic_for_task, default_weights, make_report, tasks_of, write_report
+    from qgf_sim.results import critic_for_task, default_weights, summaries, tasks_of, write_report
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
@@ -101,9 +102,9 @@ def evaluate(
             continue
         with RunDisplay(console, title, plan.weights, episodes) as display:
             results = run(plan, display.add)
-        runs = make_report(plan.task, results)["runs"]
+        runs = summaries(plan.task, results)
         display.conclude(runs)
         found["runs"] += [{**record, **who} for record in runs]
     if json is not None:
         settings = {"seed": seed, "batch_size": batch_size, **steps, "delay": delay, **options.record()}
-        write_report(json, {**found, **settings})
+        write_report(json, {**origin(bundle), **found, **settings})
