@@ -373,13 +373,12 @@ def test_a_tick_that_the_watchdog_interrupted_never_passes_and_counts_as_late(
     assert (loop.fault, loop.degradation.late) == ("inference hangs", 1)
 
 
-class Undelivered:
-    """A worker whose chunk comes when it is told."""
+class OneRequest:
+    """A worker without a thread, which has one request at a time."""
 
     busy_for = 0.0
 
     def __init__(self) -> None:
-        self.ready: Any = None
         self.request: Any = None
 
     @property
@@ -389,17 +388,23 @@ class Undelivered:
     def submit(self, request: Any) -> None:
         self.request = request
 
-    def take(self, stamp: int) -> Any:
-        if self.request is None or self.ready is None:
-            return None
-        request, self.request = self.request, None
-        return request, self.ready
-
     def abandon(self) -> None:
         self.request = None
 
     def close(self) -> None:
         pass
+
+
+class Undelivered(OneRequest):
+    """Its chunk comes when it is told."""
+
+    ready: Any = None
+
+    def take(self, stamp: int) -> Any:
+        if self.request is None or self.ready is None:
+            return None
+        request, self.request = self.request, None
+        return request, self.ready
 
 
 @pytest.fixture
@@ -430,34 +435,19 @@ def test_a_fault_while_a_chunk_is_awaited_drops_it(background: Any) -> None:
     assert worker.request is None
 
 
-class DelayedWorker:
+class DelayedWorker(OneRequest):
     """Infers a chunk when it is asked for one a number of control periods after its observation."""
 
-    busy_for = 0.0
-
     def __init__(self, delay: int) -> None:
+        super().__init__()
         self.delay = delay
         self.infer: Any = None
-        self.request: Any = None
-
-    @property
-    def busy(self) -> bool:
-        return self.request is not None
-
-    def submit(self, request: Any) -> None:
-        self.request = request
 
     def take(self, stamp: int) -> Any:
         if self.request is None or stamp - self.request.stamp < self.delay * STEP:
             return None
         request, self.request = self.request, None
         return request, self.infer(request)
-
-    def abandon(self) -> None:
-        self.request = None
-
-    def close(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize(("delay", "answered"), [(1, [STEP]), (5, [])])
