@@ -62,11 +62,10 @@ def compare_in_closed_loop(
 def _success(
     manifest: Manifest, weight: float, tasks: Sequence[int], reference: Sequence[Episode], variant: Sequence[Episode]
 ) -> PairedSuccess:
-    goals = tuple(tasks) if manifest.goal is not None else ()
     paired = compare_paired([episode.success for episode in reference], [episode.success for episode in variant])
     return PairedSuccess(
-        fp32=_evaluation(weight, goals, reference),
-        variant=_evaluation(weight, goals, variant),
+        fp32=_evaluation(manifest, weight, tasks, reference),
+        variant=_evaluation(manifest, weight, tasks, variant),
         only_fp32=paired.only_first,
         only_variant=paired.only_second,
         difference=paired.difference,
@@ -75,7 +74,8 @@ def _success(
     )
 
 
-def _evaluation(weight: float, goals: tuple[int, ...], episodes: Sequence[Episode]) -> Evaluation:
-    run = summarise(weight, 0, episodes)
+def _evaluation(manifest: Manifest, weight: float, tasks: Sequence[int], episodes: Sequence[Episode]) -> Evaluation:
+    goals = tuple(tasks) if manifest.goal is not None else ()
+    run = summarise(weight, tasks[0], episodes)
     kept = ("guidance_weight", "episodes", "successes", "ci95", "mean_length", "first_seed", "last_seed")
     return Evaluation.model_validate({**{key: run[key] for key in kept}, "purpose": "reporting", "goals": goals})

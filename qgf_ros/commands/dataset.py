@@ -37,7 +37,7 @@ def dataset(
     from rich.text import Text
 
     from qgf_ros.errors import RecordingError
-    from qgf_ros.learning.dataset import UNITS_KEY, Dataset, check_dataset, stored_units, units_of
+    from qgf_ros.learning.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
     from qgf_ros.recording.conversion import Reward, convert
     from qgf_ros.recording.recording import Recording
 
@@ -49,7 +49,7 @@ def dataset(
     arrays = conversion.arrays()
     extras = {name: arrays[name] for name in ("rewards", "masks")}
     check_dataset(Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras), str(out))
-    _write(out, {**arrays, UNITS_KEY: stored_units(units_of(source.action))})
+    _write(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action)})
     found = conversion.trajectories
     solved = sum(trajectory.solved for trajectory in found)
     lines = [f"{recording.path}: {sentence}" for recording in opened for sentence in recording.damage]

@@ -73,9 +73,10 @@ def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bo
     from qgf_sim.results import tasks_of
     from qgf_sim.tuning import critics_of
 
-    critics: dict[str, tuple[int, ...]] = {name: () for name in manifest.critics}
-    if tasks is not None or simulated:
-        critics = critics_of(manifest, tasks or ()) if tasks or tasks_of(manifest) else {}
+    if tasks is None and not simulated:
+        return {name: () for name in manifest.critics}
+    tasks = tasks or tasks_of(manifest)
+    critics: dict[str, tuple[int, ...]] = critics_of(manifest, tasks) if tasks else {}
     return critics
 
 

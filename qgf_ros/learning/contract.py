@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.dataset import Dataset, units_of
+from qgf_ros.learning.dataset import Dataset, normalisation_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Contract:
                 f"expects {expected[0]} and {expected[1]}; check --env, --contract and --dataset"
             )
         for (made, (scale, offset)), (name, (factor, shift)) in zip(
-            dataset.units.items(), units_of(self.action).items()
+            dataset.normalisation.items(), normalisation_of(self.action).items()
         ):
             if (made, scale, offset) != (name, factor, shift):
                 raise DatasetError(

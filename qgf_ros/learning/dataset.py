@@ -27,8 +27,8 @@ from qgf_ros.errors import DatasetError
 
 REQUIRED_KEYS = ("observations", "actions", "terminals")
 OPTIONAL_KEYS = ("qpos", "qvel", "button_states", "rewards", "masks")
-#: JSON of what turned commands into actions: [[name, scale, offset], ...].
-UNITS_KEY = "action_units"
+#: JSON of what commands were normalised with: [[name, scale, offset], ...].
+NORMALISATION_KEY = "action_normalisation"
 
 Float = NDArray[np.float32]
 
@@ -42,14 +42,14 @@ class Dataset:
         actions: float32 [R, A], in [-1, 1].
         terminals: bool [R], True on the last row of each trajectory.
         extras: Other arrays of R rows, such as qpos and qvel.
-        units: Scale and offset of each action component by its name, in order; empty where the file does not say.
+        normalisation: Scale and offset of each action component by its name, in order; empty where the file does not say.
     """
 
     observations: Float
     actions: Float
     terminals: NDArray[np.bool_]
     extras: Mapping[str, NDArray[np.generic]]
-    units: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    normalisation: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def trajectory_ends(self) -> NDArray[np.int64]:
@@ -76,14 +76,14 @@ def validation_path(path: Path) -> Path:
     return path.with_name(path.stem + "-val.npz")
 
 
-def units_of(action: Iterable[ActionField]) -> dict[str, tuple[float, float]]:
+def normalisation_of(action: Iterable[ActionField]) -> dict[str, tuple[float, float]]:
     """Return scale and offset of each action component by its name."""
     return {one.name: (one.scale, one.offset) for one in action}
 
 
-def stored_units(units: Mapping[str, tuple[float, float]]) -> NDArray[np.str_]:
-    """Return them as a data set holds them under `UNITS_KEY`."""
-    return np.array(json.dumps([[name, *pair] for name, pair in units.items()]))
+def stored_normalisation(action: Iterable[ActionField]) -> NDArray[np.str_]:
+    """Return them as a data set holds them under `NORMALISATION_KEY`."""
+    return np.array(json.dumps([[name, *pair] for name, pair in normalisation_of(action).items()]))
 
 
 def load_dataset(path: Path) -> Dataset:
@@ -102,8 +102,8 @@ def load_dataset(path: Path) -> Dataset:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS) if key in archive.files}
-            told = json.loads(str(archive[UNITS_KEY])) if UNITS_KEY in archive.files else []
-            units = {str(name): (float(scale), float(offset)) for name, scale, offset in told}
+            told = json.loads(str(archive[NORMALISATION_KEY])) if NORMALISATION_KEY in archive.files else []
+            normalisation = {str(name): (float(scale), float(offset)) for name, scale, offset in told}
     except (OSError, TypeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not a readable .npz file ({error}); make or copy it again") from error
     missing = [key for key in REQUIRED_KEYS if key not in arrays]
@@ -111,7 +111,9 @@ def load_dataset(path: Path) -> Dataset:
         raise DatasetError(f"{path} lacks {', '.join(missing)}; OGBench's format has {', '.join(REQUIRED_KEYS)}")
     observations, actions, terminals = (arrays.pop(key) for key in REQUIRED_KEYS)
     return check_dataset(
-        Dataset(observations.astype(np.float32), actions.astype(np.float32), terminals.astype(bool), arrays, units),
+        Dataset(
+            observations.astype(np.float32), actions.astype(np.float32), terminals.astype(bool), arrays, normalisation
+        ),
         str(path),
     )
 

@@ -359,7 +359,7 @@ def test_training_refuses_another_scale_or_offset_than_the_rows_were_made_with(
     contract.write_text(run.manifest.model_dump_json(include={"observation", "action", "control_rate"}))
     assert main(["dataset", "from-bag", str(recording), "--contract", str(contract), "--out", str(out)]) == 0
     dataset, told = load_dataset(out), read_contract(contract)
-    assert dict(dataset.units) == {"dx": (0.1, 0.0), "dy": (0.1, 0.0)}
+    assert dict(dataset.normalisation) == {"dx": (0.1, 0.0), "dy": (0.1, 0.0)}
     assert told.check(dataset) is told
     moved = replace(told, action=(told.action[0], told.action[1].model_copy(update={"offset": 0.05})))
     sentence = r"made of dy with scale 0.1 and offset 0, the contract has dy with 0.1 and 0.05; give the contract of"
