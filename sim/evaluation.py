@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -172,8 +171,6 @@ _worker: Worker | None = None
 
 def _start_worker(plan: Plan) -> None:
     global _plan
-    # Ctrl-C is the parent's to handle: it ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _plan = plan
 
 

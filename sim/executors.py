@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
@@ -67,7 +66,7 @@ def local_processes(count: int) -> Iterator[Execute]:
     if count == 1:
         yield lambda trials: ((trial, run_trial(trial)) for trial in trials)
         return
-    with worker_pool(count, _ignore_interrupts) as pool:
+    with worker_pool(count) as pool:
 
         def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
             futures = {pool.submit(run_trial, trial): trial for trial in trials}
@@ -75,11 +74,6 @@ def local_processes(count: int) -> Iterator[Execute]:
                 yield futures[done], done.result()
 
         yield execute
-
-
-def _ignore_interrupts() -> None:
-    # Ctrl-C is the parent's to handle: it ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager

@@ -124,18 +124,20 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def worker_pool(count: int, initializer: Callable[..., None], *arguments: Any) -> Iterator[ProcessPoolExecutor]:
-    """Give a pool of new Python processes, which end at once with whatever ends the work.
+def worker_pool(
+    count: int, initializer: Callable[..., None] | None = None, *arguments: Any
+) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool of new Python processes, which leave Ctrl-C to this one and end at once with whatever ends the work.
 
     Args:
         count: Processes.
-        initializer: What each calls first, and its arguments.
+        initializer: What each calls first, if anything, and its arguments.
 
     Raises:
         SimulationError: A process died.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=initializer, initargs=arguments) as pool:
+    with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(initializer, *arguments)) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:
@@ -145,6 +147,12 @@ def worker_pool(count: int, initializer: Callable[..., None], *arguments: Any) -
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+
+
+def _start_worker(initializer: Callable[..., None] | None, *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if initializer is not None:
+        initializer(*arguments)
 
 
 class Child:
