@@ -105,6 +105,8 @@ class LiveTuner:
         )
         self._ticks.clear()
         self._first = self._referee.start(trial.task, seed)
+        # Of the episode before, telemetry may have come while this one was begun.
+        self._ticks = {stamp: tick for stamp, tick in self._ticks.items() if stamp >= self._first}
         found: list[Verdict] = []
 
         def ended() -> bool:

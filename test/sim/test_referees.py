@@ -88,6 +88,35 @@ def trials(*configurations: Configuration, rounds: int = 1) -> list[Trial]:
     ]
 
 
+class LateReferee:
+    """Begins an episode while telemetry of the one before is still on its way."""
+
+    automatic = True
+
+    def __init__(self, graph: FakeGraph) -> None:
+        self._graph = graph
+
+    def prepare(self) -> None:
+        """Nothing to do."""
+
+    def start(self, task: int | None, seed: int) -> int:
+        self._graph.send_tick()
+        return 2 * 10**9
+
+    def verdict(self) -> Verdict:
+        return Verdict(True, 3)
+
+    def stop(self) -> None:
+        """Nothing to do."""
+
+
+def test_telemetry_that_comes_while_the_next_episode_is_begun_is_not_of_it() -> None:
+    graph = FakeGraph()
+    tuner = LiveTuner(graph, "policy_node", LateReferee(graph))  # type: ignore[arg-type]
+    ((_, (outcome,)),) = tuner.execute(trials(BC))
+    assert outcome.start_q == -2.0
+
+
 def test_enter_begins_an_episode_and_y_or_n_ends_it() -> None:
     graph, tuner, said = by_keys("\ny\nn")
     found = [outcomes[0] for _, outcomes in tuner.execute(trials(BC, rounds=2))]
