@@ -59,6 +59,7 @@ class Scene:
         assert configured is not None
         self.loop = configured.pipeline.loop
         self._worker: Any = configured.pipeline._controller._worker
+        self._ticks = configured.pipeline._thread
         heard = (*configured.commander.publishers, configured.commander._telemetry)
         peer.until(lambda: all(publisher.get_subscription_count() for publisher in heard))
         self.step = 100
@@ -75,9 +76,13 @@ class Scene:
         return self.said(self.peer.wait(lambda: self.peer.commands_for(stamp))[0])
 
     def ask(self) -> None:
-        """Measure at the next step, for which no action is left, and wait until an inference begins."""
+        """Measure at the next step, for which no action is left; wait until an inference begins and the tick has ended.
+
+        A tick takes a chunk that is inferred at once, and this one has to leave it to the next.
+        """
         self.measure()
         self.wait_for_inference()
+        self.peer.until(lambda: self._ticks.busy_for == 0.0)
 
     def infer(self) -> None:
         """Let the inference under way end."""
