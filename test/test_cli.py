@@ -242,6 +242,22 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
     assert len(asked) == 2, "nothing runs before every task is known to be possible"
 
 
+def test_an_interrupted_evaluation_keeps_the_tasks_it_has_finished(tiny_bundle, tmp_path, monkeypatch):
+    pytest.importorskip("ogbench")
+    from qgf_sim import evaluation
+    from qgf_sim.results import Episode
+
+    def run(plan, progress):
+        if plan.task == 2:
+            raise KeyboardInterrupt
+        return {weight: [Episode(weight, plan.seed, True, 7)] for weight in plan.weights}
+
+    monkeypatch.setattr(evaluation, "evaluate", run)
+    report = tmp_path / "report.json"
+    assert main(["evaluate", str(tiny_bundle), "--weights", "0.1", "--json", str(report)]) == 130
+    assert [run["task"] for run in json.loads(report.read_text())["runs"]] == [1]
+
+
 @pytest.mark.parametrize(
     ("command", "found", "advice"),
     [

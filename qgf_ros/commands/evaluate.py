@@ -51,7 +51,7 @@ def evaluate(
         workers: Processes; every core by default.
         shift: Domain shifts, such as observation_noise=0,0.005,0.01 or friction_factor=0.5,action_delay=1; each level is
             run beside no shift, and every weight compared with the first.
-        json: Report to write.
+        json: Report to write, after every task.
         options: How the critic guides.
     """
     from rich.console import Console
@@ -93,18 +93,18 @@ def evaluate(
         )
         plan.check(manifest)  # of every task before the first episode
         plans.append(plan)
+    settings = {"seed": seed, "batch_size": batch_size, **steps, "delay": delay, **options.record()}
     found: dict[str, list[Any]] = {"runs": []} if shift is None else {"levels": []}
     for plan in plans:
         title = f"{bundle.name}, task {plan.task}"
         who = {"critic": plan.critic}
-        if shift is not None:
+        if shift is None:
+            with RunDisplay(console, title, plan.weights, episodes) as display:
+                results = run(plan, display.add)
+            runs = summaries(plan.task, results)
+            display.conclude(runs)
+            found["runs"] += [{**record, **who} for record in runs]
+        else:
             found["levels"] += [{**level, **who} for level in evaluate_levels(console, title, plan, shift)]
-            continue
-        with RunDisplay(console, title, plan.weights, episodes) as display:
-            results = run(plan, display.add)
-        runs = summaries(plan.task, results)
-        display.conclude(runs)
-        found["runs"] += [{**record, **who} for record in runs]
-    if json is not None:
-        settings = {"seed": seed, "batch_size": batch_size, **steps, "delay": delay, **options.record()}
-        write_report(json, {**origin(bundle), **found, **settings})
+        if json is not None:  # of the tasks so far, which an interrupted evaluation keeps
+            write_report(json, {**origin(bundle), **found, **settings})
