@@ -54,8 +54,9 @@ from qgf_sim.worlds import SimulatedWorld, World
 REPUBLISH_PERIOD = 0.5
 #: Longest wait for a message [s]; bounds how long a signal goes unnoticed.
 LONGEST_WAIT = 0.1
-#: Longest wait for a message to reach its subscribers.
-ARRIVAL_TIMEOUT = Duration(seconds=1)
+#: Longest wait for the last outcome to reach its subscribers, and for a goal, without which a node that is kept from
+#: running for a while would go on with the one of before.
+ARRIVAL_TIMEOUT, GOAL_TIMEOUT = Duration(seconds=1), Duration(seconds=10)
 #: The same complaint is not logged again for this long [s].
 THROTTLE = 5.0
 
@@ -161,7 +162,7 @@ class SimBridge:
         keyframe, shift = self._value("keyframe"), shift_of(self.node)
         self._readings = self._world.start(task, seed, shift, keyframe)
         self._goal_publisher.publish(Float64MultiArray(data=self._world.goal.tolist()))
-        self._goal_publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)  # before the observation that is answered with it
+        self._goal_publisher.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
         self._task, self._seed, self._keyframe, self._shift = task, seed, keyframe, shift
         self._length = self._refused = self._granted = 0
         self._running = True

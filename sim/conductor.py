@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -74,6 +75,7 @@ class Conductor:
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
         self._outcome: dict[str, Any] | None = None
+        self._first = 0  # stamp [ns] before which nothing belongs to the episode
         self._ticks: dict[int, dict[str, float]] = {}
         self._commands: dict[int, NDArray[np.float64]] = {}
         self._heard = time.monotonic()
@@ -115,11 +117,14 @@ class Conductor:
         self._set(NODE, guidance_weight=float(weight), critic=self._critic, seed=seed)
         self._set(BRIDGE, task=self._task, seed=seed)
         self._outcome = None
-        self._ticks.clear()
-        self._commands.clear()
         answer = self._call(self._reset, Trigger.Request(), f"{BRIDGE} ~/reset")
-        if not answer.success:
+        first = re.search(r" stamp (\d+) ns", answer.message)
+        if not answer.success or first is None:
             raise SimulationError(f"{BRIDGE} refused to start the episode: {answer.message}")
+        # Messages of the episode before may have come while this one was begun, and may still come.
+        self._first = int(first[1])
+        self._ticks = {stamp: tick for stamp, tick in self._ticks.items() if stamp >= self._first}
+        self._commands = {stamp: command for stamp, command in self._commands.items() if stamp >= self._first}
 
         def finished() -> bool:
             note(self._progress())
@@ -138,7 +143,7 @@ class Conductor:
             outcome["length"],
             tuple(tick.get("latency_ms", math.nan) for tick in inferences),
             tuple(tick.get("q", math.nan) for tick in inferences),
-            np.array([self._commands[stamp] for stamp in sorted(self._commands)]),
+            self._recorded(outcome["length"]) if self._record else np.empty((0, 0)),
         )
 
     def close(self) -> None:
@@ -190,6 +195,16 @@ class Conductor:
                 return
             self._executor.spin_once(timeout_sec=0.05)
 
+    def _recorded(self, length: int) -> NDArray[np.float64]:
+        """Return the command of every control step, float64 [length, A], nan where none was heard.
+
+        Nobody waits for who listens: what comes while this process is kept from running is lost to it.
+        """
+        commands = np.full((length, len(self._manifest.action)), np.nan)
+        for stamp, command in self._commands.items():
+            commands[round((stamp - self._first) * 1e-9 * self._manifest.control_rate)] = command
+        return commands
+
     def _on_episode(self, message: String) -> None:
         self._heard = time.monotonic()
         self._outcome = json.loads(message.data)
@@ -202,7 +217,9 @@ class Conductor:
                 figures[item.key] = float(item.value)
             except ValueError:
                 continue  # a word, such as the critic's name
-        self._ticks[from_time(message.header.stamp)] = figures
+        stamp = from_time(message.header.stamp)
+        if stamp >= self._first:
+            self._ticks[stamp] = figures
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -211,4 +228,6 @@ class Conductor:
                 self._failure = status.message
 
     def _on_command(self, message: JointState) -> None:
-        self._commands[from_time(message.header.stamp)] = command_values(self._manifest.action, message)
+        stamp = from_time(message.header.stamp)
+        if stamp >= self._first:
+            self._commands[stamp] = command_values(self._manifest.action, message)

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -31,6 +29,7 @@ from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 from qgf_ros.errors import DatasetError
 from qgf_sim.environment import COLLECTION_STEPS, collection_environment, seed_everything
 from qgf_sim.families import Family, family_of
+from qgf_sim.processes import WorkerContext
 
 DataType = Literal["play", "noisy"]
 
@@ -245,12 +244,6 @@ def _start_worker(name: str, data_type: DataType, seed: int, shards: Path, steps
     _worker_state = (collection_environment(name, steps), data_type, seed, shards)
 
 
-def _start_process(*setup: Any) -> None:
-    # Ctrl-C reaches the whole process group; the parent alone answers it, by terminating the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _start_worker(*setup)
-
-
 def _run_job(job: tuple[int, int]) -> None:
     env, data_type, seed, shards = _worker_state
     episode = run_episode(env, data_type, episode_seed(seed, *job))
@@ -266,8 +259,7 @@ def _run_jobs(
         for job in jobs:
             yield _run_job(job)
         return
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(count, initializer=_start_process, initargs=setup) as pool:
+    with WorkerContext().Pool(count, initializer=_start_worker, initargs=setup) as pool:
         yield from pool.imap_unordered(_run_job, jobs)
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,21 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+class WorkerContext(SpawnContext):
+    """Starts new Python processes that leave Ctrl-C, which reaches the whole process group, to this one."""
+
+    class Process(SpawnProcess):
+        """A process that is deaf to Ctrl-C before its first instruction."""
+
+        def start(self) -> None:
+            """Start it with SIGINT blocked, as processes and threads inherit it."""
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextmanager
 def worker_pool(
     count: int, initializer: Callable[..., None] | None = None, *arguments: Any
@@ -136,8 +152,7 @@ def worker_pool(
     Raises:
         SimulationError: A process died.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, context, initializer=_start_worker, initargs=(initializer, *arguments)) as pool:
+    with ProcessPoolExecutor(count, WorkerContext(), initializer=initializer, initargs=arguments) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:
@@ -147,12 +162,6 @@ def worker_pool(
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
-
-
-def _start_worker(initializer: Callable[..., None] | None, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if initializer is not None:
-        initializer(*arguments)
 
 
 class Child:

@@ -33,7 +33,8 @@ class Episode:
         length: Control steps.
         latencies: Of each inference [ms]; in a batch, of the whole batch.
         values: Q of the action at each inference, nan where no critic ran.
-        commands: float64 [length, A] in the units of the action contract; empty unless recorded.
+        commands: float64 [length, A] in the units of the action contract, nan for a step whose command was not heard;
+            empty unless recorded.
         jerk: See `commanded_jerk`; nan where it was not measured.
         waited: Control steps that the robot stood still, because no chunk was ready or an observation was incomplete.
     """

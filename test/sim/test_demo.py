@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -24,13 +25,15 @@ pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import SimulationError
 from qgf_sim import processes
+from qgf_sim.conductor import Conductor
 from qgf_sim.demo import BRIDGE, NODE, run_demo
 from qgf_sim.evaluation import Plan, evaluate
 from qgf_sim.plan import EpisodePlan
-from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all
+from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all, worker_pool
 from qgf_sim.shift import Shift
 
 TASK = 2
+PATIENCE = 120.0  # [s], for a machine that is busy with something else
 
 
 class Display:
@@ -57,6 +60,13 @@ def temporary(tmp_path_factory, monkeypatch):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """No process is given up, and started again, for being slow."""
+    for name in ("STARTUP_TIMEOUT", "SILENCE_TIMEOUT"):
+        monkeypatch.setattr(f"qgf_sim.conductor.{name}", PATIENCE)
+
+
 @pytest.fixture
 def children(monkeypatch):
     """Every child started during the test; none may live after it."""
@@ -81,7 +91,7 @@ def group_lives(group):
     return True
 
 
-def wait_until(condition, timeout=30.0):
+def wait_until(condition, timeout=PATIENCE):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "the event did not come"
@@ -89,10 +99,43 @@ def wait_until(condition, timeout=30.0):
 
 
 def same(ours, reference):
+    """Compare all that was heard: in lockstep, one wrong bit changes every command after it."""
     assert [(e.seed, e.success, e.length) for e in ours] == [(e.seed, e.success, e.length) for e in reference]
     for a, b in zip(ours, reference, strict=True):
         assert a.commands.shape == (a.length, 5)
-        assert np.array_equal(a.commands, b.commands), f"seed {a.seed} differs"
+        heard = ~np.isnan(a.commands).any(axis=1)
+        assert heard.any()
+        assert np.array_equal(a.commands[heard], b.commands[heard]), f"seed {a.seed} differs"
+
+
+def in_order(some, others):
+    """Whether `some` are among `others`, in their order."""
+    rest = iter(others)
+    return all(any(one == pytest.approx(other) for other in rest) for one in some)
+
+
+@pytest.fixture
+def late_messages(monkeypatch):
+    """The last command and telemetry of an episode come once more while the next one is begun."""
+    newest = {}
+
+    def noting(take):
+        def note(conductor, message):
+            newest[take] = message
+            take(conductor, message)
+
+        return note
+
+    for name in ("_on_command", "_on_telemetry"):
+        monkeypatch.setattr(Conductor, name, noting(getattr(Conductor, name)))
+    call = Conductor._call
+
+    def begin(conductor, client, *arguments):
+        for take, message in newest.items():
+            take(conductor, message)
+        return call(conductor, client, *arguments)
+
+    monkeypatch.setattr(Conductor, "_call", begin)
 
 
 @pytest.fixture(scope="module")
@@ -101,15 +144,18 @@ def in_process(tiny_bundle):
     return evaluate(Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, batch_size=1, record=True))
 
 
+@pytest.mark.usefixtures("late_messages")
 def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bundle, in_process, children, temporary):
     display = Display()
     results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
     for weight, episodes in results.items():
         same(episodes, in_process[weight])
         assert all(latency > 0.0 for episode in episodes for latency in episode.latencies)
-    assert not np.array_equal(results[0.0][0].commands, results[0.1][0].commands), "guidance changed nothing"
+        assert all(len(episode.latencies) <= episode.length for episode in episodes)
+    assert not np.array_equal(in_process[0.0][0].commands, in_process[0.1][0].commands), "guidance changed nothing"
     assert np.isnan(results[0.0][0].mean_value)
-    assert results[0.1][0].values == pytest.approx(in_process[0.1][0].values)
+    assert results[0.1][0].values
+    assert in_order(results[0.1][0].values, in_process[0.1][0].values)
     assert not display.warnings
     assert not list(temporary.glob("qgf-demo-*"))
 
@@ -137,8 +183,9 @@ OPTIONS = GuidanceOptions(
 def test_every_estimator_gives_the_same_bits_through_the_node(tiny_bundle, in_process, children, options):
     run = {"task": TASK, "weights": (0.1,), "episodes": 1, "seed": 3, "num_samples": 2, "record": True}
     ours = run_demo(EpisodePlan(tiny_bundle, **run, options=options), Display())
-    same(ours[0.1], evaluate(Plan(tiny_bundle, **run, options=options, batch_size=1))[0.1])
-    assert not np.array_equal(ours[0.1][0].commands[0], in_process[0.1][0].commands[0])
+    reference = evaluate(Plan(tiny_bundle, **run, options=options, batch_size=1))[0.1]
+    same(ours[0.1], reference)
+    assert not np.array_equal(reference[0].commands[0], in_process[0.1][0].commands[0])
 
 
 @pytest.mark.slow
@@ -156,14 +203,14 @@ def test_a_shifted_episode_is_the_same_bits_through_the_node(tiny_bundle, childr
     (reference,) = evaluate(Plan(tiny_bundle, **run, batch_size=1, shift=shift))[0.1]
     answered = reference.commands.any(axis=1)  # the others stood still, for want of an observation
     assert reference.waited == (~answered).sum() > 0
-    assert (ours.success, ours.length) == (reference.success, reference.length)
-    assert np.array_equal(ours.commands, reference.commands[answered])
+    assert np.isnan(ours.commands[~answered]).all()
+    same([ours], [reference])
 
 
 @pytest.mark.parametrize("victim", [NODE, pytest.param(BRIDGE, marks=pytest.mark.slow)])
 def test_a_killed_process_is_started_again_and_the_episode_is_the_same(tiny_bundle, in_process, children, victim):
     def kill_once(text):
-        if "step 60" in text and len(children) == 2:
+        if "step 20," in text and len(children) == 2:
             (child,) = [child for child in children if child.name == victim]
             os.kill(child.pid, signal.SIGKILL)
             wait_until(lambda: child.exit_code is not None)
@@ -214,14 +261,14 @@ def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, 
         found = children_of(demo.pid)
         assert len(found) == 2
         demo.send_signal(number)
-        code = demo.wait(timeout=15)
+        code = demo.wait(timeout=PATIENCE)
         rest = demo.stdout.read()
     finally:
         demo.kill()
         demo.stdout.close()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     assert "Traceback" not in rest
-    wait_until(lambda: not [pid for pid in found if is_running(pid)], timeout=5)
+    wait_until(lambda: not [pid for pid in found if is_running(pid)])
     assert not report.exists()
     if number != signal.SIGKILL:
         assert not list(temporary.glob("qgf-demo-*"))
@@ -243,7 +290,7 @@ def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bu
     report = tmp_path / "deep" / "demo.json"
     command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", "1"]
     command += ["--episodes", "1", "--weights", "0,0.1", "--json", str(report), "--seed", "5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     record = json.loads(report.read_text())
@@ -282,13 +329,21 @@ def test_a_child_is_stopped_with_everything_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "GRACE", 0.3)
     child = Child("stubborn", "stubborn", [], tmp_path)
     try:
-        wait_until(lambda: child.last_words().startswith("child"))
+        wait_until(lambda: len(child.last_words().split()) == 2)  # name and number are written one by one
         grandchild = int(child.last_words().split()[1])
         assert child.exit_code is None
     finally:
         stop_all([child])
-    wait_until(lambda: not is_running(grandchild), timeout=5)
+    wait_until(lambda: not is_running(grandchild))
     assert not is_running(child.pid)
+
+
+def test_a_worker_that_has_hardly_started_leaves_ctrl_c_to_its_parent():
+    with worker_pool(1) as pool:
+        number = pool.submit(os.getpid)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGINT)
+        assert number.result(PATIENCE) == worker.pid
 
 
 def test_a_child_finds_rclpy_although_the_mark_of_the_wheels_is_set(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,19 +46,27 @@ class User:
         commands: By stamp, float64 [5].
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, node: Child) -> None:
         self.graph = Graph("user", context)
+        self._node = node
         self.commands: dict[int, np.ndarray] = {}
         self._stamps: list[int] = []
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._goals = self.graph.node.create_publisher(Float64MultiArray, GOAL, latched)
         self.graph.node.create_subscription(JointState, "command", self._on_command, 1000)
 
-    def begin(self) -> int:
-        """Start the episode, paused; return the stamp of its first observation, once that is answered."""
+    def begin(self, asleep: float = 0.0) -> int:
+        """Start the episode, paused; return the stamp of its first observation, once that is answered.
+
+        Args:
+            asleep: For so long [s] the node is kept from running meanwhile.
+        """
         self.graph.set(demo.NODE, {"guidance_weight": WEIGHT, "critic": "goal", "seed": SEED})
         self.graph.set(demo.BRIDGE, {"task": TASK, "seed": SEED})
         self.graph.call(SetBool, f"{demo.BRIDGE}/pause", SetBool.Request(data=True))
+        if asleep > 0.0:
+            self._node.signal_group(signal.SIGSTOP)
+            threading.Timer(asleep, self._node.signal_group, (signal.SIGCONT,)).start()
         answer = self.graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
         return self._answered(int(answer.message.split()[-2]))
 
@@ -87,8 +97,9 @@ class User:
 
 
 @pytest.fixture
-def user(goal_bundle: Path, tmp_path: Path) -> Iterator[User]:
+def user(goal_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[User]:
     """Somebody beside a policy node and the bridge, which `qgf demo` would start so."""
+    monkeypatch.setattr("qgf_sim.live_graph.DISCOVERY_TIMEOUT", PATIENCE)  # both processes have to start
     parameters = demo._parameters(EpisodePlan(goal_bundle, TASK, (WEIGHT,), 1), load_manifest(goal_bundle))
     children: list[Child] = []
     context = Context()
@@ -96,7 +107,7 @@ def user(goal_bundle: Path, tmp_path: Path) -> Iterator[User]:
         try:
             children.extend(demo._start(parameters, tmp_path))
             rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-            one = User(context)
+            one = User(context, next(child for child in children if child.name == demo.NODE))
             yield one
             one.graph.close()
         finally:
@@ -136,5 +147,5 @@ def test_a_goal_by_topic_counts_from_the_next_step_on_and_until_the_next_episode
     same = [np.array_equal(one, two) for one, two in zip(expected, in_process(goal_bundle, 10, {}))]
     assert same == [True] * 4 + [False] * 6, "the chunk of the old goal went on, or the new one changed nothing"
     # The bridge tells the goal of the next episode, which is the first once more.
-    assert user.commands[user.begin()].tolist() == expected[0].tolist()
+    assert user.commands[user.begin(asleep=4.0)].tolist() == expected[0].tolist()
     other.close()
