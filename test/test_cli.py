@@ -374,7 +374,7 @@ def test_ctrl_c_during_training_saves_a_checkpoint_first(tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=30)
+        out, error = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130

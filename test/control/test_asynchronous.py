@@ -341,7 +341,7 @@ def test_a_tick_never_waits_for_the_thread_that_infers() -> None:
     act = policy.act
 
     def slow(*given: Any, **more: Any) -> list[Chunk]:
-        assert gate.wait(30.0)
+        assert gate.wait(60.0)
         return act(*given, **more)
 
     policy.act = slow  # type: ignore[method-assign]

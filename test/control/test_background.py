@@ -13,7 +13,7 @@ from qgf_ros.control.inference import Chunk, ChunkRequest
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import QGF
 
-LONG = 30.0  # [s], for what is awaited
+LONG = 60.0  # [s], for what is awaited
 
 
 def request(stamp: int) -> ChunkRequest:
@@ -145,7 +145,7 @@ def test_an_error_is_raised_where_the_chunk_is_taken_and_the_worker_goes_on(
 def test_closing_ends_the_thread(inference: Inference) -> None:
     before = set(threading.enumerate())
     worker = BackgroundWorker(inference)
-    assert set(threading.enumerate()) == before, "no thread without a request"
+    assert set(threading.enumerate()) <= before, "no thread without a request"
     worker.submit(request(1))
     (thread,) = set(threading.enumerate()) - before
     inference.await_begin(1)

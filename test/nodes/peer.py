@@ -202,7 +202,16 @@ class Peer:
         """Level and message of each diagnostic received."""
         return [(a.status[0].level, a.status[0].message) for a in self.diagnostics]
 
-    def hears(self, text: str, level: bytes = b"\x02") -> None:
-        """Wait for a new diagnostic of this level that contains `text`."""
+    def hears(self, text: str, level: bytes = b"\x02", *, repeating: int | None = None) -> None:
+        """Wait for a new diagnostic of this level that contains `text`.
+
+        What the node says less urgently than that nothing was measured for a second takes `repeating` the set of a stamp [ns].
+        """
         start = len(self.diagnostics)
-        self.wait(lambda: any(text in said and at == level for at, said in self.sayings()[start:]))
+
+        def heard() -> bool:
+            if repeating is not None:
+                self.publish(repeating, good_readings())
+            return any(text in said and at == level for at, said in self.sayings()[start:])
+
+        self.until(heard)

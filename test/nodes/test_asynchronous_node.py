@@ -110,7 +110,9 @@ def begin(
     made: list[SlowPolicy] = []
 
     def run(**values: Any) -> Scene:
-        policy = SlowPolicy(manifest_factory(horizon=HORIZON))
+        # Nothing is stale while the set of a later step is published topic by topic.
+        fields = [field.model_copy(update={"max_age": 10.0}) for field in manifest_factory().observation]
+        policy = SlowPolicy(manifest_factory(horizon=HORIZON, observation=tuple(fields)))
         made.append(policy)
         settings = {"execution": "asynchronous", "execution_horizon": 2, **values}
         node = start(loader=lambda *_: policy, use_sim_time=True, observation_reliability="reliable", **settings)

@@ -36,7 +36,7 @@ from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
 DOMAIN = reserve_domain()
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 PERIOD, STEP = 0.05, 50_000_000
 LARGEST, BOX, RATE = 0.1, (-0.4, 0.4), 1.5  # displacement [m], workspace [m], change of a displacement [m/s]
 OPEN, GRIP_RATE = 0.8, 4.0  # [rad], [rad/s]

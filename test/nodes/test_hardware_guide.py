@@ -38,7 +38,7 @@ from qgf_sim.processes import reserve_domain  # noqa: E402
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "hardware.md").read_text(encoding="utf-8")
 DOMAIN = reserve_domain()
-TIMEOUT = 30.0
+TIMEOUT = 60.0
 
 #: Contracts for training, by name, and robot contracts, with the name of the one they go with.
 TRAINING = dict(re.findall(r"^`(\w+\.json)`[^`]*^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -173,6 +173,7 @@ def running(
     context = Context()
     rclpy.init(context=context, domain_id=DOMAIN)
     values = {"bundle": "ur5e", "contract": str(contract), "guidance_weight": 0.0}
+    values |= {"inference_deadline": TIMEOUT, "watchdog_timeout": TIMEOUT}  # as patient
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     arm = Arm(context, manifest, contract)
     node = PolicyNode(policy_loader=lambda *_: policy, context=context, parameter_overrides=overrides)
@@ -255,6 +256,7 @@ def test_the_contract_check_finds_every_field_of_the_stand_in(running: tuple[Arm
         while any(_complaint(arm, listener.heard, end).values()) and time.monotonic() < deadline:
             for heard in listener.heard.values():  # discovery is over when each has been heard for a while
                 heard.arrivals.clear()
+                heard.ages.clear()
             end = listener.listen(1.0)
     finally:
         context.try_shutdown()

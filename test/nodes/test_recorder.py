@@ -33,11 +33,12 @@ from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
+from qgf_ros.nodes import recorder as recorder_module  # noqa: E402
 from qgf_ros.nodes.recorder import Recorder  # noqa: E402
 from qgf_ros.recording.recording import Recording  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 DOMAIN = reserve_domain()
 
 
@@ -94,7 +95,10 @@ class Stage:
 
 
 @pytest.fixture
-def stage(context: Context, tiny_bundle: Path, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
+def stage(
+    context: Context, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Stage]]:
+    monkeypatch.setattr(recorder_module, "DRAIN", TIMEOUT)  # for a machine that is busy with something else
     stages: list[Stage] = []
 
     def make(**parameters: Any) -> Stage:

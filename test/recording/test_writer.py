@@ -173,14 +173,14 @@ def test_what_the_disk_cannot_keep_up_with_is_dropped_counted_and_written_down(
 
     def slow(message: Received) -> bool:
         entered.set()
-        assert gate.wait(10.0)
+        assert gate.wait(60.0)
         return write_message(message)
 
     monkeypatch.setattr(writer, "write", slow)
     queue = RecordingQueue(writer)
     message = as_received("/arm", joint_message(0, 1.0), 0)
     assert queue.put(message)
-    assert entered.wait(10.0)
+    assert entered.wait(60.0)
     taken = [queue.put(message) for _ in range(13)]
     gate.set()
     queue.close()

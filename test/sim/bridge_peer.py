@@ -113,6 +113,18 @@ class Commander:
             String, "sim_bridge/episode", lambda m: self.outcomes.append(json.loads(m.data)), latched
         )
 
+    def follow(self) -> list[tuple[int, int]]:
+        """Return a list that stamps of observations and when each was published [ns] go to, however late they are read."""
+        heard: list[tuple[int, int]] = []
+
+        def note(message: JointState, about: Any) -> None:
+            stamp = from_time(message.header.stamp)
+            if not heard or stamp > heard[-1][0]:
+                heard.append((stamp, about["source_timestamp"]))
+
+        self.node.create_subscription(JointState, "joint_states", note, 1000)
+        return heard
+
     def _observe(self, topic: str, message: Any) -> None:
         self.assembler.update(topic, from_time(message.header.stamp), to_reading(message))
         stamp = self.assembler.synchronised_stamp
@@ -159,6 +171,7 @@ class Commander:
         self.stamps, self.vectors = self.stamps[-1:], self.vectors[-1:]
 
     def send(self, values: Vector, stamp: int) -> None:
+        self.until(self.publisher.get_subscription_count)  # observations may come before the bridge is known to listen
         self.publisher.publish(command_message(NAMES, values, stamp))
 
     def step(self, values: Vector) -> None:

@@ -43,6 +43,12 @@ def trial(bundle: Path, configuration: Configuration, seed: int, task: int | Non
     return Trial(bundle, fingerprint(load_manifest(bundle)), "task2", task, configuration, (seed,))
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both processes are waited for as long as a busy machine needs to start them."""
+    monkeypatch.setattr("qgf_sim.live_graph.DISCOVERY_TIMEOUT", PATIENCE)
+
+
 @pytest.fixture(scope="module")
 def processes(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Child]]:
     """A policy node and the bridge, as `qgf demo` starts them."""
@@ -157,9 +163,10 @@ def test_no_further_signal_disturbs_the_putting_back(
 class Operator(threading.Thread):
     """Sets the scene up, watches for some steps and says that guided episodes are solved."""
 
-    def __init__(self, episodes: int) -> None:
+    def __init__(self, episodes: int, held: threading.Event) -> None:
         super().__init__()
         self.episodes = episodes
+        self.held = held
         self.weights: list[float] = []
         self.refusals: list[str] = []
         self.observations: list[int] = []
@@ -192,19 +199,18 @@ class Operator(threading.Thread):
         self._report(graph, self.weights[-1] > 0.0)
 
     def _set_up(self, graph: Graph) -> int:
-        """Reset the scene until the robot leaves it alone; return the stamp of the first observation."""
-        for _ in range(20):  # the outcome is noted before the hold is out
-            answer = graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
-            first = int(answer.message.split()[-2])
-
-            # An active node would answer the first one; the bridge repeats it as long as nobody does.
-            def seen(first: int = first) -> bool:
-                return self.observations.count(first) >= 3 or self._steps_since(first) > 0
-
-            graph.until(seen, PATIENCE, "nothing was observed")
-            if not self._steps_since(first):
-                return first
-        raise AssertionError("the robot was not held")
+        """Reset the scene, which the robot leaves alone; return the stamp of the first observation."""
+        assert self.held.wait(PATIENCE)  # the outcome is noted before the hold is out
+        answer = graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
+        first = int(answer.message.split()[-2])
+        # An active node would answer the first one; the bridge repeats it as long as nobody does.
+        graph.until(
+            lambda: self.observations.count(first) >= 3 or self._steps_since(first) > 0,
+            PATIENCE,
+            "nothing was observed",
+        )
+        assert not self._steps_since(first), "the robot was not held"
+        return first
 
     def _steps_since(self, first: int) -> int:
         return len({stamp for stamp in self.observations if stamp > first})
@@ -216,11 +222,28 @@ class Operator(threading.Thread):
         return str(graph.call(SetBool, "qgf_tune/outcome", SetBool.Request(data=success)).message)
 
 
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set from the answer to a hold to the next resume."""
+    event, call = threading.Event(), Graph.call
+
+    def noting(graph: Graph, kind: Any, name: str, request: Any) -> Any:
+        if name == f"{demo.NODE}/resume":
+            event.clear()
+        answer = call(graph, kind, name, request)
+        if name == f"{demo.NODE}/hold":
+            event.set()
+        return answer
+
+    monkeypatch.setattr(Graph, "call", noting)
+    return event
+
+
 @pytest.mark.usefixtures("unchanged")
 def test_a_robot_is_judged_by_a_service_and_holds_between_episodes(
-    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any]
+    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any], held: threading.Event
 ) -> None:
-    operator = Operator(4)
+    operator = Operator(4, held)
     said: list[str] = []
     work = [trial(tiny_bundle, name, number, None) for number in (0, 1) for name in (BC, GUIDED)]
     with on_the_graph("service", said, operator.complain) as execute:

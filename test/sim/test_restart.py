@@ -25,7 +25,7 @@ from rclpy.node import Node
 from qgf_ros.nodes.messages import from_time
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
-PATIENCE = 90.0  # [s], for a machine that is busy with something else
+PATIENCE = 240.0  # [s], for a machine that is busy with something else
 MODULES = {"policy_node": "qgf_ros.nodes.policy_node", "sim_bridge": "qgf_sim.bridge_node"}
 
 
