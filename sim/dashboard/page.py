@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import viser
@@ -26,8 +26,9 @@ _COLOURS = {"q": "#1f77b4", "gradient_norm": "#d62728", "guidance_distance": "#9
 class Page:
     """One page, the same in all browsers that look at it.
 
-    What a person does arrives in threads of the web server and is put off to the next `refresh`, so that everything
-    else happens in the caller's thread.
+    What a person does arrives in the thread of the web server and is put off to the next `refresh`, so that everything
+    else happens in the caller's thread. Who is told of it there is a coroutine: viser calls functions in a pool of threads,
+    where a Hold could be overtaken by the Resume before it, or a value by the next one.
 
     Args:
         server: Serves it; fresh.
@@ -68,8 +69,11 @@ class Page:
         self._scene.close()
         self._server.stop()
 
-    def _later(self, action: Callable[[], None]) -> Callable[[Any], None]:
-        return lambda event: self._requests.put(action)
+    def _later(self, action: Callable[[], None]) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        async def put_off(event: Any) -> None:
+            self._requests.put(action)
+
+        return put_off
 
     def _ask(self, name: str, value: Any) -> None:
         self._requests.put(lambda: self._graph.set(name, value))
@@ -91,7 +95,11 @@ class Page:
             "Run": lambda: graph.pause(False),
         }
         self._simulation = gui.add_button_group("simulation", tuple(actions), visible=False)
-        self._simulation.on_click(lambda event: self._requests.put(actions[event.target.value]))
+
+        async def steer(event: Any) -> None:
+            self._requests.put(actions[event.target.value])
+
+        self._simulation.on_click(steer)
         self._notice = gui.add_html("")
 
     def _add_plots(self) -> None:

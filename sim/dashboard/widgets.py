@@ -44,6 +44,7 @@ class Input:
             self._handle: Any = gui.add_slider(control.name, *span, hint=hint, disabled=True)
         else:
             self._handle = gui.add_dropdown(control.name, control.words, hint=hint, disabled=True)
+        self._known = self._handle.value
         self._handle.on_update(self._on_update)
 
     def show(self, value: Any, now: float) -> None:
@@ -65,12 +66,14 @@ class Input:
         elif (value := str(value)) not in handle.options:
             handle.options = (*handle.options, value)
         handle.disabled = False
-        if handle.value != value:
-            handle.value = value
+        if handle.value != self._known:  # a person has moved it, of which `_on_update` is yet to hear
+            self._known, self._touched = handle.value, now
+        elif handle.value != value:
+            self._known = handle.value = value
 
-    def _on_update(self, event: Any) -> None:
+    async def _on_update(self, event: Any) -> None:
         if event.client is not None:  # else it was `show`
-            self._touched = time.monotonic()
+            self._known, self._touched = event.target.value, time.monotonic()
             self._ask(self._control.name, event.target.value)
 
 

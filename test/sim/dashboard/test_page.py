@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +15,14 @@ pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 pytest.importorskip("viser", reason="needs the dashboard extra")
 
+from viser._messages import GuiUpdateMessage
+
 from qgf_sim.dashboard import scene
 from qgf_sim.dashboard.controls import Choice, Slider
 from qgf_sim.dashboard.page import Page
 from qgf_sim.dashboard.server import PageServer
 from qgf_sim.dashboard.state import PageState
-from qgf_sim.dashboard.widgets import Input
+from qgf_sim.dashboard.widgets import HANDS_OFF, Input
 
 PATIENCE = 60.0  # [s]
 EPISODE = {"environment": "cube-single", "task": 1, "seed": 0}
@@ -81,7 +85,7 @@ def test_hold_does_not_wait_for_a_scene(page: Page, graph: StubGraph, monkeypatc
     monkeypatch.setattr(scene, "TaskEnvironment", slow)
     graph.scene = dict(EPISODE)
     until(page, building.is_set)
-    page._later(lambda: graph.trigger("hold"))(None)
+    asyncio.run(page._later(lambda: graph.trigger("hold"))(None))
     until(page, lambda: graph.triggered == ["hold"])
     assert not release.is_set()
     assert page._scene._scene is None
@@ -91,7 +95,7 @@ def test_hold_does_not_wait_for_a_scene(page: Page, graph: StubGraph, monkeypatc
     release.clear()
     graph.scene = {**EPISODE, "environment": "cube-double"}
     until(page, building.is_set)
-    page._later(lambda: graph.trigger("resume"))(None)
+    asyncio.run(page._later(lambda: graph.trigger("resume"))(None))
     until(page, lambda: graph.triggered == ["hold", "resume"])
     release.set()
 
@@ -121,4 +125,42 @@ def test_a_control_passes_over_what_it_cannot_show(server: PageServer) -> None:
     choice = Input(server.gui, Choice("critic", ("task1",)), print)
     choice.show(7, 1e9)
     assert choice._handle.value == "7"
+    server.stop()
+
+
+@pytest.fixture
+def browser(server: PageServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, Any], None]:
+    """What arrives from a browser when a person brings a control to a value."""
+    monkeypatch.setattr(server.gui, "_resolve_client", lambda number: object())
+    loop = server.get_event_loop()
+
+    def change(handle: Any, value: Any) -> None:
+        message = GuiUpdateMessage(handle._impl.uuid, {"value": value})
+        loop.call_soon_threadsafe(lambda: loop.create_task(server.gui._handle_gui_updates(0, message)))
+
+    return change
+
+
+def test_clicks_and_values_keep_their_order(page: Page, graph: StubGraph, browser: Callable[[Any, Any], None]) -> None:
+    clicks = ["reset", "step"] * 100
+    for click in clicks:
+        browser(page._simulation, click.capitalize())
+    until(page, lambda: len(graph.triggered) == len(clicks))
+    assert graph.triggered == clicks
+
+
+def test_what_a_person_has_just_moved_is_not_put_back(server: PageServer, browser: Callable[[Any, Any], None]) -> None:
+    asked: queue.Queue[tuple[str, Any]] = queue.Queue()
+    slider = Input(server.gui, Slider("num_samples", 1, 8, 1), lambda *asking: asked.put(asking))
+    slider.show(2, 1e9)
+    for value in range(3, 9):
+        slider._handle._impl.value = value  # which the thread of the server sets before it says so
+        slider.show(2, 1e9)
+        assert slider._handle.value == value
+        slider.show(2, 1e9 + HANDS_OFF)  # nothing was said: the person has gone
+        assert slider._handle.value == 2
+        browser(slider._handle, value)
+        assert asked.get(timeout=PATIENCE) == ("num_samples", value)
+        slider.show(2, time.monotonic() + HANDS_OFF)
+    assert asked.empty()
     server.stop()
