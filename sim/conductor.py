@@ -35,6 +35,8 @@ NODE, BRIDGE = "policy_node", "sim_bridge"
 STARTUP_TIMEOUT = 60.0
 #: Longest time without an answer or a tick after that [s].
 SILENCE_TIMEOUT = 20.0
+#: Without an answer for this long [s], parameters are set once more.
+ANSWER_TIMEOUT = 5.0
 #: How long to wait for the last messages of a finished episode [s].
 TAIL_TIMEOUT = 2.0
 
@@ -87,11 +89,13 @@ class Conductor:
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         if record:
             node.create_subscription(JointState, "command", self._on_command, 1000)
+        # An answer is lost where the other side has not discovered this one's client yet. Clients are discovered in their
+        # order: once the bridge has answered a setter, it can answer the reset, which must not be asked for twice.
+        self._reset = node.create_client(Trigger, f"{BRIDGE}/reset")
         self._setters = {
             name: node.create_client(SetParametersAtomically, f"{name}/set_parameters_atomically")
             for name in (NODE, BRIDGE)
         }
-        self._reset = node.create_client(Trigger, f"{BRIDGE}/reset")
 
     def connect(self) -> None:
         """Wait until both processes answer.
@@ -162,14 +166,24 @@ class Conductor:
     def _set(self, name: str, **values: Any) -> None:
         parameters = [Parameter(key, value=value).to_parameter_msg() for key, value in values.items()]
         request = SetParametersAtomically.Request(parameters=parameters)
-        result = self._call(self._setters[name], request, f"{name} set_parameters").result
+        result = self._call(self._setters[name], request, f"{name} set_parameters", ANSWER_TIMEOUT).result
         if not result.successful:
             raise SimulationError(f"{name} refused its parameters: {result.reason}")
 
-    def _call(self, client: Any, request: Any, what: str) -> Any:
-        future = client.call_async(request)
-        self._heard = time.monotonic()
-        self._until(future.done, SILENCE_TIMEOUT, f"answer to {what}")
+    def _call(self, client: Any, request: Any, what: str, patience: float = math.inf) -> Any:
+        """Return the response of a service, which is asked again whenever `patience` [s] is over.
+
+        Requests are served in their order: with the answer to the last one, no other is left.
+        """
+        future, asked = client.call_async(request), time.monotonic()
+
+        def answered() -> bool:
+            nonlocal future, asked
+            if time.monotonic() - asked > patience and not future.done():
+                future, asked = client.call_async(request), time.monotonic()
+            return bool(future.done())
+
+        self._until(answered, SILENCE_TIMEOUT, f"answer to {what}")
         return future.result()
 
     def _until(self, done: Callable[[], bool], timeout: float, what: str) -> None:

@@ -22,6 +22,9 @@ import pytest
 pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
 
+from rclpy.client import Client
+from rclpy.task import Future
+
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import SimulationError
 from qgf_sim import processes
@@ -138,13 +141,31 @@ def late_messages(monkeypatch):
     monkeypatch.setattr(Conductor, "_call", begin)
 
 
+@pytest.fixture
+def lost_answers(monkeypatch):
+    """The first answer of either process does not come, as where it has not discovered yet who asks."""
+    monkeypatch.setattr("qgf_sim.conductor.ANSWER_TIMEOUT", 0.5)
+    lost, call = [], Client.call_async
+
+    def ask(client, request):
+        answer = call(client, request)
+        if client.srv_name in lost or not client.srv_name.endswith("/set_parameters_atomically"):
+            return answer
+        lost.append(client.srv_name)
+        return Future()
+
+    monkeypatch.setattr(Client, "call_async", ask)
+    yield
+    assert len(lost) == 2
+
+
 @pytest.fixture(scope="module")
 def in_process(tiny_bundle):
     """Episodes of both weights without ROS, one at a time."""
     return evaluate(Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, batch_size=1, record=True))
 
 
-@pytest.mark.usefixtures("late_messages")
+@pytest.mark.usefixtures("late_messages", "lost_answers")
 def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bundle, in_process, children, temporary):
     display = Display()
     results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
