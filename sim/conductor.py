@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,6 +24,7 @@ from std_srvs.srv import Trigger
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import command_values, from_time
+from qgf_sim.episodes import begun_episode
 from qgf_sim.processes import Child
 from qgf_sim.results import Episode, critic_for_task
 
@@ -122,11 +122,11 @@ class Conductor:
         self._set(BRIDGE, task=self._task, seed=seed)
         self._outcome = None
         answer = self._call(self._reset, Trigger.Request(), f"{BRIDGE} ~/reset")
-        first = re.search(r" stamp (\d+) ns", answer.message)
-        if not answer.success or first is None:
+        begun = begun_episode(answer.message)
+        if not answer.success or begun is None:
             raise SimulationError(f"{BRIDGE} refused to start the episode: {answer.message}")
         # Messages of the episode before may have come while this one was begun, and may still come.
-        self._first = int(first[1])
+        _, self._first = begun
         self._ticks = {stamp: tick for stamp, tick in self._ticks.items() if stamp >= self._first}
         self._commands = {stamp: command for stamp, command in self._commands.items() if stamp >= self._first}
 

@@ -1,14 +1,21 @@
-"""Outcomes of episodes, and the file that collects them."""
+"""Beginnings and outcomes of episodes as the bridge tells them, and the file that collects the outcomes."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qgf_ros.errors import SimulationError
+
+
+def begun_episode(answer: str) -> tuple[int, int] | None:
+    """Return number and first stamp [ns] of the episode that an answer of the bridge's ``~/reset`` is about, if any."""
+    found = re.search(r"episode (\d+):.* stamp (\d+) ns", answer)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 @dataclass(frozen=True)

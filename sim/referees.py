@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import select
 import sys
 import termios
@@ -23,6 +22,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.errors import SimulationError
+from qgf_sim.episodes import begun_episode
 from qgf_sim.live_graph import Graph
 
 
@@ -98,11 +98,11 @@ class BridgeReferee:
         self._graph.set(self._bridge, {"seed": seed} if task is None else {"task": task, "seed": seed})
         self._outcome = None
         answer = self._graph.call(Trigger, f"{self._bridge}/reset", Trigger.Request())
-        place = re.search(r"episode (\d+):.* stamp (\d+) ns", answer.message)
-        if not answer.success or place is None:
+        begun = begun_episode(answer.message)
+        if not answer.success or begun is None:
             raise SimulationError(f"{self._bridge} refused to start an episode: {answer.message}")
-        self._expected = int(place[1])
-        return int(place[2])
+        self._expected, first = begun
+        return first
 
     def verdict(self) -> Verdict | None:
         """Return the outcome of the episode once the bridge has published it."""
