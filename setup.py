@@ -120,7 +120,7 @@ setup(
             "qgf = qgf_ros.cli:main",
             "policy_node = qgf_ros.nodes.policy_node:main",
             "recorder = qgf_ros.nodes.recorder:main",
-            "sim_bridge = qgf_sim.bridge_node:main",
+            "sim_bridge = qgf_sim.bridge.node:main",
         ],
     },
 )

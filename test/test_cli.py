@@ -160,7 +160,7 @@ def test_inspect_shows_the_evidence_of_an_evaluated_critic(tiny_bundle, capsys):
 
     from qgf_ros.bundle.manifest import Evaluation
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.card import card
+    from qgf_ros.commands.show.card import card
 
     manifest = load_manifest(tiny_bundle)
     evidence = Evaluation(
@@ -215,8 +215,8 @@ def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
 
 def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle, tmp_path, monkeypatch):
     pytest.importorskip("ogbench")
-    from qgf_sim import evaluation
-    from qgf_sim.results import Episode
+    from qgf_ros.evaluation.results import Episode
+    from qgf_sim.rollouts import evaluate as evaluation
 
     asked = []
 
@@ -244,8 +244,8 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
 
 def test_an_interrupted_evaluation_keeps_the_tasks_it_has_finished(tiny_bundle, tmp_path, monkeypatch):
     pytest.importorskip("ogbench")
-    from qgf_sim import evaluation
-    from qgf_sim.results import Episode
+    from qgf_ros.evaluation.results import Episode
+    from qgf_sim.rollouts import evaluate as evaluation
 
     def run(plan, progress):
         if plan.task == 2:

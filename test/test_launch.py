@@ -19,7 +19,7 @@ from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument
 
 from qgf_sim.processes import reserve_domain
-from qgf_sim.shift import RANGES
+from qgf_sim.worlds.shift import RANGES
 
 LAUNCH = Path(__file__).resolve().parents[1] / "launch"
 

@@ -233,7 +233,7 @@ PROBE = """
 import importlib.util, site, sys
 for folder in sys.argv[1:]: site.addsitedir(folder)
 import qgf_ros, qgf_sim
-assert importlib.util.find_spec("qgf_sim.environment") and importlib.util.find_spec("qgf_ros.nodes.policy_node")
+assert importlib.util.find_spec("qgf_sim.worlds.environment") and importlib.util.find_spec("qgf_ros.nodes.policy_node")
 print(qgf_ros.__file__, qgf_sim.__file__, sep="\\n")
 """
 

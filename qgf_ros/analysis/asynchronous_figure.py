@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from qgf_ros.analysis.figures import Look, new_figure, style
+from qgf_ros.reports.figures import Look, new_figure, style
 
 #: How each mode is drawn.
 MODES = {
@@ -26,7 +26,7 @@ def draw_asynchronous(numbers: Mapping[str, Any]) -> Figure:
     """Draw success, jerk and the share of steps without an action over the delay, a row for each guidance weight.
 
     Args:
-        numbers: From `qgf_sim.asynchronous.compare`.
+        numbers: From `qgf_sim.rollouts.asynchronous.compare`.
     """
     weights = list(dict.fromkeys(run["guidance_weight"] for run in numbers["runs"]))
     with style():

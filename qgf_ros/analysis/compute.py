@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.analysis.flops import Flops, count_flops
-from qgf_ros.analysis.primitives import Primitives
-from qgf_ros.analysis.statistics import percentiles
+from qgf_ros.analysis.inputs import Primitives
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import METHODS, QGF, Guidance
+from qgf_ros.reports.statistics import percentiles
 from qgf_ros.runtime.policy import Policy
 
 #: Candidates N.

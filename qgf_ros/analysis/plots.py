@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-from qgf_ros.analysis.figures import LOOKS, label_ends, new_figure, style
 from qgf_ros.analysis.toy import ESTIMATORS_SHOWN, ToyRun
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.reports.figures import LOOKS, label_ends, new_figure, style
 
 _HIT, _MISS = "#0072B2", "#D55E00"
 #: The last column of the toy's figure.
@@ -278,7 +278,7 @@ def draw_success(numbers: Mapping[str, Any]) -> Figure:
     """Draw the success of every method over all tasks, with 95 % intervals, and of each task.
 
     Args:
-        numbers: ``methods``, from `qgf_sim.methods.pool`.
+        numbers: ``methods``, from `qgf_sim.rollouts.methods.pool`.
     """
     rows = numbers["methods"]
     with style():

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.analysis.primitives import Chunks
-from qgf_ros.analysis.records import mean_and_error
+from qgf_ros.analysis.inputs import Chunks
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import best_candidate, sample
 from qgf_ros.guidance.shaping import METHODS, Guidance
+from qgf_ros.reports.numbers import mean_and_error
 
 #: Guidance weights tried, and step sizes of ``grad_step``.
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from qgf_ros.analysis.records import mean_and_error
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS
 from qgf_ros.guidance.protocols import Array, Critic, VelocityField
 from qgf_ros.guidance.sampler import sample
+from qgf_ros.reports.numbers import mean_and_error
 
 #: Standard deviations of the shift [normalised action].
 DEVIATIONS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)

@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from qgf_ros.analysis.records import mean_and_error
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import Guidance
+from qgf_ros.reports.numbers import mean_and_error
 
 #: Estimators of the figure; "bc" is any of them at weight 0.
 ESTIMATORS_SHOWN = ("noisy", "bptt", "qgf")

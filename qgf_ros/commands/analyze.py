@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import tyro
 
-from qgf_ros.commands.analysis_output import at_least_one, settings_of, write
-from qgf_ros.commands.arguments import Integers, Weights
-from qgf_ros.commands.asynchronous import Asynchronous
+from qgf_ros.commands.analyses.asynchronous import Asynchronous
+from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
+from qgf_ros.commands.show.arguments import Integers, Weights
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -38,9 +38,9 @@ class Toy1d:
         """Run the analysis."""
         from qgf_ros.analysis.plots import draw_toy
         from qgf_ros.analysis.toy import ToySetting, run_toy, toy_runs
-        from qgf_ros.commands.analysis_tables import toy_table
-        from qgf_ros.commands.display import progress_bar
-        from qgf_ros.commands.origin import origin
+        from qgf_ros.commands.show.analysis_tables import toy_table
+        from qgf_ros.commands.show.display import progress_bar
+        from qgf_ros.reports.origin import origin
 
         at_least_one(samples=self.samples, steps=self.steps)
         setting = ToySetting(weights=self.weights, samples=self.samples, steps=self.steps, seed=self.seed)
@@ -80,12 +80,12 @@ class Sensitivity:
         """Run the analysis."""
         import numpy as np
 
+        from qgf_ros.analysis.inputs import load_primitives, load_states
         from qgf_ros.analysis.plots import draw_sensitivity
-        from qgf_ros.analysis.primitives import load_primitives, load_states
         from qgf_ros.analysis.sensitivity import combine, measure_sensitivity
         from qgf_ros.bundle.locate import locate_bundle
-        from qgf_ros.commands.analysis_tables import sensitivity_table
-        from qgf_ros.commands.display import progress_bar
+        from qgf_ros.commands.show.analysis_tables import sensitivity_table
+        from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.guidance.estimators import ESTIMATORS
 
         at_least_one(states=self.states, episodes=self.episodes)
@@ -118,7 +118,7 @@ class Sensitivity:
     def _simulated(self, bundle: Path, critic: str) -> Any:
         from qgf_ros.bundle.store import load_manifest
         from qgf_ros.errors import GuidanceError
-        from qgf_sim.states import collect_states
+        from qgf_sim.rollouts.states import collect_states
 
         task = load_manifest(bundle).critics[critic].task_id
         if task is None:
@@ -156,12 +156,12 @@ class QOptimization:
         """Run the analysis."""
         import numpy as np
 
+        from qgf_ros.analysis.inputs import load_primitives, load_states
         from qgf_ros.analysis.plots import draw_q_optimization
-        from qgf_ros.analysis.primitives import load_primitives, load_states
         from qgf_ros.analysis.q_optimization import Neighbourhoods, measure_q_optimization, relative, rounds
         from qgf_ros.bundle.locate import locate_bundle
-        from qgf_ros.commands.analysis_tables import q_table
-        from qgf_ros.commands.display import progress_bar
+        from qgf_ros.commands.show.analysis_tables import q_table
+        from qgf_ros.commands.show.display import progress_bar
 
         at_least_one(states=self.states, candidates=self.candidates, neighbours=self.neighbours)
         bundle = locate_bundle(self.bundle)
@@ -207,11 +207,11 @@ class Compute:
     def run(self, console: Console) -> None:
         """Run the analysis."""
         from qgf_ros.analysis.compute import measure_compute
+        from qgf_ros.analysis.inputs import load_primitives
         from qgf_ros.analysis.plots import draw_compute
-        from qgf_ros.analysis.primitives import load_primitives
         from qgf_ros.bundle.locate import locate_bundle
-        from qgf_ros.commands.analysis_tables import compute_table
-        from qgf_ros.commands.display import progress_bar
+        from qgf_ros.commands.show.analysis_tables import compute_table
+        from qgf_ros.commands.show.display import progress_bar
 
         at_least_one(rounds=self.rounds)
         bundle = locate_bundle(self.bundle)
@@ -265,11 +265,11 @@ class Success:
         from qgf_ros.analysis.plots import draw_success, method_label
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
-        from qgf_ros.commands.analysis_tables import success_table
-        from qgf_ros.commands.display import progress_bar
-        from qgf_ros.commands.origin import origin
-        from qgf_sim.evaluation import all_cores
-        from qgf_sim.methods import Comparison, Method, compare, methods_named
+        from qgf_ros.commands.show.analysis_tables import success_table
+        from qgf_ros.commands.show.display import progress_bar
+        from qgf_ros.reports.origin import origin
+        from qgf_sim.rollouts.evaluate import all_cores
+        from qgf_sim.rollouts.methods import Comparison, Method, compare, methods_named
 
         bundle = locate_bundle(self.bundle)
         known = tuple(card.task_id for card in load_manifest(bundle).critics.values() if card.task_id is not None)

@@ -24,15 +24,15 @@ def benchmark_ros(
     out: Path,
 ) -> None:
     """Measure the loop over DDS, print it and write ros.json; the arguments are those of `qgf benchmark`."""
-    from qgf_sim.ros_benchmark import Plan, measure
+    from qgf_sim.benchmark.ros import Plan, measure
 
     plan = Plan(_located(bundle), rates, neighbour, executor, threads, rounds, ticks, seed)
     _run(lambda progress: measure(plan, progress), 2 * len(rates) + rounds, ros_table, out / "ros.json")
 
 
 def ros_table(numbers: Mapping[str, Any]) -> Table:
-    """Return the table of `sim.ros_benchmark.measure`."""
-    from qgf_ros.commands.display import number
+    """Return the table of `sim.benchmark.ros.measure`."""
+    from qgf_ros.commands.show.display import number
 
     table = _table(
         "Observation to command over DDS without inference, in ms; echo: a node that does nothing else",
@@ -57,8 +57,8 @@ def benchmark_evaluation(
     """Measure an evaluation of the critic's task, print it and write evaluation.json."""
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.errors import GuidanceError
-    from qgf_sim.evaluation import Plan, all_cores
-    from qgf_sim.evaluation_benchmark import measure
+    from qgf_sim.benchmark.evaluation import measure
+    from qgf_sim.rollouts.evaluate import Plan, all_cores
 
     path = _located(bundle)
     critics = load_manifest(path).critics
@@ -82,7 +82,7 @@ def benchmark_evaluation(
 
 
 def evaluation_table(numbers: Mapping[str, Any]) -> Table:
-    """Return the table of `sim.evaluation_benchmark.measure`."""
+    """Return the table of `sim.benchmark.evaluation.measure`."""
     table = _table(
         f"The policy adds {100 * numbers['policy_share']:.0f} % to the time of the bare environments",
         ("", "episodes/s", "control steps/s"),
@@ -109,7 +109,7 @@ def benchmark_training(
     out: Path,
 ) -> None:
     """Measure one training update, print it and write training.json; `sizes` are observation, action and horizon."""
-    from qgf_ros.analysis.update_benchmark import BACKENDS, Plan, measure
+    from qgf_ros.benchmark.training import BACKENDS, Plan, measure
 
     chosen = backends or (BACKENDS if peers else BACKENDS[:2])
     names = tuple(name.strip() for name in shapes.split(",")) if shapes else Plan.shapes
@@ -119,8 +119,8 @@ def benchmark_training(
 
 
 def training_table(numbers: Mapping[str, Any]) -> Table:
-    """Return the table of `analysis.update_benchmark.measure`."""
-    from qgf_ros.commands.display import number
+    """Return the table of `benchmark.training.measure`."""
+    from qgf_ros.commands.show.display import number
 
     table = _table(
         f"One update, batch {numbers['plan']['batch']}, {numbers['plan']['tasks']} tasks",
@@ -149,8 +149,8 @@ def benchmark_growth(
     out: Path,
 ) -> None:
     """Measure how a tick grows, print it and write growth.json; the arguments are those of `qgf benchmark`."""
-    from qgf_ros.analysis.growth import READINGS, Plan, measure
-    from qgf_ros.analysis.latency import Schedule
+    from qgf_ros.benchmark.growth import READINGS, Plan, measure
+    from qgf_ros.benchmark.latency import Schedule
 
     plan = Plan(ticks=growth_ticks, threads=threads, providers=providers, schedule=Schedule(rounds, ticks, seed=seed))
     steps = len(networks) * (rounds + READINGS)
@@ -158,8 +158,8 @@ def benchmark_growth(
 
 
 def growth_table(numbers: Mapping[str, Any]) -> Table:
-    """Return the table of `analysis.growth.measure`."""
-    from qgf_ros.commands.display import number
+    """Return the table of `benchmark.growth.measure`."""
+    from qgf_ros.commands.show.display import number
 
     table = _table(
         "How a tick grows: median latency in ms, and the memory of the process; share: one of many over one alone",
@@ -209,10 +209,10 @@ def _run(
     measure: Callable[[Progress], dict[str, Any]], steps: int, table: Callable[[Mapping[str, Any]], Table], path: Path
 ) -> None:
     """Measure with a progress bar, say how idle the machine was, print the table and write the numbers."""
-    from qgf_ros.analysis.machine import IDLE
-    from qgf_ros.analysis.records import write_json
-    from qgf_ros.commands.display import plain_console, progress_bar
-    from qgf_ros.commands.origin import origin
+    from qgf_ros.commands.show.display import plain_console, progress_bar
+    from qgf_ros.reports.machine import IDLE
+    from qgf_ros.reports.numbers import write_json
+    from qgf_ros.reports.origin import origin
 
     console = plain_console()
     with progress_bar(console, "steps") as bar:

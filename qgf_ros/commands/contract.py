@@ -44,8 +44,8 @@ class Check:
         """Run the check."""
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
-        from qgf_ros.control.adjustment import manifest_with_limits
-        from qgf_ros.control.contract import RobotContract, read_robot_contract
+        from qgf_ros.control.limit_overrides import manifest_with_limits
+        from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
         from qgf_ros.errors import ContractError
         from qgf_ros.nodes.contract_check import judge, judge_output, listen
 
@@ -88,7 +88,7 @@ class Template:
         """Print or write it."""
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
-        from qgf_ros.control.contract import template
+        from qgf_ros.control.robot_contract import template
         from qgf_ros.errors import ContractError
 
         text = template(load_manifest(locate_bundle(self.bundle)))
@@ -124,7 +124,7 @@ def _table(
 ) -> Any:
     from rich.table import Table
 
-    from qgf_ros.commands.display import number
+    from qgf_ros.commands.show.display import number
 
     table = Table(title=title, title_justify="left")
     for heading in ("field", "topic", "type", "rate", "oldest", "verdict"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
-    from qgf_ros.recording.conversion import Source
+    from qgf_ros.recording.to_dataset import Source
 
 
 def dataset(
@@ -37,9 +37,9 @@ def dataset(
     from rich.text import Text
 
     from qgf_ros.errors import RecordingError
-    from qgf_ros.learning.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
-    from qgf_ros.recording.conversion import Reward, convert
+    from qgf_ros.learning.data.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
     from qgf_ros.recording.recording import Recording
+    from qgf_ros.recording.to_dataset import Reward, convert
 
     if not recordings:
         raise RecordingError("no recording was given; give one or more MCAP files")
@@ -68,10 +68,10 @@ def dataset(
 def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.control.contract import RobotContract, read_robot_contract
+    from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
     from qgf_ros.errors import RecordingError
     from qgf_ros.learning.contract import read_contract
-    from qgf_ros.recording.conversion import Source
+    from qgf_ros.recording.to_dataset import Source
 
     if bundle is not None:
         manifest = load_manifest(locate_bundle(bundle))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qgf_ros.commands.arguments import Options, Weights
+from qgf_ros.commands.show.arguments import Options, Weights
 from qgf_ros.control.options import DEFAULT_OPTIONS
 
 
@@ -42,15 +42,15 @@ def demo(
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.display import RunDisplay
-    from qgf_ros.commands.interruptions import interruptions
-    from qgf_ros.commands.origin import origin
+    from qgf_ros.commands.show.display import RunDisplay
+    from qgf_ros.commands.show.interruptions import interruptions
     from qgf_ros.errors import SimulationError
-    from qgf_sim.results import default_weights, summaries, write_report
+    from qgf_ros.evaluation.results import default_weights, summaries, write_report
+    from qgf_ros.reports.origin import origin
 
     _check_rclpy()
-    from qgf_sim.demo import run_demo, serve_demo
-    from qgf_sim.plan import EpisodePlan
+    from qgf_ros.evaluation.plan import EpisodePlan
+    from qgf_sim.live.demo import run_demo, serve_demo
 
     bundle = locate_bundle(bundle)
     settings = {"num_samples": num_samples, **vars(options)}

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from qgf_ros.commands.arguments import Integers, Options, Weights
+from qgf_ros.commands.show.arguments import Integers, Options, Weights
 from qgf_ros.control.options import DEFAULT_OPTIONS
 
 
@@ -58,13 +58,13 @@ def evaluate(
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.display import RunDisplay
-    from qgf_ros.commands.origin import origin
-    from qgf_ros.commands.shifts import evaluate_levels
+    from qgf_ros.commands.show.display import RunDisplay
+    from qgf_ros.commands.show.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
-    from qgf_sim.evaluation import Plan, all_cores
-    from qgf_sim.evaluation import evaluate as run
-    from qgf_sim.results import critic_for_task, default_weights, summaries, tasks_of, write_report
+    from qgf_ros.evaluation.results import critic_for_task, default_weights, summaries, tasks_of, write_report
+    from qgf_ros.reports.origin import origin
+    from qgf_sim.rollouts.evaluate import Plan, all_cores
+    from qgf_sim.rollouts.evaluate import evaluate as run
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)

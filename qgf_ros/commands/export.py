@@ -16,8 +16,8 @@ def export(run: Path, /, out: Path, description: str = "", licence: str = "Apach
     """
     from rich.console import Console
 
-    from qgf_ros.commands.card import parity_table
-    from qgf_ros.learning.export import export_bundle
+    from qgf_ros.commands.show.card import parity_table
+    from qgf_ros.learning.export.export import export_bundle
 
     manifest = export_bundle(run, out, description=description, licence=licence)
     console = Console()

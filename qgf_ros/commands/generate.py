@@ -30,8 +30,8 @@ def generate(
     """
     from rich.console import Console
 
-    from qgf_ros.commands.display import progress_bar
-    from qgf_sim.oracle_data import generate as generate_dataset
+    from qgf_ros.commands.show.display import progress_bar
+    from qgf_sim.worlds.oracle_data import generate as generate_dataset
 
     console = Console()
     with progress_bar(console, "episodes") as bar:

@@ -15,6 +15,6 @@ def inspect(bundle: Path, /) -> None:
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.card import card
+    from qgf_ros.commands.show.card import card
 
     Console().print(card(load_manifest(locate_bundle(bundle))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from qgf_ros.commands.arguments import Integers
+from qgf_ros.commands.show.arguments import Integers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from qgf_ros.bundle.manifest import Manifest, PrecisionEvidence
@@ -43,10 +43,10 @@ def quantize(
     """
     from rich.console import Console
 
-    from qgf_ros.analysis.precision import load_pair, record_evidence
+    from qgf_ros.analysis.precision_cost import load_pair, record_evidence
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.card import precision_table
+    from qgf_ros.commands.show.card import precision_table
     from qgf_ros.errors import GuidanceError
 
     bundle = locate_bundle(bundle)
@@ -70,8 +70,8 @@ def quantize(
 
 def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bool) -> dict[str, tuple[int, ...]]:
     """Return the critics to measure, each with its simulated tasks."""
-    from qgf_sim.results import tasks_of
-    from qgf_sim.tuning import critics_of
+    from qgf_ros.evaluation.results import tasks_of
+    from qgf_ros.evaluation.tuning import critics_of
 
     if tasks is None and not simulated:
         return {name: () for name in manifest.critics}
@@ -85,9 +85,9 @@ def _in_closed_loop(
 ) -> dict[str, PrecisionEvidence]:
     from rich.console import Console
 
-    from qgf_ros.analysis.precision import weight_of
-    from qgf_ros.commands.display import progress_bar
-    from qgf_sim.quantization import compare_in_closed_loop
+    from qgf_ros.analysis.precision_cost import weight_of
+    from qgf_ros.commands.show.display import progress_bar
+    from qgf_sim.rollouts.quantization import compare_in_closed_loop
 
     weights = {critic: weight_of(pair[0].manifest, critic, weight) for critic in critics}
     evidence = {}
@@ -110,8 +110,8 @@ def _on_data(
 ) -> dict[str, PrecisionEvidence]:
     import numpy as np
 
-    from qgf_ros.analysis.precision import compare_on_data, weight_of
-    from qgf_ros.learning.dataset import load_dataset
+    from qgf_ros.analysis.precision_cost import compare_on_data, weight_of
+    from qgf_ros.learning.data.dataset import load_dataset
 
     manifest = pair[0].manifest
     random = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qgf_ros.commands.arguments import Weights
+from qgf_ros.commands.show.arguments import Weights
 
 
 def render(
@@ -43,8 +43,8 @@ def render(
     from qgf_ros.bundle.locate import DEFAULT_BUNDLE, locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.errors import BundleError
-    from qgf_sim.film import write_film
-    from qgf_sim.results import default_weights
+    from qgf_ros.evaluation.results import default_weights
+    from qgf_sim.rollouts.film import write_film
 
     if folder is not None and bundle is not None:
         raise BundleError(f"bundles {folder} and {bundle} were given; name one")

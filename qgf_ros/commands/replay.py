@@ -37,10 +37,10 @@ def replay(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.commands.origin import origin
-    from qgf_ros.control.contract import RobotContract, read_robot_contract
+    from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
     from qgf_ros.recording.recording import Recording
     from qgf_ros.recording.replay import replay as answer
+    from qgf_ros.reports.origin import origin
     from qgf_ros.runtime.policy import Policy
 
     overrides = {
@@ -58,7 +58,7 @@ def replay(
     console = Console()
     _print(console, recording, outcome)
     if json is not None:
-        from qgf_ros.analysis.records import write_json
+        from qgf_ros.reports.numbers import write_json
 
         write_json(json, {"recording": recording.name, **outcome, **origin(folder)})
 

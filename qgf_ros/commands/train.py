@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qgf_ros.commands.arguments import Integers
-from qgf_ros.commands.interruptions import interruptions
+from qgf_ros.commands.show.arguments import Integers
+from qgf_ros.commands.show.interruptions import interruptions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from qgf_ros.learning.dataset import Dataset
+    from qgf_ros.learning.data.dataset import Dataset
     from qgf_ros.learning.run import Progress, Rewarded
     from qgf_ros.learning.trainer import TrainingConfig
 
@@ -89,7 +89,7 @@ def train(
     from rich.console import Console
 
     from qgf_ros.errors import TrainingError
-    from qgf_ros.learning.dataset import validation_path
+    from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
@@ -132,7 +132,7 @@ def train(
 def _load(path: Path, horizon: int) -> Dataset:
     """Read a data set whose trajectories are long enough."""
     from qgf_ros.errors import DatasetError
-    from qgf_ros.learning.dataset import load_dataset
+    from qgf_ros.learning.data.dataset import load_dataset
 
     dataset = load_dataset(path)
     try:
@@ -160,7 +160,7 @@ def _origin(
     if env is None:
         chosen = read_contract(contract) if contract is not None else plain_contract(dataset, control_rate)
     else:
-        from qgf_sim.environment import CONTROL_PERIOD, action_fields, observation_fields
+        from qgf_sim.worlds.environment import CONTROL_PERIOD, action_fields, observation_fields
 
         chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
         names, numbers = [f"{env} task {task}" for task in tasks], list(tasks)
@@ -180,7 +180,7 @@ def _rewarded(
         return Rewarded(dataset, {})
     if env is None:
         return Rewarded(dataset, own_rewards(dataset, critic))
-    from qgf_sim.rewards import task_rewards
+    from qgf_sim.worlds.rewards import task_rewards
 
     return Rewarded(dataset, task_rewards(env, tasks, dataset))
 
@@ -199,7 +199,7 @@ def _introduce(
 @contextmanager
 def _display(console: Console, config: TrainingConfig) -> Iterator[Callable[[Progress], None]]:
     """Show a progress bar with the losses on a terminal, a line per validation elsewhere."""
-    from qgf_ros.commands.display import progress_bar
+    from qgf_ros.commands.show.display import progress_bar
 
     with progress_bar(console, "updates") as bar:
         task = bar.add_task("training", total=config.updates)

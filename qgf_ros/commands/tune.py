@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from qgf_ros.commands.arguments import Integers, Weights, Words
+from qgf_ros.commands.show.arguments import Integers, Weights, Words
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
     from qgf_ros.bundle.manifest import Manifest
-    from qgf_sim.trials import Execute, Trial
+    from qgf_ros.evaluation.trials import Execute, Trial
 
 
 def tune(
@@ -78,15 +78,15 @@ def tune(
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
-    from qgf_ros.commands.analysis_output import at_least_one
-    from qgf_ros.commands.display import progress_bar
-    from qgf_ros.commands.origin import origin
-    from qgf_ros.commands.tuning_display import Stages, show, write_table
+    from qgf_ros.commands.analyses.output import at_least_one
+    from qgf_ros.commands.show.display import progress_bar
+    from qgf_ros.commands.show.tuning_display import Stages, show, write_table
     from qgf_ros.errors import SimulationError
-    from qgf_sim.halving import most_episodes, rung_sizes
-    from qgf_sim.trials import Trials, TrialStore
-    from qgf_sim.tuning import WEIGHTS, Protocol, critics_of, write_evidence
-    from qgf_sim.tuning import tune as search
+    from qgf_ros.evaluation.halving import most_episodes, rung_sizes
+    from qgf_ros.evaluation.trials import Trials, TrialStore
+    from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
+    from qgf_ros.evaluation.tuning import tune as search
+    from qgf_ros.reports.origin import origin
 
     if json is not None:
         import matplotlib  # noqa: F401  (that it is missing is to be noticed before the work)
@@ -151,8 +151,8 @@ def _execution(
     With it come a checksum of the conditions and the settings in force that are not tried, both of a running graph.
     """
     if graph is not None:
-        from qgf_ros.commands.interruptions import interruptions
-        from qgf_sim.live_tuning import running_graph
+        from qgf_ros.commands.show.interruptions import interruptions
+        from qgf_sim.live.live_tuning import running_graph
 
         def say(text: str) -> None:
             console.print(text, highlight=False, soft_wrap=True)
@@ -162,8 +162,8 @@ def _execution(
             with running_graph(manifest, *graph, say, interrupted.grant) as found:
                 yield found
         return
-    from qgf_sim.evaluation import all_cores
-    from qgf_sim.executors import local_processes, ray_cluster
+    from qgf_sim.rollouts.evaluate import all_cores
+    from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
     count = all_cores() if workers is None else workers
     with ray_cluster(ray) if ray is not None else local_processes(count) as execute:

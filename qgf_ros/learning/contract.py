@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.dataset import Dataset, normalisation_of
+from qgf_ros.learning.data.dataset import Dataset, normalisation_of
 
 
 @dataclass(frozen=True)

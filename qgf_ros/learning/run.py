@@ -18,7 +18,7 @@ from qgf_ros import __version__
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from qgf_ros.learning.dataset import Dataset, Float
+from qgf_ros.learning.data.dataset import Dataset, Float
 from qgf_ros.learning.trainer import ChunkData, Trainer, TrainingConfig
 
 Rewards = Mapping[str, tuple[Float, Float]]

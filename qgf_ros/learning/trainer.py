@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.compilation import compiled
-from qgf_ros.learning.dataset import Dataset, Float, chunk_actions, chunk_returns
-from qgf_ros.learning.goals import goal_returns, later_rows, mixed_rows
+from qgf_ros.learning.data.dataset import Dataset, Float, chunk_actions, chunk_returns
+from qgf_ros.learning.data.goals import goal_returns, later_rows, mixed_rows
 from qgf_ros.learning.losses import critic_loss, flow_loss, value_loss
 from qgf_ros.learning.networks import CriticNetwork, ValueNetwork, VelocityNetwork
 
@@ -37,7 +37,7 @@ class TrainingConfig:
         denoising_steps: Euler steps T; flow times are drawn from {0, 1/T, ..., 1}.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
-        goal_conditioned: Append goals in hindsight to the observations, and value the way to them; see `learning.goals`.
+        goal_conditioned: Append goals in hindsight to the observations, and value the way to them; see `learning.data.goals`.
     """
 
     horizon: int = 1

@@ -13,10 +13,10 @@ from rclpy.duration import Duration
 
 from qgf_ros.control.controller import Command
 from qgf_ros.control.outputs import Output
+from qgf_ros.loop.pipeline import Level
+from qgf_ros.loop.tick_loop import Figures
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.nodes.messages import OUTPUT_CLASSES, fill_message
-from qgf_ros.nodes.pipeline import Level
-from qgf_ros.nodes.tick_loop import Figures
 
 #: Longest wait for controllers to acknowledge the last hold [s].
 HOLD_TIMEOUT = 0.3

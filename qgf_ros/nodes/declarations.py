@@ -7,12 +7,12 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from qgf_ros.control.adjustment import ADJUSTABLE
 from qgf_ros.control.chunking import SEAMS
+from qgf_ros.control.limit_overrides import ADJUSTABLE
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.control.settings import EXECUTIONS
 from qgf_ros.guidance.shaping import METHODS, MOST_ASCENT_STEPS, SCHEDULES
-from qgf_ros.nodes.realtime import EXECUTORS
+from qgf_ros.loop.realtime import EXECUTORS
 from qgf_ros.runtime.precision import CHOICES
 
 RECOMMENDED = "recommended"

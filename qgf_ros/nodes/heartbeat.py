@@ -9,7 +9,7 @@ from rclpy.duration import Duration
 from rclpy.qos import LivelinessPolicy, QoSProfile
 from std_msgs.msg import Header
 
-from qgf_ros.nodes.watchdog import Watchdog
+from qgf_ros.loop.watchdog import Watchdog
 
 #: Deadline and lease that are offered [periods]; a listener may ask for as much, or more.
 PATIENCE = 3

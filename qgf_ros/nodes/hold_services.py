@@ -7,7 +7,7 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from qgf_ros.nodes.tick_loop import TickLoop
+from qgf_ros.loop.tick_loop import TickLoop
 
 
 class HoldServices:

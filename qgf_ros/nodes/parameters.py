@@ -21,6 +21,8 @@ from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.control.settings import EXECUTIONS, without_idle
 from qgf_ros.errors import GuidanceError
+from qgf_ros.loop.realtime import RealTime, parse_cores
+from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes.declarations import (
     FAULT_REACTIONS,
     LARGEST_WEIGHT,
@@ -30,8 +32,6 @@ from qgf_ros.nodes.declarations import (
     TRIGGERS,
     declarations,
 )
-from qgf_ros.nodes.realtime import RealTime, parse_cores
-from qgf_ros.nodes.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.runtime.precision import CHOICES
 
 #: Parameters that change live; the change takes effect at the next tick.
@@ -84,7 +84,7 @@ class Startup:
         providers: ONNX Runtime execution providers in order of preference.
         threads: Threads per operator.
         precision: One of `runtime.precision.CHOICES`.
-        limits: Limits of the action that differ from the bundle's; see `control.adjustment`.
+        limits: Limits of the action that differ from the bundle's; see `control.limit_overrides`.
         dry_run: Whether no command may ever reach the robot.
         motion: Whether commands go to the robot.
         supervision: What is done about slow inference, stalled threads and faults.

@@ -35,17 +35,17 @@ from rclpy.signals import SignalHandlerOptions
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.adjustment import manifest_with_limits
-from qgf_ros.control.contract import RobotContract, read_robot_contract
+from qgf_ros.control.limit_overrides import manifest_with_limits
+from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
+from qgf_ros.loop.pipeline import Level, LoadedPolicy, Pipeline
+from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later, make_executor
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
 from qgf_ros.nodes.guards import callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
-from qgf_ros.nodes.pipeline import Level, LoadedPolicy, Pipeline
-from qgf_ros.nodes.realtime import freeze_garbage, keep_garbage_for_later, make_executor
 from qgf_ros.nodes.rivals import rival
 from qgf_ros.runtime.precision import choose_precision
 

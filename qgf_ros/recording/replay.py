@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.adjustment import manifest_with_limits
 from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
-from qgf_ros.recording.parameters import ParameterHistory
+from qgf_ros.recording.parameter_history import ParameterHistory
 from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures, observation_sources
 from qgf_ros.recording.recording import Recorded, Recording
 

@@ -23,10 +23,10 @@ from qgf_ros.guidance.sampler import Sample, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.binding import BoundSession, device_of
 from qgf_ros.runtime.composition import guided_flow, laid_out_flow, plain_flow
-from qgf_ros.runtime.networks import Layers, UnknownFormError, read_critic, read_velocity
 from qgf_ros.runtime.passes import centred
 from qgf_ros.runtime.precision import Precision
 from qgf_ros.runtime.session import CPU, open_session
+from qgf_ros.runtime.weights import Layers, UnknownFormError, read_critic, read_velocity
 
 _log = logging.getLogger(__name__)
 Rows: TypeAlias = NDArray[np.intp]

@@ -18,8 +18,8 @@ import numpy as np
 from onnx import TensorProto
 
 from qgf_ros.runtime.graph import CONTRIB, Graph
-from qgf_ros.runtime.networks import Layer, Layers, UnknownFormError, Weights
 from qgf_ros.runtime.precision import Precision
+from qgf_ros.runtime.weights import Layer, Layers, UnknownFormError, Weights
 
 LAYER_NORM_EPS = 1e-6
 #: GELU(y) = y sigmoid(w + _CUBIC w^3) with w = _LINEAR y, in its tanh form.

@@ -10,7 +10,7 @@ from typing import Any
 import viser
 
 from qgf_sim.dashboard.controls import Control, controls_for
-from qgf_sim.dashboard.graph import Graph
+from qgf_sim.dashboard.ros_side import Graph
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
 from qgf_sim.dashboard.tables import episode_table, link_table, notice_line
 from qgf_sim.dashboard.widgets import Input, Plot, SceneView

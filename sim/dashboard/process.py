@@ -58,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
-    from qgf_sim.dashboard.graph import Graph
     from qgf_sim.dashboard.page import Page
+    from qgf_sim.dashboard.ros_side import Graph
     from qgf_sim.dashboard.server import PageServer, is_loopback
     from qgf_sim.dashboard.state import PageState
 

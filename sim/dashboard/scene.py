@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.observation import JointReading, PoseReading, Reading
-from qgf_sim.environment import TaskEnvironment
-from qgf_sim.families import ARM_JOINTS, GRIPPER_JOINT
+from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import ARM_JOINTS, GRIPPER_JOINT
 
 #: Geoms of higher groups are for collisions only.
 LAST_VISIBLE_GROUP = 2

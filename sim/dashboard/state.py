@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.analysis.statistics import wilson_interval
+from qgf_ros.reports.statistics import wilson_interval
 
 #: Figures of the telemetry that are plotted over time, with their titles.
 CURVES = {
@@ -147,7 +147,7 @@ class PageState:
         return new
 
     def episode(self, outcome: Mapping[str, Any]) -> None:
-        """Take in the outcome of a finished episode; see `qgf_sim.episodes.EpisodeOutcome`.
+        """Take in the outcome of a finished episode; see `qgf_sim.bridge.episodes.EpisodeOutcome`.
 
         Raises:
             KeyError, TypeError, ValueError, OverflowError: It is none.

@@ -19,7 +19,7 @@ from qgf_ros.analysis.compute import (
     measure_compute,
     primitive_flops,
 )
-from qgf_ros.analysis.primitives import Primitives, load_primitives
+from qgf_ros.analysis.inputs import Primitives, load_primitives
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import METHODS
 

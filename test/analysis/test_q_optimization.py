@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from analytic_models import CurvedField, QuadraticCritic
 
-from qgf_ros.analysis.primitives import Chunks
+from qgf_ros.analysis.inputs import Chunks
 from qgf_ros.analysis.q_optimization import (
     Neighbourhoods,
     measure_q_optimization,

@@ -206,7 +206,7 @@ def test_what_passes_says_the_same_to_the_library() -> None:
 
 
 def test_operators_of_the_exporter_are_known() -> None:
-    graphs = pytest.importorskip("qgf_ros.learning.graphs")
+    graphs = pytest.importorskip("qgf_ros.learning.export.primitives")
     layer = graphs.Layer(
         np.ones((7, 4), np.float32), np.ones(4, np.float32), np.ones(4, np.float32), np.ones(4, np.float32)
     )

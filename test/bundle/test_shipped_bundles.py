@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from qgf_ros.analysis.statistics import wilson_interval
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.reports.statistics import wilson_interval
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNDLES = sorted(path.parent for path in (ROOT / "models").glob("*/manifest.json"))

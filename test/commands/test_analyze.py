@@ -100,8 +100,8 @@ def test_asynchronous(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("ogbench", reason="episodes need the sim extra")
-    from qgf_sim import asynchronous  # its episodes are those of test/sim/test_rollout.py
-    from qgf_sim.results import Episode
+    from qgf_ros.evaluation.results import Episode
+    from qgf_sim.rollouts import asynchronous  # its episodes are those of test/sim/rollouts/test_rollout.py
 
     def evaluate(plan: Any, progress: Any) -> dict[float, list[Episode]]:
         results = {}

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from qgf_ros.analysis.ros_latency import Exchange, Setting, Trace
+from qgf_ros.benchmark.ros_latency import Exchange, Setting, Trace
 from qgf_ros.cli import main
 from qgf_ros.commands.benchmark_others import evaluation_table, ros_table
 

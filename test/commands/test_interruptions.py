@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from qgf_ros.commands.interruptions import interruptions
+from qgf_ros.commands.show.interruptions import interruptions
 
 
 @pytest.fixture(autouse=True)

@@ -16,9 +16,9 @@ pytest.importorskip("matplotlib", reason="the figure needs the analysis extra")
 
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
-from qgf_sim import executors
-from qgf_sim.halving import Outcome
-from qgf_sim.trials import Trial
+from qgf_ros.evaluation.halving import Outcome
+from qgf_ros.evaluation.trials import Trial
+from qgf_sim.rollouts import trial_pools as executors
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 
     The critic ``broken`` returns NaN.
     """
-    graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
+    graphs = pytest.importorskip("qgf_ros.learning.export.primitives", reason="building graphs needs onnx")
     from qgf_ros.bundle.store import critic_file
 
     random = np.random.default_rng(5)

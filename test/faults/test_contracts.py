@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.contract import read_robot_contract
+from qgf_ros.control.robot_contract import read_robot_contract
 from qgf_ros.errors import QgfError
 
 EACH = settings(

@@ -14,8 +14,8 @@ import torch
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.contract import plain_contract, read_contract
-from qgf_ros.learning.dataset import Dataset
-from qgf_ros.learning.export import export_bundle
+from qgf_ros.learning.data.dataset import Dataset
+from qgf_ros.learning.export.export import export_bundle
 from qgf_ros.learning.run import Intervals, Rewarded, choose_device, dataset_record, own_rewards, train
 from qgf_ros.learning.trainer import TrainingConfig
 

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
-from qgf_ros.learning.dataset import Dataset  # noqa: E402
+from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
 from qgf_ros.learning.trainer import ChunkData, Trainer, TrainingConfig  # noqa: E402
 
 CONFIG = TrainingConfig(horizon=2, updates=40, batch_size=16, hidden=(16, 16), final_learning_rate=1e-4, seed=3)

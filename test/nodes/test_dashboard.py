@@ -24,8 +24,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
-from qgf_sim.dashboard import graph as graph_module
-from qgf_sim.dashboard.graph import Graph
+from qgf_sim.dashboard import ros_side as graph_module
+from qgf_sim.dashboard.ros_side import Graph
 from qgf_sim.dashboard.state import ERROR, OK, PageState
 
 UNREADABLE = Parameter("bundle", value=7).to_parameter_msg()

@@ -17,7 +17,7 @@ from qgf_ros.control.observation import JointReading, PoseReading, Reading, Wren
 
 pytest.importorskip("rclpy", reason="the pipeline counts garbage collections with a module that needs rclpy")
 
-from qgf_ros.nodes.pipeline import Pipeline
+from qgf_ros.loop.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "diagnostics.md").read_text(encoding="utf-8")
@@ -33,17 +33,17 @@ SPEAKERS = (
     "control/extraction.py",
     "control/observation.py",
     "control/safety.py",
-    "nodes/clocks.py",
-    "nodes/gate.py",
+    "loop/clocks.py",
+    "loop/gate.py",
     "nodes/guards.py",
     "nodes/hold_services.py",
-    "nodes/intake.py",
-    "nodes/pipeline.py",
+    "loop/intake.py",
+    "loop/pipeline.py",
     "nodes/policy_node.py",
-    "nodes/realtime.py",
+    "loop/realtime.py",
     "nodes/rivals.py",
-    "nodes/tick_loop.py",
-    "nodes/watchdog.py",
+    "loop/tick_loop.py",
+    "loop/watchdog.py",
 )
 
 

@@ -21,10 +21,10 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 
-from qgf_sim.live_graph import Graph  # noqa: E402
-from qgf_sim.live_tuning import LiveTuner  # noqa: E402
+from qgf_sim.live.live_tuning import LiveTuner  # noqa: E402
+from qgf_sim.live.referees import BridgeReferee, ServiceReferee  # noqa: E402
+from qgf_sim.live.ros_client import Graph  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
-from qgf_sim.referees import BridgeReferee, ServiceReferee  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 DOMAIN = reserve_domain()
@@ -37,7 +37,7 @@ PARAMETERS = {
 }
 MODULES = {
     "policy_node": ["qgf_ros.nodes.policy_node"],
-    "sim_bridge": ["qgf_sim.bridge_node"],
+    "sim_bridge": ["qgf_sim.bridge.node"],
     "recorder": ["qgf_ros.nodes.recorder"],
     "dashboard": ["qgf_sim.dashboard.process", "--port", "0"],
 }

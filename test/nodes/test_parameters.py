@@ -19,8 +19,8 @@ from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import DEFAULT_OPTIONS
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import Guidance
+from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes import parameters
-from qgf_ros.nodes.supervision import RECOMMENDED_SUPERVISION, Supervision
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",

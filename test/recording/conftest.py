@@ -23,10 +23,10 @@ from qgf_ros.bundle.manifest import CriticCard, FileRecord, Manifest
 from qgf_ros.control.controller import Chunk, Command, Controller, Settings
 from qgf_ros.control.observation import Observation
 from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.loop.tick_loop import Tick, TickLoop
+from qgf_ros.loop.tick_statistics import TickStatistics
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.nodes.messages import command_message
-from qgf_ros.nodes.statistics import TickStatistics
-from qgf_ros.nodes.tick_loop import Tick, TickLoop
 from qgf_ros.recording.queue import RecordingQueue
 from qgf_ros.recording.recording import Recording
 from qgf_ros.recording.writer import Received, RecordingWriter

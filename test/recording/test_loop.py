@@ -19,12 +19,12 @@ from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 from qgf_ros.recording.recording import Recording
-from qgf_sim import conductor as conductor_module
-from qgf_sim.conductor import BRIDGE, NODE, Conductor
+from qgf_sim.live import conductor as conductor_module
+from qgf_sim.live.conductor import BRIDGE, NODE, Conductor
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 PATIENCE = 120.0
-MODULES = {"recorder": "qgf_ros.nodes.recorder", NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge_node"}
+MODULES = {"recorder": "qgf_ros.nodes.recorder", NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge.node"}
 
 
 @pytest.fixture(scope="module")

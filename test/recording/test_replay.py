@@ -12,7 +12,7 @@ from rcl_interfaces.msg import Parameter, ParameterEvent, ParameterType, Paramet
 
 from qgf_ros.bundle.manifest import FileRecord
 from qgf_ros.cli import main
-from qgf_ros.control.contract import RobotContract
+from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.errors import GuidanceError, RecordingError, SafetyError
 from qgf_ros.recording.recording import Recording
 from qgf_ros.recording.replay import ARITHMETIC, OVERRIDES, Replay, replay

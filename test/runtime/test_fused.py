@@ -23,7 +23,7 @@ from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.session import CPU
 
-graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
+graphs = pytest.importorskip("qgf_ros.learning.export.primitives", reason="building graphs needs onnx")
 fused = pytest.importorskip("qgf_ros.runtime.fused", reason="the fast path needs onnx")
 
 SHIPPED = sorted(path.parent for path in Path(__file__).parents[2].glob("models/*/manifest.json"))
@@ -320,7 +320,7 @@ def test_the_fast_path_can_be_switched_off(tiny_bundle: Path) -> None:
 
 
 def test_reading_a_bundle_gives_back_the_networks(tiny_bundle: Path) -> None:
-    from qgf_ros.runtime.networks import read_critic, read_velocity
+    from qgf_ros.runtime.weights import read_critic, read_velocity
 
     _, files = load_bundle(tiny_bundle)
     velocity = read_velocity(files["velocity.onnx"])

@@ -13,7 +13,7 @@ from qgf_ros.bundle.store import critic_file, load_bundle
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
 
-graphs = pytest.importorskip("qgf_ros.learning.graphs", reason="building graphs needs onnx")
+graphs = pytest.importorskip("qgf_ros.learning.export.primitives", reason="building graphs needs onnx")
 
 Double = NDArray[np.float64]
 S, C, HIDDEN, ROWS = 7, 6, (24, 24, 24), 5

@@ -25,10 +25,10 @@ from std_srvs.srv import Trigger
 
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
-from qgf_sim.environment import action_fields, observation_fields
 from qgf_sim.processes import reserve_domain
-from qgf_sim.shift import NONE, Shift
-from qgf_sim.shifted_environment import ShiftedEnvironment
+from qgf_sim.worlds.environment import action_fields, observation_fields
+from qgf_sim.worlds.shift import NONE, Shift
+from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
 DOMAIN = str(reserve_domain())
 FIELDS = action_fields()
@@ -67,7 +67,7 @@ class Bridge:
         arguments = [a for name, value in parameters.items() for a in ("-p", f"{name}:={json.dumps(value)}")]
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "qgf_sim.bridge_node", "--ros-args", "-r", f"__ns:={namespace}", *arguments],
+                [sys.executable, "-m", "qgf_sim.bridge.node", "--ros-args", "-r", f"__ns:={namespace}", *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

@@ -30,7 +30,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 
 from qgf_sim.dashboard.state import CURVES
-from qgf_sim.demo import BRIDGE, MODULES, NODE
+from qgf_sim.live.demo import BRIDGE, MODULES, NODE
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 pytestmark = pytest.mark.slow

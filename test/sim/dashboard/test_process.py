@@ -21,8 +21,8 @@ pytest.importorskip("viser", reason="the page needs the dashboard extra")
 
 from qgf_ros import cli
 from qgf_ros.errors import SimulationError
-from qgf_sim.demo import serve_demo
-from qgf_sim.plan import EpisodePlan
+from qgf_ros.evaluation.plan import EpisodePlan
+from qgf_sim.live.demo import serve_demo
 from qgf_sim.processes import Child, private_graph
 
 PATIENCE = 120.0  # [s]

@@ -10,7 +10,7 @@ pytest.importorskip("trimesh", reason="needs the dashboard extra")
 
 from qgf_ros.control.observation import JointReading, PoseReading
 from qgf_sim.dashboard.scene import Scene, coarser
-from qgf_sim.environment import TaskEnvironment
+from qgf_sim.worlds.environment import TaskEnvironment
 
 SCALE = np.array([0.05, 0.05, 0.05, 0.3, 1.0])
 

@@ -1,0 +1,131 @@
+"""What every analysis of a bundle starts from: its models, its critics, and states to ask them about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_bundle
+from qgf_ros.errors import DatasetError, GuidanceError
+from qgf_ros.guidance.protocols import Critic, VelocityField
+from qgf_ros.learning.data.dataset import Dataset, chunk_actions, load_dataset, validation_path
+from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
+from qgf_ros.runtime.session import CPU
+
+Float = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """A bundle's models.
+
+    Attributes:
+        manifest: Its contract.
+        velocity: The velocity field.
+        critics: Chosen critics by name.
+    """
+
+    manifest: Manifest
+    velocity: VelocityField
+    critics: dict[str, Critic]
+
+
+def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primitives:
+    """Check and load a bundle's models, on one thread.
+
+    Args:
+        bundle: Folder of the bundle.
+        tasks: Single-task numbers whose critics are wanted; every critic by default.
+
+    Raises:
+        BundleError: The bundle is missing or damaged.
+        GuidanceError: It has no critic for a task.
+    """
+    manifest, files = load_bundle(bundle)
+    by_task = {card.task_id: name for name, card in manifest.critics.items()}
+    missing = [task for task in tasks or () if task not in by_task]
+    if missing:
+        known = ", ".join(str(task) for task in by_task)
+        raise GuidanceError(f"task {missing[0]} was given; the critics of bundle {manifest.name} are for tasks {known}")
+    names = list(manifest.critics) if tasks is None else [by_task[task] for task in tasks]
+    critics: dict[str, Critic] = {
+        name: OnnxCritic(files, name, manifest.critics[name].aggregation, (CPU,), 1) for name in names
+    }
+    return Primitives(manifest, OnnxVelocityField(files, (CPU,), 1), critics)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Chunks of a data set.
+
+    Attributes:
+        observations: float32 [R, S].
+        actions: float32 [R, C], flattened chunks.
+    """
+
+    observations: Float
+    actions: Float
+
+    def split(self, count: int, seed: int) -> tuple[Chunks, Chunks]:
+        """Return `count` chunks drawn at random, and the others.
+
+        Raises:
+            DatasetError: There are not as many, with one left over.
+        """
+        if not 1 <= count < len(self.observations):
+            raise DatasetError(
+                f"{count} states were asked for; expected 1 to {len(self.observations) - 1}, one less than the data set has"
+            )
+        rows = np.random.default_rng(seed).permutation(len(self.observations))
+        first, rest = rows[:count], np.sort(rows[count:])
+        return Chunks(self.observations[first], self.actions[first]), Chunks(
+            self.observations[rest], self.actions[rest]
+        )
+
+
+def load_chunks(path: Path, manifest: Manifest) -> Chunks:
+    """Read every chunk of a data set.
+
+    Args:
+        path: OGBench's format.
+        manifest: Says how long a chunk is, and what an observation and an action are.
+
+    Raises:
+        DatasetError: The data set is unsound, or not of the bundle's sizes.
+    """
+    dataset: Dataset = load_dataset(path)
+    sizes = dataset.observations.shape[1], dataset.actions.shape[1]
+    expected = manifest.observation_size, manifest.action_size
+    if sizes != expected:
+        raise DatasetError(
+            f"{path} holds observations and actions of sizes {sizes}; bundle {manifest.name} needs {expected}"
+        )
+    starts = dataset.chunk_starts(manifest.horizon)
+    return Chunks(dataset.observations[starts], chunk_actions(starts, dataset.actions, manifest.horizon))
+
+
+def load_states(path: Path, manifest: Manifest, count: int, seed: int) -> tuple[Chunks, Chunks]:
+    """Return chunks of states drawn from a data set, and the chunks to look for neighbours in.
+
+    States are drawn from the validation set beside the data set where there is one, so that their own action is not
+    among the neighbours'; else from the data set, and left out of the neighbours.
+
+    Args:
+        path: OGBench's format.
+        manifest: Of the bundle.
+        count: States to draw.
+        seed: Of the draw.
+
+    Raises:
+        DatasetError: See `load_chunks` and `Chunks.split`.
+    """
+    chunks = load_chunks(path, manifest)
+    validation = validation_path(path)
+    if validation.is_file():
+        return load_chunks(validation, manifest).split(count, seed)[0], chunks
+    return chunks.split(count, seed)

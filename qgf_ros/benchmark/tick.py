@@ -1,0 +1,345 @@
+"""The tick, timed: every backend on the same function, the same inputs and the same threads, in the same rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qgf_ros.analysis.compute import CANDIDATES, Case
+from qgf_ros.benchmark.latency import Act, Float, Schedule, Times, draw_inputs, ratio, take_turns
+from qgf_ros.benchmark.traffic import count_calls, count_traffic
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.controller import Chunk
+from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.reports.machine import LoadMeter, copy_bandwidth, describe_machine
+from qgf_ros.runtime.policy import Policy
+from qgf_ros.runtime.precision import Precision
+from qgf_ros.runtime.session import CPU, full_name
+
+SCHEMA = 1
+#: Largest difference of a normalised action at which two backends of full precision run the same function.
+TOLERANCE = 1e-4
+#: `Policy.act` over the primitives, and over the fast path.
+BACKENDS = ("reference", "fused")
+#: The same sampler in other frameworks.
+PEERS = ("torch", "torch.compile", "jax")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
+#: What the fast path has graphs for; with other methods it runs over the primitives.
+FUSED_METHODS = ("bc", "qgf")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to time, and how.
+
+    Attributes:
+        methods: "bc" and estimators.
+        candidates: Values of N.
+        backends: Some of `BACKENDS` and `PEERS`.
+        precisions: Some of `PRECISIONS`, for the fast path; the other backends have the first alone.
+        providers: ONNX Runtime execution providers, in order of preference.
+        threads: Threads per operator, of every backend.
+        weight: Guidance weight; by default the critic's recommended one, or 1 where there is none.
+        critic: Critic that guides; the first by default.
+        schedule: Rounds, ticks, inputs and seed.
+    """
+
+    methods: tuple[str, ...] = ("qgf",)
+    candidates: tuple[int, ...] = CANDIDATES
+    backends: tuple[str, ...] = BACKENDS
+    precisions: tuple[Precision, ...] = PRECISIONS[:1]
+    providers: tuple[str, ...] = ("cpu",)
+    threads: int = 2
+    weight: float | None = None
+    critic: str | None = None
+    schedule: Schedule = Schedule()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        for name, known in (
+            ("methods", ("bc", *METHODS)),
+            ("backends", (*BACKENDS, *PEERS)),
+            ("precisions", PRECISIONS),
+        ):
+            unknown = [value for value in getattr(self, name) if value not in known]
+            if unknown or not getattr(self, name):
+                given = unknown[0] if unknown else "nothing"
+                raise GuidanceError(f"{name}: {given!r} was given; expected some of {', '.join(known)}")
+        for name, least in (("candidates", min(self.candidates, default=0)), ("threads", self.threads)):
+            if least < 1:
+                raise GuidanceError(f"{name}: {least} was given; it must be at least 1")
+
+    def cases(self) -> list[Case]:
+        """Return every method with every N."""
+        return [Case(method, n) for method in self.methods for n in self.candidates]
+
+    def variants(self, case: Case) -> list[tuple[str, Precision]]:
+        """Return every backend that has this case, with each of its precisions."""
+        return [
+            (backend, precision)
+            for backend in self.backends
+            if backend != "fused" or case.method in FUSED_METHODS
+            for precision in (self.precisions if backend == "fused" else PRECISIONS[:1])
+        ]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One backend at one setting.
+
+    Attributes:
+        network: Name of the bundle.
+        case: Method and N.
+        backend: One of `BACKENDS` and `PEERS`.
+        precision: One of `PRECISIONS`.
+        act: What is timed.
+        inputs: Observations [1, S] and noises [N, C] it is called with, the same for every backend of a setting.
+        facts: What else is recorded of the setting.
+    """
+
+    network: str
+    case: Case
+    backend: str
+    precision: str
+    act: Act
+    inputs: Sequence[tuple[Float, Float]]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A bundle to be timed, and what guides it."""
+
+    name: str
+    bundle: Path
+    manifest: Manifest
+    critic: str
+    weight: float
+
+    @classmethod
+    def load(cls, name: str, bundle: Path, plan: Plan) -> Subject:
+        """Check a bundle and choose critic and weight.
+
+        Raises:
+            BundleError: The bundle is missing or damaged.
+            GuidanceError: It has no such critic.
+        """
+        manifest = load_manifest(bundle)
+        critic = next(iter(manifest.critics), None) if plan.critic is None else plan.critic
+        if critic is None or critic not in manifest.critics:
+            raise GuidanceError(
+                f"critic {critic!r} was given; bundle {name} has {', '.join(manifest.critics) or 'none'}"
+            )
+        weight = plan.weight if plan.weight is not None else manifest.critics[critic].recommended_weight or 1.0
+        return cls(name, bundle, manifest, critic, weight)
+
+    def weight_of(self, case: Case) -> float:
+        """Return the guidance weight of a case; 0 is what makes it behaviour cloning."""
+        return 0.0 if case.method == "bc" else self.weight
+
+
+def load_policy(subject: Subject, backend: str, precision: Precision, plan: Plan) -> Policy:
+    """Load a bundle on one of `BACKENDS`, with one of `PRECISIONS`.
+
+    Raises:
+        GuidanceError: The bundle has no fast path, and would run over the reference path instead; or the first provider
+            has not started, and the CPU would be timed instead.
+    """
+    fused = backend == "fused"
+    policy = Policy.load(
+        subject.bundle, providers=plan.providers, threads=plan.threads, fused=fused, precision=precision
+    )
+    if fused and not policy.has_fast_path(subject.critic):
+        raise GuidanceError(
+            f"{subject.name}: there is no fast path for this bundle and providers {', '.join(plan.providers)}, which a "
+            "warning above explains; use --backends reference"
+        )
+    asked, runs = full_name(plan.providers[0]), policy.backend(subject.critic, "qgf")
+    if asked != CPU and not runs.endswith(asked):
+        raise GuidanceError(
+            f"{subject.name}: provider {asked} was given, but {runs} runs, which a warning above explains; use --providers cpu"
+        )
+    return policy
+
+
+def tick(policy: Policy, subject: Subject, case: Case) -> Callable[[Float, Float], Chunk]:
+    """Return what the node does at a tick: (observation [1, S], noise [N, C]) -> chunk.
+
+    Raises:
+        GuidanceError: When called, and the critic fails: plain BC would look fast.
+    """
+    weight, guidance = subject.weight_of(case), case.guidance
+
+    def infer(observation: Float, noise: Float) -> Chunk:
+        (chunk,) = policy.act(observation, noise[None], subject.critic, weight, guidance)
+        if chunk.telemetry["critic_failed"]:
+            raise GuidanceError(f"{subject.name}: critic {subject.critic} failed; see the message above")
+        return chunk
+
+    return infer
+
+
+def measure(
+    networks: Mapping[str, Path], plan: Plan, progress: Callable[[str], None] = lambda note: None
+) -> dict[str, Any]:
+    """Check that all backends run the same function, then time them.
+
+    Args:
+        networks: Bundles by the name they have in the results.
+        plan: What to time.
+        progress: Called once for each contender that agrees, then after each round.
+
+    Returns:
+        ``machine``, ``load`` (cores that others kept busy before and during), ``copy_bandwidth`` [bytes/s], ``plan``,
+        and ``results``, one for each contender.
+
+    Raises:
+        GuidanceError: A backend's action differs from the reference by more than `TOLERANCE`, or there is nothing to
+            time.
+    """
+    meter = LoadMeter()
+    bandwidth = copy_bandwidth(plan.threads)
+    before = meter.cores()
+    contenders: list[Contender] = []
+    for name, bundle in networks.items():
+        for contender in prepare(Subject.load(name, bundle, plan), plan, bandwidth):
+            contenders.append(contender)
+            progress(f"{name}, {contender.case.method}, N = {contender.case.candidates}, {contender.backend}: agrees")
+    if not contenders:
+        raise GuidanceError(f"no backend of {', '.join(plan.backends)} has the methods {', '.join(plan.methods)}")
+    meter = LoadMeter()
+    times = take_turns([(one.act, one.inputs) for one in contenders], plan.schedule, lambda: progress("timing"))
+    return {
+        "schema": SCHEMA,
+        "machine": describe_machine(plan.threads),
+        "load": {"before": before, "during": meter.cores()},
+        "copy_bandwidth": bandwidth,
+        "tolerance": TOLERANCE,
+        "plan": asdict(plan),
+        "results": results(contenders, times),
+    }
+
+
+def prepare(subject: Subject, plan: Plan, bandwidth: float) -> Iterator[Contender]:
+    """Yield every backend at every setting of one bundle, checked against the reference and warmed up.
+
+    Args:
+        subject: The bundle.
+        plan: The settings.
+        bandwidth: Of copying [bytes/s].
+    """
+    manifest = subject.manifest
+    drawn = draw_inputs(plan.schedule, manifest.observation_size, max(plan.candidates), manifest.chunk_size)
+    acts = _Acts(subject, plan)
+    for case in plan.cases():
+        inputs = [(observation, noise[: case.candidates]) for observation, noise in drawn]
+        chunks = [acts.reference(case)(*given) for given in inputs]
+        expected = np.stack([chunk.actions.ravel() for chunk in chunks])
+        guided_rows = 0 if case.method == "bc" else case.candidates
+        traffic = count_traffic(subject.bundle, manifest, subject.critic, guided_rows).of(count_calls(case, manifest))
+        facts = {
+            "guidance_distance": max(float(np.abs(chunk.actions - chunk.unguided).max()) for chunk in chunks),
+            "floor": {"bytes": traffic, "ms": traffic / bandwidth * 1e3},
+        }
+        for backend, precision in plan.variants(case):
+            contender = Contender(
+                subject.name, case, backend, precision, acts.of(backend, precision, case), inputs, facts
+            )
+            yield replace(contender, facts={**facts, "difference": check_agreement(contender, expected)})
+
+
+class _Acts:
+    """Makes what is to be timed of one bundle, loading each backend's models once."""
+
+    def __init__(self, subject: Subject, plan: Plan) -> None:
+        self._subject, self._plan = subject, plan
+        self._policies: dict[tuple[str, Precision], Policy] = {}
+        self._networks: Any = None
+
+    def reference(self, case: Case) -> Callable[[Float, Float], Chunk]:
+        return self._tick("reference", "fp32", case)
+
+    def of(self, backend: str, precision: Precision, case: Case) -> Act:
+        if backend in PEERS:
+            return self._peer(backend, case)
+        infer = self._tick(backend, precision, case)
+        return lambda observation, noise: infer(observation, noise).actions.ravel()
+
+    def _tick(self, backend: str, precision: Precision, case: Case) -> Callable[[Float, Float], Chunk]:
+        key = (backend, precision)
+        if key not in self._policies:
+            self._policies[key] = load_policy(self._subject, backend, precision, self._plan)
+        return tick(self._policies[key], self._subject, case)
+
+    def _peer(self, backend: str, case: Case) -> Act:
+        from qgf_ros.benchmark.peers import read_networks
+
+        subject = self._subject
+        if self._networks is None:
+            self._networks = read_networks(subject.bundle, subject.critic)
+        given = (self._networks, case, subject.weight_of(case), subject.manifest, subject.critic, self._plan.threads)
+        if backend == "jax":
+            from qgf_ros.benchmark.peers_jax import jax_peer
+
+            return jax_peer(*given)
+        from qgf_ros.benchmark.peers_torch import torch_peer
+
+        return torch_peer(*given, compiled=backend == "torch.compile")
+
+
+def check_agreement(contender: Contender, expected: Float) -> float:
+    """Run a contender on all its inputs, which warms it up, and return its largest difference from the reference.
+
+    Args:
+        contender: A backend.
+        expected: Actions of the reference [inputs, C].
+
+    Raises:
+        GuidanceError: It is more than `TOLERANCE`, so that no times may be compared; of a reduced precision it is
+            returned, however large.
+    """
+    actions = np.stack([np.asarray(contender.act(*given)).ravel() for given in contender.inputs])
+    difference = float(np.abs(actions - expected).max())
+    # A difference that is no number is no agreement.
+    if contender.precision == PRECISIONS[0] and not difference <= TOLERANCE:
+        raise GuidanceError(
+            f"{contender.backend}: its action differs from the reference by {difference:.1e} ({contender.network}, "
+            f"{contender.case.method}, N = {contender.case.candidates}), at most {TOLERANCE:g} is allowed; "
+            "it is not the same function, so nothing is compared"
+        )
+    return difference
+
+
+def results(contenders: Sequence[Contender], times: Sequence[Times]) -> list[dict[str, Any]]:
+    """Return one record for each contender.
+
+    ``latency_ms`` has p50, p90, p99, max and jitter (standard deviation); ``floor`` the bytes of weights, the time they
+    take at the machine's copy bandwidth and how many times as long the median is; ``ratios``, for our own backends, the
+    median over that of each peer; ``rounds_ms`` every call.
+    """
+    peers = {(one.network, one.case, one.backend): measured for one, measured in zip(contenders, times)}
+    rows = []
+    for one, measured in zip(contenders, times):
+        summary = measured.summary()
+        against = {name: peers.get((one.network, one.case, name)) for name in PEERS if one.backend in BACKENDS}
+        rows.append(
+            {
+                "network": one.network,
+                **asdict(one.case),
+                "backend": one.backend,
+                "precision": one.precision,
+                "latency_ms": {key: summary[key] for key in ("p50", "p90", "p99", "max", "jitter")},
+                "throughput": summary["throughput"],
+                "cores": summary["cores"],
+                **one.facts,
+                "floor": {**one.facts["floor"], "multiple": summary["p50"] / one.facts["floor"]["ms"]},
+                "ratios": {name: ratio(measured, theirs) for name, theirs in against.items() if theirs is not None},
+                "rounds_ms": [[1e3 * seconds for seconds in turn] for turn in measured.rounds],
+            }
+        )
+    return rows

@@ -1,0 +1,184 @@
+"""Outcomes of closed-loop episodes, and the JSON record that every way of running them writes.
+
+Imports neither MuJoCo nor ROS, so that a process which only counts episodes starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.fields import ActionField
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.settings import without_idle
+from qgf_ros.errors import SimulationError
+from qgf_ros.reports.numbers import readable
+from qgf_ros.reports.statistics import percentiles, wilson_interval
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One finished episode.
+
+    Attributes:
+        guidance_weight: 1/beta it ran with.
+        seed: Of the environment and of the noise.
+        success: Whether the task was solved.
+        length: Control steps.
+        latencies: Of each inference [ms]; in a batch, of the whole batch.
+        values: Q of the action at each inference, nan where no critic ran.
+        commands: float64 [length, A] in the units of the action contract, nan for a step whose command was not heard;
+            empty unless recorded.
+        jerk: See `commanded_jerk`; nan where it was not measured.
+        waited: Control steps that the robot stood still, because no chunk was ready or an observation was incomplete.
+    """
+
+    guidance_weight: float
+    seed: int
+    success: bool
+    length: int
+    latencies: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    commands: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
+    jerk: float = float("nan")
+    waited: int = 0
+
+    @property
+    def mean_value(self) -> float:
+        """Mean Q over the episode, nan where no critic ran."""
+        finite = [value for value in self.values if np.isfinite(value)]
+        return float(np.mean(finite)) if finite else float("nan")
+
+    @property
+    def median_latency(self) -> float:
+        """Median latency of an inference [ms], nan where there was none."""
+        return percentiles(self.latencies, (50.0,))[0]
+
+
+def commanded_jerk(commands: NDArray[np.float64], fields: Sequence[ActionField]) -> float:
+    """Return the jerk of the motion that was commanded, as one number [normalised actions per control step^3].
+
+    The root mean square, over steps and components, of the third difference of the commanded place in units of the
+    action's scale. The place is the command itself, or the sum of all commands so far where commands are displacements.
+
+    Args:
+        commands: float64 [T, A], one per control step; nan for fewer than four.
+        fields: The action contract.
+    """
+    if len(commands) < 4:
+        return float("nan")
+    normalised = commands / np.array([field.scale for field in fields])
+    displaces = np.array([field.hold is not None for field in fields])
+    place = np.where(displaces, normalised.cumsum(axis=0), normalised)
+    return float(np.sqrt(np.square(np.diff(place, 3, axis=0)).mean()))
+
+
+def critic_for_task(manifest: Manifest, task: int) -> str:
+    """Return the critic a bundle has for a task; that of a goal-conditioned bundle is for all of them.
+
+    Raises:
+        SimulationError: It has none.
+    """
+    if manifest.goal is not None and task not in tasks_of(manifest):
+        raise SimulationError(f"task {task} was given; {manifest.name} is for the goals of tasks 1 to 5")
+    for name, card in manifest.critics.items():
+        if manifest.goal is not None or card.task_id == task:
+            return name
+    known = ", ".join(f"{name} (task {card.task_id})" for name, card in manifest.critics.items())
+    raise SimulationError(f"bundle {manifest.name} has no critic for task {task}; it has {known}")
+
+
+def tasks_of(manifest: Manifest) -> tuple[int, ...]:
+    """Return the single-task numbers that a bundle has critics for; a goal-conditioned one has its critic for all."""
+    known = range(1, 6) if manifest.goal is not None else [card.task_id for card in manifest.critics.values()]
+    return tuple(task for task in known if task is not None)
+
+
+def summarise(weight: float, task: int, episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Return the JSON record of one run, the same for `qgf demo` and `qgf evaluate`.
+
+    Args:
+        weight: Guidance weight of the run.
+        task: Single-task number.
+        episodes: At least one.
+    """
+    successes = sum(episode.success for episode in episodes)
+    p50, p99 = percentiles([latency for episode in episodes for latency in episode.latencies])
+    return {
+        "guidance_weight": weight,
+        "task": task,
+        "episodes": len(episodes),
+        "successes": successes,
+        "success_rate": successes / len(episodes),
+        "ci95": list(wilson_interval(successes, len(episodes))),
+        "mean_length": sum(episode.length for episode in episodes) / len(episodes),
+        "latency_ms": {"p50": _number(p50), "p99": _number(p99)},
+        "jerk": _number(float(np.mean([episode.jerk for episode in episodes]))),
+        "waited": sum(episode.waited for episode in episodes) / sum(episode.length for episode in episodes),
+        "first_seed": min(episode.seed for episode in episodes),
+        "last_seed": max(episode.seed for episode in episodes),
+        "outcomes": {
+            "seed": [episode.seed for episode in episodes],
+            "success": [episode.success for episode in episodes],
+            "length": [episode.length for episode in episodes],
+        },
+    }
+
+
+def _number(value: float) -> float | None:
+    """Return a value that JSON can hold."""
+    return value if np.isfinite(value) else None
+
+
+def summaries(task: int, results: Mapping[float, Sequence[Episode]]) -> list[dict[str, Any]]:
+    """Return one JSON record per guidance weight that has episodes."""
+    return [summarise(weight, task, episodes) for weight, episodes in results.items() if episodes]
+
+
+def default_weights(manifest: Manifest, task: int, critic: str | None = None, **settings: Any) -> tuple[float, ...]:
+    """Return 0 and the weight recommended for the critic of a task, unless they are the same.
+
+    Args:
+        manifest: Of the bundle.
+        task: Single-task number.
+        critic: Critic that guides; the task's own by default.
+        settings: All else that the caller has an option for, in the names of the node's parameters.
+
+    Raises:
+        SimulationError: There is no critic for the task, or the weight was found with other settings.
+    """
+    name = critic if critic is not None else critic_for_task(manifest, task)
+    card = manifest.critics.get(name)
+    if card is None:
+        return (0.0,)
+    found = without_idle(card.recommended_settings)
+    missing = {setting: value for setting, value in found.items() if settings.get(setting) != value}
+    if missing:
+        only_there = ", ".join(setting for setting in missing if setting not in settings)
+        advice = f"{only_there} can be set on the node but not here," if only_there else "set that too, or"
+        words = ", ".join(f"{setting} {value}" for setting, value in missing.items())
+        raise SimulationError(
+            f"the weight recommended for critic {name} was found with {words}; {advice} give --weights"
+        )
+    return (0.0, card.recommended_weight) if card.recommended_weight else (0.0,)
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write a report as JSON, in one move.
+
+    Raises:
+        SimulationError: The file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise SimulationError(f"{path} cannot be written ({error.strerror}); choose another --json") from error

@@ -1,0 +1,294 @@
+"""Choosing each critic's guidance weight, and reporting what it is worth on seeds that had no say in the choice.
+
+The choice may be greedy, and is (`qgf_ros.evaluation.halving`); what is claimed rests on the report alone. There the chosen
+configuration and plain behaviour cloning run the same held-out seeds, as many as was said beforehand, and one exact
+McNemar test decides. So whatever is tried, a weight that does not help is recommended with a probability of at most
+2.5 % (one side of a two-sided test at 5 %).
+
+Imports neither MuJoCo nor ROS: simulation and robot are tuned alike.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
+from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.control.settings import without_idle
+from qgf_ros.errors import BundleError, SimulationError
+from qgf_ros.evaluation.halving import BC, Configuration, Outcome, Run, Rung, halve
+from qgf_ros.evaluation.results import critic_for_task, tasks_of
+from qgf_ros.evaluation.trials import fingerprint
+from qgf_ros.reports.numbers import plain
+from qgf_ros.reports.statistics import PairedComparison, compare_paired, wilson_interval
+
+#: Guidance weights tried by default: nine octaves around the published sweep, 0.004 to 0.12.
+WEIGHTS = tuple(0.0025 * 2**octave for octave in range(10))
+#: Level of the two-sided test behind a recommendation.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is tried, and how it is chosen and reported; the two ranges of seeds must not meet.
+
+    Attributes:
+        weights: Guidance weights; 0 is always among them.
+        choosing_episodes, choosing_seed: Episodes to choose on, of a configuration that lasts to the end, and the first of
+            their seeds.
+        reporting_episodes, reporting_seed: Episodes of plain BC and of the chosen configuration, to report.
+        estimators, num_samples, execution_horizons, schedules: What every weight is combined with; an execution horizon of
+            None is the bundle's own.
+    """
+
+    weights: tuple[float, ...] = WEIGHTS
+    choosing_episodes: int = 64
+    choosing_seed: int = 10_000
+    reporting_episodes: int = 100
+    reporting_seed: int = 20_000
+    estimators: tuple[str, ...] = (BC.estimator,)
+    num_samples: tuple[int, ...] = (BC.num_samples,)
+    execution_horizons: tuple[int | None, ...] = (None,)
+    schedules: tuple[str, ...] = (BC.weight_schedule,)
+
+    def __post_init__(self) -> None:
+        for name in ("choosing", "reporting"):
+            if getattr(self, f"{name}_episodes") < 1:
+                raise SimulationError(
+                    f"{name}-episodes {getattr(self, f'{name}_episodes')} was given; it must be at least 1"
+                )
+        choosing, reporting = self.choosing_seeds, self.reporting_seeds
+        if max(choosing.start, reporting.start) < min(choosing.stop, reporting.stop):
+            raise SimulationError(
+                f"seeds {choosing.start} to {choosing.stop - 1} for choosing and {reporting.start} to {reporting.stop - 1} "
+                "for reporting overlap; move one of them, or the report is of the episodes the weight was chosen on"
+            )
+
+    @property
+    def choosing_seeds(self) -> range:
+        """Seeds to choose on."""
+        return range(self.choosing_seed, self.choosing_seed + self.choosing_episodes)
+
+    @property
+    def reporting_seeds(self) -> range:
+        """Seeds to report on."""
+        return range(self.reporting_seed, self.reporting_seed + self.reporting_episodes)
+
+    def configurations(self, manifest: Manifest) -> tuple[Configuration, ...]:
+        """Return everything that is tried, each once, plain BC first; smaller weights before larger ones."""
+        tried = [BC]
+        for weight, estimator, samples, horizon, schedule in itertools.product(
+            sorted({0.0, *self.weights}), self.estimators, self.num_samples, self.execution_horizons, self.schedules
+        ):
+            horizon = None if horizon == manifest.execution_horizon else horizon
+            guides = (estimator, schedule) if weight else (BC.estimator, BC.weight_schedule)
+            tried.append(Configuration(weight, guides[0], samples, horizon, guides[1]))
+        return tuple(dict.fromkeys(tried))
+
+
+def critics_of(manifest: Manifest, tasks: Sequence[int] = ()) -> dict[str, tuple[int, ...]]:
+    """Return the critics of simulated tasks, each with its tasks; that of a goal-conditioned bundle has all of them.
+
+    Args:
+        manifest: Of the bundle.
+        tasks: Single-task numbers; for none, all that the bundle has critics for.
+
+    Raises:
+        SimulationError: A task has no critic, or no critic has a task.
+    """
+    critics: dict[str, tuple[int, ...]] = {}
+    for task in tasks or tasks_of(manifest):
+        name = critic_for_task(manifest, task)
+        critics[name] = (*critics.get(name, ()), task)
+    if not critics:
+        raise SimulationError(
+            f"no critic of {manifest.name} belongs to a simulated task; tune it on its robot with --ros"
+        )
+    return critics
+
+
+def tune(
+    manifest: Manifest, critic: str, protocol: Protocol, run: Run, given: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Find the best configuration of one critic, and report it.
+
+    Args:
+        manifest: Of the bundle.
+        critic: Name of the critic.
+        protocol: What is tried, on which seeds.
+        run: Runs episodes.
+        given: Settings that all of them share and that are not the node's defaults, if any.
+
+    Returns:
+        ``{"fingerprint", "recommended_weight", "recommended_settings", "verdict", "choosing", "rungs", "reporting",
+        "comparison"}``: the bundle's fingerprint, runs as in `summarise`, what each rung decided, and the paired comparison
+        of the last run with the first on the reporting seeds; None where nothing was better than plain BC on the choosing
+        seeds. Only a configuration that is better than plain BC with confidence is recommended; else the weight is 0 and
+        the settings are empty.
+
+    Raises:
+        GuidanceError: The bundle cannot run a configuration.
+        SimulationError: An episode cannot be run.
+    """
+    given = given or {}
+    configurations = protocol.configurations(manifest)
+    for configuration in configurations:
+        configuration.check(manifest, critic)
+    search = halve(configurations, protocol.choosing_seeds, run)
+    reported = list(dict.fromkeys((BC, search.best)))
+    outcomes = run(reported, protocol.reporting_seeds)
+    reporting = [summarise(configuration, outcomes[configuration], given) for configuration in reported]
+    comparison = None
+    if search.best != BC:
+        comparison = compare_paired(*(run["outcomes"]["success"] for run in reporting))
+    recommended = search.best if comparison is not None and is_better(comparison) else BC
+    return {
+        "fingerprint": fingerprint(manifest),
+        "recommended_weight": recommended.guidance_weight,
+        "recommended_settings": _settings(recommended, given) if recommended != BC else {},
+        "verdict": _verdict(search.best, recommended, reporting, comparison),
+        "choosing": [summarise(configuration, found, given) for configuration, found in search.outcomes.items()],
+        "rungs": [_rung(rung) for rung in search.rungs],
+        "reporting": reporting,
+        "comparison": None if comparison is None else asdict(comparison),
+    }
+
+
+def is_better(comparison: PairedComparison) -> bool:
+    """Return whether the second policy is better than the first with confidence."""
+    return comparison.difference > 0.0 and comparison.p_value <= LEVEL
+
+
+def _verdict(
+    best: Configuration,
+    recommended: Configuration,
+    reporting: Sequence[Mapping[str, Any]],
+    comparison: PairedComparison | None,
+) -> str:
+    """Return what the report says, in one sentence."""
+    bc = f"behaviour cloning {rate(reporting[0])}"
+    if comparison is None:
+        return f"nothing was better than behaviour cloning on the choosing seeds ({bc}); weight 0 is recommended"
+    found = f"{best}: {rate(reporting[1])}, {bc}, on the held-out seeds (p = {comparison.p_value:.2g})"
+    if recommended == best:
+        return f"{found}; it is recommended"
+    return f"{found}; that is not better with confidence, weight 0 is recommended"
+
+
+def rate(run: Mapping[str, Any]) -> str:
+    """Return the success rate of a run with its interval, for people."""
+    low, high = run["ci95"]
+    return f"{100 * run['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
+
+
+def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON record of the episodes of one configuration, at least one."""
+    successes = sum(outcome.success for outcome in outcomes)
+    return {
+        "guidance_weight": configuration.guidance_weight,
+        "settings": _settings(configuration, given),
+        "episodes": len(outcomes),
+        "successes": successes,
+        "success_rate": successes / len(outcomes),
+        "ci95": list(wilson_interval(successes, len(outcomes))),
+        "mean_length": sum(outcome.length for outcome in outcomes) / len(outcomes),
+        "start_q": _mean([outcome.start_q for outcome in outcomes]),
+        "first_seed": min(outcome.seed for outcome in outcomes),
+        "last_seed": max(outcome.seed for outcome in outcomes),
+        "outcomes": {
+            name: [getattr(outcome, name) for outcome in outcomes] for name in ("seed", "success", "length", "start_q")
+        },
+    }
+
+
+def _settings(configuration: Configuration, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a weight ran with; which of the given settings mean something depends on what is tried."""
+    return without_idle({**given, **configuration.settings()})
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    mean: float | None = plain(float(np.mean(known)) if known else math.nan)
+    return mean
+
+
+def _rung(rung: Rung) -> dict[str, Any]:
+    return {
+        "episodes": rung.episodes,
+        "leader": str(rung.leader),
+        "separated": [str(configuration) for configuration in rung.separated],
+        "halved": [str(configuration) for configuration in rung.halved],
+    }
+
+
+def choose(runs: Sequence[Mapping[str, Any]]) -> float:
+    """Return the weight of the highest success; among equals, of the shortest episodes."""
+    best = max(runs, key=lambda run: (run["success_rate"], -run["mean_length"]))
+    return float(best["guidance_weight"])
+
+
+def write_evidence(
+    bundle: Path,
+    critic: str,
+    found: Mapping[str, Any],
+    source: Literal["simulation", "robot"] = "simulation",
+    tasks: Sequence[int | None] = (),
+) -> None:
+    """Write a recommendation and the evidence behind it into the manifest, in one move.
+
+    Args:
+        bundle: Folder of the bundle.
+        critic: The critic that was tuned.
+        found: From `tune`.
+        source: Where the episodes were run.
+        tasks: Single-task numbers that they took turns with.
+
+    Raises:
+        BundleError: The manifest cannot be read or written, or is of another bundle than the one that was tuned.
+    """
+    # Read anew: another critic may have been tuned meanwhile.
+    manifest = load_manifest(bundle)
+    if fingerprint(manifest) != found["fingerprint"]:
+        raise BundleError(
+            f"{bundle} was replaced while it was tuned, nothing was written into it; run the same command again"
+        )
+    weights = [run["guidance_weight"] for run in found["choosing"]]
+    goals = [] if manifest.goal is None else [task for task in tasks if task is not None]
+    card = manifest.critics[critic].model_copy(
+        update={
+            "recommended_weight": found["recommended_weight"],
+            "recommended_settings": found["recommended_settings"],
+            "tested_range": (min(weights), max(weights)),
+            "evaluations": tuple(
+                _evaluation(run, purpose=purpose, source=source, goals=tuple(goals))
+                for purpose in ("choosing", "reporting")
+                for run in found[purpose]
+            ),
+            "versus_bc": _paired_test(found["comparison"]),
+        }
+    )
+    update_manifest(bundle, manifest.model_copy(update={"critics": {**manifest.critics, critic: card}}))
+
+
+def _evaluation(run: Mapping[str, Any], **where: Any) -> Evaluation:
+    keys = ("guidance_weight", "settings", "episodes", "successes", "ci95", "mean_length", "first_seed", "last_seed")
+    return Evaluation(**{key: run[key] for key in keys}, **where)
+
+
+def _paired_test(comparison: Mapping[str, Any] | None) -> PairedTest | None:
+    if comparison is None:
+        return None
+    return PairedTest(
+        only_bc=comparison["only_first"],
+        only_guided=comparison["only_second"],
+        difference=comparison["difference"],
+        difference_ci95=comparison["ci95"],
+        p_value=comparison["p_value"],
+    )

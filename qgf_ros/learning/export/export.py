@@ -1,0 +1,189 @@
+"""From a checkpoint to a bundle: networks become ONNX primitives, proven equal to torch before they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.manifest import CriticCard, Manifest
+from qgf_ros.bundle.store import critic_file, write_bundle
+from qgf_ros.errors import TrainingError
+from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
+from qgf_ros.learning.export.primitives import Layer, critic_graph, velocity_graph
+from qgf_ros.learning.networks import (
+    EMBEDDING_PERIOD,
+    CriticNetwork,
+    StackedMLP,
+    VelocityNetwork,
+    embedding_frequencies,
+)
+from qgf_ros.learning.trainer import TrainingConfig
+
+#: Largest difference between torch and ONNX Runtime that an export may show.
+TOLERANCE = 1e-4
+_PARITY_ROWS = 256
+
+
+def export_bundle(run: Path, out: Path, *, description: str = "", licence: str = "Apache-2.0") -> Manifest:
+    """Export the newest checkpoint of a training folder.
+
+    Args:
+        run: Folder written by training.
+        out: Folder of the new bundle; its name becomes the bundle's.
+        description, licence: For the manifest.
+
+    Returns:
+        The manifest, parity report included.
+
+    Raises:
+        TrainingError: There is no checkpoint, it does not fit its header, or ONNX Runtime differs from torch by more
+            than `TOLERANCE`.
+        BundleError: The folder cannot be written.
+    """
+    path = latest_checkpoint(run)
+    if path is None:
+        raise TrainingError(f"{run} holds no checkpoint; give the --out folder of 'qgf train'")
+    tensors, header = load_checkpoint(path)
+    config = TrainingConfig.from_dict(header["config"])
+    observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
+    action = tuple(ActionField.model_validate(field) for field in header["action"])
+    sizes = sum(field.size for field in observation), len(action) * config.horizon
+    velocity, critic = _networks(tensors, config, len(header["critics"]), sizes, path)
+    files, parity = export_networks(velocity, critic, header["critics"], sizes)
+    manifest = Manifest(
+        name=out.name,
+        description=description or header.get("description", ""),
+        licence=licence,
+        environment=header.get("environment"),
+        observation=observation,
+        goal=header.get("goal"),
+        action=action,
+        horizon=config.horizon,
+        execution_horizon=config.horizon,
+        control_rate=header["control_rate"],
+        denoising_steps=config.denoising_steps,
+        critics={
+            name: CriticCard(task=task, task_id=task_id, discount=config.discount, ensemble_size=config.ensemble)
+            for name, task, task_id in zip(header["critics"], header["tasks"], header["task_ids"])
+        },
+        training=_training_record(header, int(tensors["step"])),
+        parity=parity,
+    )
+    return write_bundle(out, manifest, files)
+
+
+def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
+    kept: dict[str, Any] = {key: header[key] for key in ("dataset", "hardware", "versions") if key in header}
+    return {"updates": step, "config": header["config"], **kept}
+
+
+def _networks(
+    tensors: dict[str, torch.Tensor], config: TrainingConfig, critics: int, sizes: tuple[int, int], path: Path
+) -> tuple[VelocityNetwork, CriticNetwork]:
+    velocity = VelocityNetwork(*sizes, config.hidden)
+    critic = CriticNetwork(critics, config.ensemble, *sizes, config.hidden)
+    try:
+        for prefix, network in (("velocity.", velocity), ("target.", critic)):
+            network.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+    except RuntimeError as error:
+        raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
+    return velocity, critic
+
+
+def export_networks(
+    velocity: VelocityNetwork, critic: CriticNetwork, names: list[str], sizes: tuple[int, int]
+) -> tuple[dict[str, bytes], dict[str, float]]:
+    """Return the primitives of a bundle and their largest differences from torch.
+
+    Args:
+        velocity: The velocity field.
+        critic: The (target) critics, one task per name.
+        names: Critic names.
+        sizes: Observation size S and chunk size C.
+
+    Returns:
+        File contents by path, and parity errors by path and output.
+
+    Raises:
+        TrainingError: A difference exceeds `TOLERANCE`.
+    """
+    frequencies = embedding_frequencies().numpy()
+    layers = mlp_layers(velocity.mlp, 0)
+    files = {
+        "velocity.onnx": velocity_graph(layers, *sizes, frequencies, EMBEDDING_PERIOD, vjp=False),
+        "velocity_vjp.onnx": velocity_graph(layers, *sizes, frequencies, EMBEDDING_PERIOD, vjp=True),
+    }
+    for task, name in enumerate(names):
+        members = [mlp_layers(critic.mlp, task * critic.ensemble + e) for e in range(critic.ensemble)]
+        files[critic_file(name)] = critic_graph(members, *sizes, "min")
+    parity = _parity(files, velocity, critic, names, sizes)
+    # A difference that is no number is the worst there is.
+    worst = max(parity, key=lambda key: np.nan_to_num(parity[key], nan=np.inf))
+    if not parity[worst] <= TOLERANCE:
+        raise TrainingError(
+            f"{worst} differs from torch by {parity[worst]:.2e}, at most {TOLERANCE:g} is allowed; nothing was written"
+        )
+    return files, parity
+
+
+def mlp_layers(mlp: StackedMLP, member: int) -> list[Layer]:
+    """Return the layers of one member as NumPy arrays."""
+
+    def array(parameter: torch.Tensor) -> Any:
+        return parameter[member].detach().cpu().numpy()
+
+    layers = []
+    for number, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases)):
+        if number < mlp.normed:
+            norm = array(mlp.scales[number])[0], array(mlp.shifts[number])[0]
+            layers.append(Layer(array(weight), array(bias)[0], *norm))
+        else:
+            layers.append(Layer(array(weight), array(bias)[0]))
+    return layers
+
+
+def _parity(
+    files: dict[str, bytes], velocity: VelocityNetwork, critic: CriticNetwork, names: list[str], sizes: tuple[int, int]
+) -> dict[str, float]:
+    """Compare every output with torch on random inputs; the graphs were built from weights and have seen none."""
+    random = np.random.default_rng(20260612)
+    s, a, u = (
+        torch.from_numpy(random.standard_normal((_PARITY_ROWS, size), dtype=np.float32)) for size in (*sizes, sizes[1])
+    )
+    t = torch.from_numpy(random.integers(0, 11, _PARITY_ROWS).astype(np.float32) / 10.0)
+    inputs = {"s": s.numpy(), "a": a.numpy(), "t": t.numpy()}
+
+    leaf = a.clone().requires_grad_()
+    v = velocity(s, leaf, t)
+    (vjp,) = torch.autograd.grad(v, leaf, u)
+    report = {"velocity.onnx/v": _difference(_run(files["velocity.onnx"], inputs)["v"], v)}
+    outputs = _run(files["velocity_vjp.onnx"], {**inputs, "u": u.numpy()})
+    report["velocity_vjp.onnx/v"] = _difference(outputs["v"], v)
+    report["velocity_vjp.onnx/u_dv_da"] = _difference(outputs["u_dv_da"], vjp)
+
+    a = a.clamp(-1.0, 1.0)
+    for task, name in enumerate(names):
+        outputs = _run(files[critic_file(name)], {"s": inputs["s"], "a": a.numpy()})
+        leaf = a.clone().requires_grad_()
+        q = critic(s, leaf)[task]
+        # Members that tie to rounding may be ranked either way: differentiate the one the graph ranked lowest.
+        lowest = torch.from_numpy(outputs["q"].argmin(axis=0))
+        (gradient,) = torch.autograd.grad(q.gather(0, lowest[None]).sum(), leaf)
+        report[f"{critic_file(name)}/q"] = _difference(outputs["q"], q)
+        report[f"{critic_file(name)}/dq_da"] = _difference(outputs["dq_da"], gradient)
+    return report
+
+
+def _run(model: bytes, inputs: dict[str, Any]) -> dict[str, Any]:
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs)))
+
+
+def _difference(ours: Any, reference: torch.Tensor) -> float:
+    return float(np.abs(ours - reference.detach().numpy()).max())

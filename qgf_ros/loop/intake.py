@@ -1,0 +1,137 @@
+"""From readings as they arrive to complete observations, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
+from qgf_ros.errors import ObservationError
+from qgf_ros.loop.clocks import foreign_clock
+
+#: With simulated time, a stamp may be ahead of the clock by this much more [s]: a message overtakes the ``/clock`` of its
+#: instant, and a reset of the simulator takes a second. What is further ahead is from before the clock fell back.
+SIMULATED_LEAD = 2.0
+
+
+class ObservationIntake:
+    """Collects readings and knows when a set of them is complete.
+
+    A set is complete when every live topic has delivered the same stamp. The same stamp may complete again: a simulator
+    that waits for its command repeats the set, and each repetition completes once. A goal completes nothing.
+
+    Args:
+        fields: The observation contract.
+        period: Control period [s].
+        alignment: How readings of different topics are brought together; see `ObservationAssembler`.
+        simulated_time: Whether the node follows ``/clock``. A message can then overtake the clock that stamped it,
+            so a stamp ahead of the clock is not held against it.
+        backward_jump: A clock that falls back by more than this [s] has been restarted.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[ObservationField],
+        period: float,
+        *,
+        simulated_time: bool,
+        backward_jump: float,
+        alignment: str = "latest",
+    ) -> None:
+        self._assembler = ObservationAssembler(fields, period, alignment)
+        self._simulated_time = simulated_time
+        self._backward_jump = backward_jump
+        self._last_now: int | None = None
+        self._newest: dict[str, int] = {}
+        self._fresh: set[str] = set()
+        self._max_age = {field.topic: field.max_age for field in fields if field.live}
+        #: Of the newest reading of a live topic: stamp, and what is wrong with its clock.
+        self._arrived: dict[str, tuple[int, str | None]] = {}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics of the contract, in order."""
+        return self._assembler.topics
+
+    @property
+    def live_topics(self) -> tuple[str, ...]:
+        """Topics that deliver all the time, as opposed to goals."""
+        return self._assembler.live_topics
+
+    def clock_restarted(self, now: int) -> bool:
+        """Note the time `now` [ns]; if it fell back, forget every reading and return True."""
+        last, self._last_now = self._last_now, now
+        if last is None or (last - now) * 1e-9 <= self._backward_jump:
+            return False
+        self.clear()
+        return True
+
+    def receive(self, topic: str, stamp: int, reading: Reading, now: int | None = None) -> bool:
+        """Take a reading stamped `stamp` [ns] that arrived at `now` [ns]; return whether it completes a set."""
+        if now is not None:
+            self._compare_clocks(topic, stamp, now)
+        self._assembler.update(topic, stamp, reading)
+        if topic not in self._assembler.live_topics:
+            return False
+        newest = max(self._newest.values(), default=stamp)
+        if stamp > newest:
+            self._fresh.clear()
+        self._newest[topic] = max(stamp, self._newest.get(topic, stamp))
+        if stamp >= newest:
+            self._fresh.add(topic)
+        if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self._assembler.live_topics):
+            return False
+        self._fresh.clear()
+        return True
+
+    def collect(self, now: int) -> Observation:
+        """Return the observation as of `now` [ns].
+
+        Raises:
+            ObservationError: A topic is stamped by another clock; or see `ObservationAssembler.assemble`.
+        """
+        if self._simulated_time:
+            if now > 0:  # until the first ``/clock``, time stands at 0
+                self._forget_future(now, SIMULATED_LEAD)
+            now = max([now, *self._newest.values()])
+        try:
+            for _, trouble in self._arrived.values():
+                if trouble is not None:
+                    raise ObservationError(trouble)
+            return self._assembler.assemble(now)
+        finally:
+            self._forget_future(now)
+
+    def _compare_clocks(self, topic: str, stamp: int, now: int) -> None:
+        last = self._arrived.get(topic, (None, None))[0]
+        started = now > 0 or not self._simulated_time  # until the first ``/clock``, time stands at 0
+        if stamp != last and started and topic in self._max_age:  # what is repeated says nothing of the clock
+            self._arrived[topic] = stamp, foreign_clock(topic, stamp, now, self._max_age[topic] or 0.0)
+
+    def _forget_future(self, now: int, lead: float = 0.0) -> None:
+        for topic in self._assembler.forget_future(now, lead):
+            del self._newest[topic]
+            self._fresh.discard(topic)
+
+    def clear(self) -> None:
+        """Forget every reading of a live topic; a goal stays."""
+        self._assembler.clear()
+        self._newest.clear()
+        self._fresh.clear()
+        self._arrived.clear()
+
+    def describe_gap(self) -> str:
+        """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""
+        topics = self._assembler.live_topics
+        silent = [topic for topic in topics if topic not in self._newest]
+        if silent:
+            return f"nothing received yet on topic {', '.join(silent)}"
+        newest = max(self._newest.values())
+        behind = [f"{topic} by {(newest - self._newest[topic]) * 1e-9:.3f} s" for topic in topics]
+        behind = [text for topic, text in zip(topics, behind) if self._newest[topic] != newest]
+        if behind:
+            return (
+                f"stamps differ, behind the newest: {', '.join(behind)}; "
+                "publish every topic with one stamp, or set trigger to timer"
+            )
+        return "every topic waits for its next message"

@@ -1,0 +1,342 @@
+"""From readings to commands, without ROS: intake, inference thread and tick loop put together.
+
+The node calls `receive`, `tick` and `watch` from its callbacks; none of them waits for inference.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import Protocol
+
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.control.observation import Reading
+from qgf_ros.control.safety import LONGEST_STOP
+from qgf_ros.errors import ObservationError
+from qgf_ros.loop.clocks import ClockJumps
+from qgf_ros.loop.inference_thread import InferenceThread
+from qgf_ros.loop.intake import ObservationIntake
+from qgf_ros.loop.realtime import collect_garbage
+from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
+from qgf_ros.loop.tick_loop import Outputs, Tick, TickLoop
+from qgf_ros.loop.tick_statistics import TickStatistics
+from qgf_ros.loop.watchdog import STUCK_AFTER, Watchdog
+
+#: Longest wait for a tick under way when commanding ends [s].
+DRAIN_TIMEOUT = 1.0
+#: A set of readings may come so early [control periods]; the one after it is due no earlier for that.
+EARLY = 0.25
+#: Without a complete observation for this long [s] it is said what is missing.
+QUIET_AFTER = 1.0
+#: With simulated time, a fault seen between messages must last this long [s] of wall time: ``/clock`` and the
+#: observations that belong to it arrive one after the other.
+SIMULATED_GRACE = 0.5
+
+
+class Level(IntEnum):
+    """Severity, numbered as in diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+class LoadedPolicy(ChunkPolicy, Protocol):
+    """A policy the node can warm up, and that says what infers its chunks."""
+
+    def warm_up(self, num_samples: int = 1) -> None:
+        """Infer once with `num_samples` candidates."""
+        ...
+
+    def backend(self, critic: str, estimator: str) -> str:
+        """Return what infers a chunk guided by a critic through an estimator."""
+        ...
+
+
+class Pipeline:
+    """Readings in on any one thread, commands out on the inference thread.
+
+    Args:
+        policy: The loaded bundle.
+        settings: Initial settings.
+        outputs: Where commands, telemetry and messages to people go.
+        fields: Observation fields as this robot serves them; the bundle's own by default.
+        alignment: How readings of different topics are brought together; see `ObservationAssembler`.
+        by_observation: Tick at every complete set of readings, rather than when `tick` is called.
+        motion: Whether commands go to the robot; see `TickLoop`.
+        previews: Whether commands tell what follows them; see `Controller`.
+        simulated_time: Whether stamps and `now` come from ``/clock``.
+        supervision: What is done about slow inference, stalled threads and faults; by default a fault is a hold.
+        wall: Monotonic wall clock [s].
+
+    Raises:
+        GuidanceError: The bundle cannot run the settings.
+    """
+
+    def __init__(
+        self,
+        policy: LoadedPolicy,
+        settings: Settings,
+        outputs: Outputs,
+        *,
+        by_observation: bool,
+        simulated_time: bool,
+        fields: Sequence[ObservationField] | None = None,
+        alignment: str = "latest",
+        motion: bool = True,
+        previews: bool = False,
+        supervision: Supervision = UNSUPERVISED,
+        wall: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.manifest = policy.manifest
+        self._policy = policy
+        self.by_observation = by_observation
+        self._simulated_time = simulated_time
+        self._outputs = outputs
+        self._wall = wall
+        period = 1.0 / self.manifest.control_rate
+        self._supervision = supervision.in_simulated_time() if simulated_time else supervision
+        fields = self.manifest.observation if fields is None else fields
+        self._controller = Controller(policy, settings, previews=previews, fields=fields)
+        self.loop = TickLoop(
+            self._controller, outputs, TickStatistics(period), motion=motion, supervision=self._supervision
+        )
+        self._intake = ObservationIntake(
+            fields,
+            period,
+            simulated_time=simulated_time,
+            backward_jump=period,
+            alignment=alignment,
+        )
+        self._thread: InferenceThread[Tick] = InferenceThread(self.loop.handle, self._on_error, collect_garbage)
+        self._jumps = ClockJumps()
+        self._asked_at: float | None = None
+        self.watchdog = Watchdog(
+            self.loop,
+            outputs,
+            period=period,
+            limit=self._longest_wait,
+            busy=self._busy_for,
+            waiting=self._waiting,
+        )
+        self._open = False
+        self._opened_at = 0
+        self._answered_before = 0
+        self._last_stamp: int | None = None
+        self._due = 0  # stamp [ns] from which on the next control period begins
+        self._submitted_at = -math.inf
+        self._complete_at = wall()
+        self._faulty_since: float | None = None
+
+    def open(self) -> None:
+        """Begin to answer observations that arrive from now on."""
+        self._intake.clear()
+        self._opened_at = self._answered_before = self.loop.statistics.ticks
+        self._last_stamp = None
+        self._complete_at = self._wall()
+        self._faulty_since = self._asked_at = None
+        self._open = True
+        self.loop.open()
+
+    def close(self) -> None:
+        """End commanding, with a hold at the end; a tick that is still under way after `DRAIN_TIMEOUT` is abandoned."""
+        if not self._open:
+            return
+        self._open = False
+        self.watchdog.excuse_callbacks()
+        self.loop.close()
+        self.loop.hold("deactivated", logging.INFO, deliberate=True)
+        if not self._thread.drain(DRAIN_TIMEOUT):
+            self._outputs.report(
+                logging.ERROR, f"a tick is under way for {self._thread.busy_for:.1f} s and is abandoned"
+            )
+        self.loop.wait_for_rest(2.0 * LONGEST_STOP / self.manifest.control_rate)
+
+    def stop(self) -> None:
+        """Close, and end the threads."""
+        self.close()
+        self.watchdog.stop(DRAIN_TIMEOUT)
+        self._controller.close()
+        self._thread.stop(DRAIN_TIMEOUT)
+
+    def receive(self, topic: str, stamp: int, reading: Reading, now: int) -> None:
+        """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks.
+
+        While closed only goals are kept: they may be published once, before the first `open`.
+        """
+        if not self._open:
+            if topic not in self._intake.live_topics:
+                self._intake.receive(topic, stamp, reading)
+            return
+        self._follow_clock(now)
+        if self._intake.receive(topic, stamp, reading, now) and self.by_observation:
+            self._complete_at = self._wall()
+            self._faulty_since = None
+            since = time.perf_counter()
+            try:
+                observation = self._intake.collect(now)
+            except ObservationError as error:
+                self._hold_at_once(str(error))
+                return
+            if self._begins_period(observation.stamp):
+                self._last_stamp = observation.stamp
+                self._submit(Tick(observation, since, self.loop.turn))
+
+    def _follow_clock(self, now: int) -> None:
+        """Begin anew if the clock was set; simulated time may go ahead as it likes."""
+        gained = 0.0 if self._simulated_time else self._jumps.note(now, self._wall())
+        if self._intake.clock_restarted(now) or gained < 0.0:
+            text = "the clock fell back; observations and action chunk are dropped"
+        elif gained > 0.0:
+            text = f"the clock jumped ahead by {gained:.3f} s; observations and action chunk are dropped"
+        else:
+            return
+        self._outputs.report(logging.WARNING, text)
+        self._intake.clear()
+        self.loop.restart()
+        self._last_stamp = None
+
+    def _begins_period(self, stamp: int) -> bool:
+        """Whether a set stamped `stamp` [ns] begins a control period; a repeated one is due a period of wall time later.
+
+        What is commanded once a period, a displacement above all, must not follow a sensor that is faster.
+        """
+        period = 1e9 / self.manifest.control_rate
+        if self._last_stamp is not None and stamp <= self._last_stamp:
+            return (self._wall() - self._submitted_at) * 1e9 >= period
+        if self._last_stamp is None:
+            self._due = stamp
+        elif stamp < self._due - EARLY * period:
+            return False
+        self._due = max(self._due, stamp) + round(period)
+        return True
+
+    def tick(self, now: int) -> None:
+        """Answer the newest readings as of `now` [ns], once per control period."""
+        if not self._open:
+            return
+        statistics = self.loop.statistics
+        if statistics.ticks > self._opened_at and statistics.ticks == self._answered_before:
+            statistics.missed()
+        self._answered_before = statistics.ticks
+        since = time.perf_counter()
+        try:
+            observation = self._intake.collect(now)
+        except ObservationError as error:
+            self._hold_at_once(str(error))
+            return
+        self._complete_at = self._wall()
+        if observation.stamp != self._last_stamp:  # otherwise nothing new was measured, and the tick counts as missed
+            self._last_stamp = observation.stamp
+            self._submit(Tick(observation, since, self.loop.turn))
+
+    def watch(self, now: int) -> None:
+        """Notice at `now` [ns], between complete sets, that none can come: hold once readings are too old.
+
+        A simulator may be paused, or wait: while its clock stands still nothing grows old, and there is no hold.
+        """
+        if not self._open:
+            return
+        wall = self._wall()
+        quiet = wall - self._complete_at
+        try:
+            self._intake.collect(now)
+            if quiet < QUIET_AFTER or self._simulated_time:
+                self._faulty_since = None
+                return
+            reason = f"no complete observation for {quiet:.1f} s, {self._intake.describe_gap()}"
+        except ObservationError as error:
+            reason = str(error)
+        if self._faulty_since is None:
+            self._faulty_since = wall
+        if wall - self._faulty_since >= (SIMULATED_GRACE if self._simulated_time else 0.0):
+            self._hold_at_once(reason)
+
+    def fault(self, reason: str) -> None:
+        """Hold for a reason that lies outside the pipeline."""
+        if self._open:
+            self._hold_at_once(reason)
+
+    def block(self, reason: str | None) -> None:
+        """Hold for a reason that no observation can end, as long as motion is enabled; None takes it back."""
+        self.loop.bar(reason)
+        if self.loop.barred is not None:
+            self.fault(self.loop.barred)
+
+    def health(self) -> tuple[Level, str]:
+        """Return how it goes, with one sentence about it."""
+        if not self._open:
+            return Level.OK, "inactive, holding" if self.loop.stopped is None else f"inactive; {self.loop.stopped}"
+        busy = self._busy_for()
+        if busy > STUCK_AFTER:
+            return Level.ERROR, f"inference has been running for {busy:.1f} s"
+        if self.loop.stopped is not None:
+            return Level.WARN, f"stopped: {self.loop.stopped}"
+        if self.loop.barred is not None:
+            return Level.ERROR, f"holding: {self.loop.barred}"
+        fault = self.loop.fault
+        if fault is not None:
+            waiting = self.loop.statistics.ticks == self._opened_at
+            return (Level.WARN if waiting else Level.ERROR), f"holding: {fault}"
+        quiet = self._wall() - self._complete_at
+        if quiet > QUIET_AFTER:
+            return Level.WARN, f"no complete observation for {quiet:.0f} s, {self._intake.describe_gap()}"
+        rung = self.loop.degradation.rung
+        if rung > 0:
+            return Level.WARN, f"inference is too slow for what is asked; degraded to {rung.words}"
+        if self.loop.critic_failed:
+            return Level.WARN, f"critic {self._controller.critic} failed; plain behaviour cloning acts instead"
+        if not self.loop.commanding:
+            return Level.OK, "waiting for the first observation"
+        if not self.loop.motion:
+            return Level.WARN, "motion is not enabled; commands are published as shadows only"
+        return Level.OK, "commanding"
+
+    def figures(self) -> dict[str, str | int | float]:
+        """Return settings and statistics by name."""
+        loop = self.loop
+        return {
+            **loop.settings.figures(),
+            "inference": self._policy.backend(loop.settings.critic, loop.settings.guidance.estimator),
+            "holding": int(not loop.commanding),
+            "stopped": int(loop.stopped is not None),
+            "motion": int(loop.motion),
+            "braking": int(loop.braking),
+            **loop.pace(),
+            **loop.interventions(),
+            "critic_failed": int(loop.critic_failed),
+            **loop.statistics.summary(),
+        }
+
+    def _longest_wait(self) -> float:
+        return self._supervision.longest_wait(self.loop.degradation.deadline(self.loop.settings))
+
+    def _busy_for(self) -> float:
+        """Return how long the tick, or the inference in the background, has been under way [s]."""
+        return max(self._thread.busy_for, self._controller.busy_for)
+
+    def _waiting(self) -> float:
+        """Return how long observations have been handed over and none was dealt with [s]."""
+        asked = self._asked_at
+        return 0.0 if asked is None or self.loop.settled_at >= asked else time.monotonic() - asked
+
+    def _submit(self, tick: Tick) -> None:
+        self._submitted_at = self._wall()
+        if self._waiting() == 0.0:
+            self._asked_at = time.monotonic()
+        replaced = self._thread.submit(tick)
+        if replaced is not None:
+            self.loop.statistics.missed()
+
+    def _hold_at_once(self, reason: str) -> None:
+        """Hold without waiting for inference; the observations under way and in the mailbox get no answer any more."""
+        self._thread.drain(0.0)
+        self._asked_at = None
+        self.loop.interrupt(reason)
+
+    def _on_error(self, error: Exception) -> None:
+        self._outputs.report(logging.ERROR, f"the tick could not be published, {type(error).__name__}: {error}")

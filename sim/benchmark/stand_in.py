@@ -1,0 +1,161 @@
+"""A robot without a body: publishes the observations of a contract at a fixed rate and notes how they are answered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+
+from qgf_ros.benchmark.ros_latency import Exchange
+from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
+from qgf_ros.control.observation import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.errors import SimulationError
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message, to_time
+from qgf_sim.processes import environment
+
+#: Longest wait for a first answer [s]: processes start, a bundle is loaded, participants find each other.
+STARTUP = 30.0
+#: Observations before the measured ones of a turn.
+WARM_UP = 5
+#: How long answers may be on their way after the last observation of a turn [s].
+LINGER = 0.5
+
+
+def still_readings(fields: Sequence[ObservationField]) -> dict[str, Reading]:
+    """Return a reading of every topic, all of zeros, of a robot at rest."""
+    by_topic: dict[str, list[ObservationField]] = {}
+    for field in fields:
+        if field.constant is None:
+            by_topic.setdefault(field.topic, []).append(field)
+    return {topic: _still_reading(served) for topic, served in by_topic.items()}
+
+
+def _still_reading(fields: Sequence[ObservationField]) -> Reading:
+    kind = fields[0].message_type
+    if kind == "sensor_msgs/msg/JointState":
+        names = tuple(dict.fromkeys(joint for field in fields for joint in field.joints))
+        return JointReading(names, *(np.zeros(len(names)) for _ in range(3)))
+    if kind == "geometry_msgs/msg/PoseStamped":
+        return PoseReading(np.zeros(3), np.array([0.0, 0.0, 0.0, 1.0]))
+    if kind == "geometry_msgs/msg/TwistStamped":
+        return TwistReading(np.zeros(3), np.zeros(3))
+    if kind == "geometry_msgs/msg/WrenchStamped":
+        return WrenchReading(np.zeros(3), np.zeros(3))
+    return VectorReading(np.zeros(max(max(field.components, default=field.instant_size - 1) + 1 for field in fields)))
+
+
+class StandIn:
+    """The other side of one node, in that node's own ROS graph.
+
+    Args:
+        graph: Environment variables of the graph, from `processes.private_graph`.
+        fields: The observation contract.
+
+    Raises:
+        SimulationError: A topic has no stamp, so that its answers could not be told apart.
+    """
+
+    def __init__(self, graph: Mapping[str, str], fields: Sequence[ObservationField]) -> None:
+        if any(field.message_type in UNSTAMPED for field in fields if field.constant is None):
+            raise SimulationError("a topic of the bundle has no stamp; the loop over DDS can only be timed with stamps")
+        self._messages = {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
+        types = {field.topic: MESSAGE_CLASSES[field.message_type] for field in fields}
+        with environment(graph):
+            self._context = Context()
+            self._context.init()
+            self._node = Node("stand_in", context=self._context, start_parameter_services=False, enable_rosout=False)
+        self._publishers = {topic: self._node.create_publisher(types[topic], topic, 5) for topic in self._messages}
+        self._node.create_subscription(JointState, "command", self._on_command, 50)
+        self._node.create_subscription(DiagnosticArray, "policy_node/telemetry", self._on_telemetry, 50)
+        self._change_state = self._node.create_client(ChangeState, "policy_node/change_state")
+        # The EventsExecutor of Jazzy fails on callbacks that ask when a message was published.
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        self._answers: dict[int, tuple[float, float]] = {}
+        self._telemetry: dict[int, Any] = {}
+
+    def _on_command(self, message: JointState, about: Any) -> None:
+        now = time.time()
+        self._answers.setdefault(from_time(message.header.stamp), (about["source_timestamp"] * 1e-9, now))
+
+    def _on_telemetry(self, message: DiagnosticArray) -> None:
+        self._telemetry[from_time(message.header.stamp)] = message  # which is read when there is time
+
+    def change_state(self, transition: int) -> None:
+        """Lead the node through a transition, such as `Transition.TRANSITION_ACTIVATE`.
+
+        Raises:
+            SimulationError: It does not succeed.
+        """
+        self._change_state.wait_for_service(STARTUP)
+        future = self._change_state.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        self._spin_until(time.monotonic() + STARTUP, future.done)
+        if not future.done() or not future.result().success:
+            raise SimulationError(f"the node did not follow transition {transition}; its log may say why")
+
+    def wait_for_answer(self) -> None:
+        """Publish observations until one is answered.
+
+        Raises:
+            SimulationError: None is, for `STARTUP`.
+        """
+        deadline = time.monotonic() + STARTUP
+        while not self._answers:
+            if time.monotonic() > deadline:
+                raise SimulationError(f"no observation was answered within {STARTUP:g} s; the node's log may say why")
+            self._publish()
+            self._spin_until(time.monotonic() + 0.1, lambda: bool(self._answers))
+
+    def exchange(self, rate: int, ticks: int) -> list[Exchange]:
+        """Publish `ticks` observations, `rate` a second, and return how they were answered; some before do not count."""
+        self._answers.clear()
+        self._telemetry.clear()
+        period, due = 1.0 / rate, time.monotonic()
+        sent = []
+        for _ in range(WARM_UP + ticks):
+            sent.append(self._publish())
+            due += period
+            self._spin_until(due)
+        counted = sent[WARM_UP:]
+        last = counted[-1][0]
+        self._spin_until(time.monotonic() + LINGER, lambda: last in self._answers and last in self._telemetry)
+        return [
+            Exchange(when, *self._answers[stamp], self._inference(stamp)) if stamp in self._answers else Exchange(when)
+            for stamp, when in counted
+        ]
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self._node.destroy_node()
+        self._executor.shutdown()
+        self._context.try_shutdown()
+
+    def _publish(self) -> tuple[int, float]:
+        """Publish one observation; return its stamp [ns] and when its last message went out [s]."""
+        stamp = time.time_ns()
+        header_stamp = to_time(stamp)
+        when = 0.0
+        for topic, message in self._messages.items():
+            message.header.stamp = header_stamp
+            when = time.time()
+            self._publishers[topic].publish(message)
+        return stamp, when
+
+    def _spin_until(self, deadline: float, done: Any = lambda: False) -> None:
+        while not done() and (left := deadline - time.monotonic()) > 0.0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def _inference(self, stamp: int) -> float:
+        """Return how long the inference at a tick took [s]; 0 if there was none, or none was told."""
+        array = self._telemetry.get(stamp)
+        figures = {} if array is None else {value.key: value.value for value in array.status[0].values}
+        return 1e-3 * float(figures["inference_ms"]) if figures.get("inferred") == "1" else 0.0

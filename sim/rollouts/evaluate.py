@@ -1,0 +1,201 @@
+"""Evaluation of a bundle in process: many episodes, in batches, on as many cores as wanted, the same for any number."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import as_completed
+from dataclasses import dataclass
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.controller import Settings
+from qgf_ros.errors import SimulationError
+from qgf_ros.evaluation.plan import EpisodePlan, environment_of
+from qgf_ros.evaluation.results import Episode, critic_for_task
+from qgf_ros.runtime.policy import Policy
+from qgf_sim.processes import worker_pool
+from qgf_sim.rollouts.rollout import run_batch
+from qgf_sim.worlds.environment import observation_fields
+from qgf_sim.worlds.shift import NONE, Shift
+from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
+
+
+def check_environment(manifest: Manifest) -> str:
+    """Return the environment a bundle runs in.
+
+    Raises:
+        SimulationError: It names none, or its observation contract is not that environment's.
+    """
+    name = environment_of(manifest)
+    if manifest.observation != observation_fields(name, goal_conditioned=manifest.goal is not None):
+        raise SimulationError(
+            f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
+        )
+    return name
+
+
+@dataclass(frozen=True)
+class Plan(EpisodePlan):
+    """What to evaluate, and how, beside what `EpisodePlan` says.
+
+    Attributes:
+        critic: Critic that guides; the task's own by default.
+        execution_horizon: Actions executed of each chunk; the bundle's by default.
+        execution, seam: See `control.settings.Settings`.
+        delay: Inference delay [control steps].
+        batch_size: Episodes that share an inference.
+        workers: Processes.
+        shift: Domain shift.
+    """
+
+    critic: str | None = None
+    execution_horizon: int | None = None
+    execution: str = "synchronous"
+    seam: str = "switch"
+    delay: int = 0
+    batch_size: int = 16
+    workers: int = 1
+    shift: Shift = NONE
+
+    def settings(self, manifest: Manifest, weight: float) -> Settings:
+        """Return the controller settings of the run at one weight, checked against the bundle.
+
+        Raises:
+            GuidanceError: The bundle cannot run them.
+            SimulationError: The bundle has no critic for the task.
+        """
+        critic = self.critic or critic_for_task(manifest, self.task)
+        horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
+        settings = Settings(
+            *(weight, critic, self.num_samples, horizon, self.seed, self.options.resolve(manifest)),
+            execution=self.execution,
+            seam=self.seam,
+        )
+        settings.check(manifest)
+        return settings
+
+    def check(self, manifest: Manifest) -> None:
+        """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
+        super().check(manifest)
+        check_environment(manifest)
+        if self.delay < 0:
+            raise SimulationError(f"delay {self.delay} was given; it must be at least 0")
+        for name in ("batch_size", "workers"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise SimulationError(f"{option} {getattr(self, name)} was given; it must be at least 1")
+
+
+#: Guidance weight and seeds.
+Job = tuple[float, tuple[int, ...]]
+#: With more, fewer inferences run half empty at the end of a job; with fewer, there are jobs for more cores.
+BATCHES_PER_JOB = 2
+
+
+def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
+    """Carry out a plan.
+
+    Episodes are cut into the same jobs whatever the number of workers, and so share the same inferences: the outcome does
+    not depend on it.
+
+    Args:
+        plan: What to evaluate.
+        progress: Called with each finished episode.
+
+    Returns:
+        Episodes of each weight in the order of their seeds.
+
+    Raises:
+        BundleError: The bundle is missing or damaged.
+        SimulationError, GuidanceError: See `Plan.check` and `run_batch`.
+    """
+    plan.check(load_manifest(plan.bundle))
+    seeds = range(plan.seed, plan.seed + plan.episodes)
+    size = BATCHES_PER_JOB * plan.batch_size
+    blocks = [tuple(seeds[i : i + size]) for i in range(0, plan.episodes, size)]
+    # Blocks of one seed range follow each other weight by weight, so that every run's rate settles early.
+    jobs: list[Job] = [(weight, block) for block in blocks for weight in plan.weights]
+    results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
+    for episode in _run_jobs(plan, jobs):
+        results[episode.guidance_weight].append(episode)
+        if progress is not None:
+            progress(episode)
+    return {weight: sorted(episodes, key=lambda episode: episode.seed) for weight, episodes in results.items()}
+
+
+class Worker:
+    """A policy and the environments it has needed so far; the first takes most of a second, each other a tenth of it.
+
+    Attributes:
+        plan: What it runs; may be replaced by another plan of the same bundle.
+        manifest: Of the bundle that it has loaded.
+        environments: Those it has.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._policy = Policy.load(plan.bundle)
+        self.manifest = self._policy.manifest
+        self._policy.warm_up(plan.num_samples)
+        self.environments: list[ShiftedEnvironment] = []
+
+    def build(self, count: int) -> None:
+        """Have at least `count` environments."""
+        name = check_environment(self.manifest)
+        if not self.environments:
+            self.environments.append(ShiftedEnvironment(name, self.plan.task))
+        while len(self.environments) < count:
+            self.environments.append(self.environments[0].copy())
+
+    def run(self, job: Job) -> Iterator[Episode]:
+        """Run the episodes of a job, a batch at a time, and yield each as it ends."""
+        weight, seeds = job
+        self.build(min(self.plan.batch_size, len(seeds)))
+        for env in self.environments:
+            env.task, env.shift = self.plan.task, self.plan.shift
+        settings = self.plan.settings(self.manifest, weight)
+        return run_batch(
+            self._policy, self.environments, settings, seeds, delay=self.plan.delay, record=self.plan.record
+        )
+
+    def close(self) -> None:
+        """Free the environments."""
+        for env in self.environments:
+            env.close()
+
+
+_plan: Plan
+_worker: Worker | None = None
+
+
+def _start_worker(plan: Plan) -> None:
+    global _plan
+    _plan = plan
+
+
+def _run_job(job: Job) -> list[Episode]:
+    global _worker
+    if _worker is None:
+        _worker = Worker(_plan)
+    return list(_worker.run(job))
+
+
+def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
+    count = min(plan.workers, len(jobs))
+    if count == 1:
+        worker = Worker(plan)
+        try:
+            for job in jobs:
+                yield from worker.run(job)
+        finally:
+            worker.close()
+        return
+    with worker_pool(count, _start_worker, plan) as pool:
+        for done in as_completed([pool.submit(_run_job, job) for job in jobs]):
+            yield from done.result()
+
+
+def all_cores() -> int:
+    """Return the number of cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

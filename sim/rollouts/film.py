@@ -1,0 +1,171 @@
+"""Films of episodes, side by side: one column per guidance weight, the same seed in each, with Q and outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from qgf_ros.analysis.inputs import load_primitives
+from qgf_ros.control.controller import Settings
+from qgf_ros.control.inference import Chunk
+from qgf_ros.errors import SimulationError
+from qgf_ros.evaluation.results import critic_for_task
+from qgf_ros.guidance.protocols import Critic
+from qgf_ros.runtime.policy import Policy
+from qgf_sim.rollouts.evaluate import check_environment
+from qgf_sim.rollouts.film_files import Picture, check_film, check_sheet, write_pictures, write_sheet
+from qgf_sim.rollouts.rollout import run_batch
+from qgf_sim.worlds.environment import CONTROL_PERIOD, Step, TaskEnvironment
+
+_PIXELS = (16, 4096)  # as of the bridge's camera
+_CAPTION = 40  # [px], two lines
+_EVERY = (1, 1000)  # control steps per frame; GIF cannot hold a picture for much longer than 10 minutes
+_ENDING = 3.0  # [s] that the last picture stands
+
+
+@dataclass(frozen=True)
+class Column:
+    """One filmed episode.
+
+    Attributes:
+        weight: Guidance weight.
+        success: Whether the task was solved.
+        pictures: uint8 [height, width, 3] each, with a caption.
+    """
+
+    weight: float
+    success: bool
+    pictures: list[Picture]
+
+
+class _JudgedPolicy:
+    """A policy whose chunks are judged by a critic at every weight; plain behaviour cloning by itself asks none.
+
+    Attributes:
+        value: Q of the last chunk.
+    """
+
+    def __init__(self, policy: Policy, critic: Critic) -> None:
+        self.manifest = policy.manifest
+        self.value = float("nan")
+        self._policy, self._critic = policy, critic
+
+    def act(self, observations: NDArray[np.float32], *arguments: Any) -> list[Chunk]:
+        """See `Policy.act`; for one observation."""
+        (chunk,) = self._policy.act(observations, *arguments)
+        action = chunk.actions.reshape(1, -1).astype(np.float32)
+        self.value = float(self._critic.aggregate(self._critic(observations, action))[0])
+        return [chunk]
+
+
+class _FilmedEnvironment(TaskEnvironment):
+    """Takes a captioned picture before every n-th step, and when asked."""
+
+    def __init__(self, policy: _JudgedPolicy, task: int, label: str, size: tuple[int, int], every: int) -> None:
+        super().__init__(check_environment(policy.manifest), task)
+        self.pictures: list[Picture] = []
+        self._policy, self._label, self._size, self._every = policy, label, size, every
+        self._length = 0
+
+    def step(self, command: NDArray[np.float64]) -> Step:
+        if self._length % self._every == 0:
+            self.take_picture(f"step {self._length}")
+        self._length += 1
+        return super().step(command)
+
+    def take_picture(self, text: str) -> None:
+        lines = (self._label, f"{text}   Q {self._policy.value:.1f}")
+        self.pictures.append(_caption(self.render(*self._size), lines))
+
+
+def film_episode(
+    policy: Policy, critic: Critic, task: int, seed: int, weight: float, size: tuple[int, int], every: int
+) -> Column:
+    """Run one episode and film it; Q is that of the chunk under way."""
+    manifest = policy.manifest
+    label = f"BC + Q guidance, weight {weight:g}" if weight else "behaviour cloning"
+    judged = _JudgedPolicy(policy, critic)
+    env = _FilmedEnvironment(judged, task, label, size, every)
+    settings = Settings(weight, critic_for_task(manifest, task), 1, manifest.execution_horizon, seed)
+    try:
+        (episode,) = run_batch(judged, [env], settings, [seed])
+        env.take_picture(f"{'solved' if episode.success else 'not solved'} after {episode.length} steps")
+    finally:
+        env.close()
+    return Column(weight, episode.success, env.pictures)
+
+
+def _caption(picture: Picture, lines: tuple[str, str]) -> Picture:
+    image = Image.new("RGB", (picture.shape[1], picture.shape[0] + _CAPTION), "white")
+    image.paste(Image.fromarray(picture), (0, _CAPTION))
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(14)
+    for i, line in enumerate(lines):
+        draw.text((8, 3 + 17 * i), line, fill="black", font=font)
+    return np.asarray(image)
+
+
+def write_film(
+    bundle: Path,
+    task: int,
+    seed: int,
+    weights: Sequence[float],
+    out: Path | None,
+    sheet: Path | None = None,
+    *,
+    size: tuple[int, int] = (320, 240),
+    every: int = 2,
+) -> dict[float, bool]:
+    """Film the same seed at several weights, side by side.
+
+    Args:
+        bundle: Folder of the bundle.
+        task: Single-task number.
+        seed: Of environment and noise.
+        weights: One column each.
+        out: A ``.gif`` or ``.mp4`` file; None for none.
+        sheet: A ``.png`` file for a contact sheet, one row per weight; None for none.
+        size: Width and height of a column [px].
+        every: Control steps per frame.
+
+    Returns:
+        Success by weight.
+
+    Raises:
+        SimulationError: A file name has another ending, size or `every` is out of range, or there is no GL back end.
+        ModuleNotFoundError: An mp4 was asked for, and PyAV is not installed.
+    """
+    if out is not None:
+        check_film(out)
+    if sheet is not None:
+        check_sheet(sheet)
+    lower, upper = _PIXELS
+    if not _EVERY[0] <= every <= _EVERY[1] or not all(lower <= pixels <= upper for pixels in size):
+        raise SimulationError(
+            f"width {size[0]}, height {size[1]} and every {every} were given; "
+            f"expected {lower} to {upper} pixels each way, and a frame every {_EVERY[0]} to {_EVERY[1]} steps"
+        )
+    policy = Policy.load(bundle)
+    critic = load_primitives(bundle).critics[critic_for_task(policy.manifest, task)]
+    try:
+        columns = [film_episode(policy, critic, task, seed, weight, size, every) for weight in weights]
+    except (RuntimeError, AttributeError, ImportError) as error:
+        raise SimulationError(
+            f"no picture could be rendered ({error}); install Mesa's libegl1 and set MUJOCO_GL=egl"
+        ) from error
+    if out is not None:
+        period = CONTROL_PERIOD * every
+        longest = max(len(column.pictures) for column in columns) + max(1, round(_ENDING / period))
+        frames = [
+            np.concatenate([column.pictures[min(i, len(column.pictures) - 1)] for column in columns], axis=1)
+            for i in range(longest)
+        ]
+        write_pictures(out, frames, period)
+    if sheet is not None:
+        write_sheet(sheet, [column.pictures for column in columns])
+    return {column.weight: column.success for column in columns}

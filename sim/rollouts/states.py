@@ -1,0 +1,76 @@
+"""Observations that a policy meets in simulation, for analyses that need states and have no data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.controller import Chunk, Settings
+from qgf_ros.errors import SimulationError
+from qgf_ros.evaluation.results import critic_for_task
+from qgf_ros.guidance.prefix import Prefix
+from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.runtime.policy import Policy
+from qgf_sim.rollouts.evaluate import check_environment
+from qgf_sim.rollouts.rollout import run_batch
+from qgf_sim.worlds.environment import TaskEnvironment
+
+
+class _Watched:
+    """A policy that keeps every observation it is asked about."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.manifest: Manifest = policy.manifest
+        self._policy = policy
+        self.asked: list[NDArray[np.float32]] = []
+
+    def act(
+        self,
+        observations: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        critic: str,
+        guidance_weight: float,
+        guidance: Guidance = QGF,
+        prefix: Prefix | None = None,
+    ) -> list[Chunk]:
+        self.asked.append(observations)
+        return self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix)
+
+
+def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, seed: int = 0) -> NDArray[np.float32]:
+    """Return observations of plain BC episodes, drawn at random.
+
+    Args:
+        bundle: Folder of the bundle.
+        task: Single-task number.
+        count: Observations wanted [N].
+        episodes: Episodes played, with seeds from `seed` on.
+        seed: Of the first episode, and of the draw.
+
+    Returns:
+        float32 [N, S].
+
+    Raises:
+        BundleError: The bundle is missing or damaged.
+        SimulationError: It is not for simulation, has no critic for the task, or met fewer observations than wanted.
+    """
+    watched = _Watched(Policy.load(bundle))
+    manifest = watched.manifest
+    name = check_environment(manifest)
+    settings = Settings(0.0, critic_for_task(manifest, task), execution_horizon=manifest.execution_horizon)
+    environment = TaskEnvironment(name, task)
+    try:
+        for episode in range(episodes):
+            for _ in run_batch(watched, [environment], settings, [seed + episode]):
+                pass
+    finally:
+        environment.close()
+    met = np.concatenate(watched.asked)
+    if len(met) < count:
+        raise SimulationError(
+            f"{count} states were wanted and {episodes} episodes met {len(met)}; ask for fewer --states or more --episodes"
+        )
+    return met[np.random.default_rng(seed).permutation(len(met))[:count]]

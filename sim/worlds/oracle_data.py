@@ -1,0 +1,272 @@
+"""Oracle data sets in OGBench's own format: same oracles, same keys, same conventions, but seeded.
+
+Every episode draws from a generator derived from (seed, split, episode number) alone, so the file is the same bytes
+whatever the number of workers and however often generation was interrupted. Finished episodes wait as shards in
+``OUT.partial/``; a second run of the same command picks them up.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from ogbench.manipspace.oracles.markov.button_markov import ButtonMarkovOracle
+from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
+from ogbench.manipspace.oracles.markov.drawer_markov import DrawerMarkovOracle
+from ogbench.manipspace.oracles.markov.window_markov import WindowMarkovOracle
+from ogbench.manipspace.oracles.plan.button_plan import ButtonPlanOracle
+from ogbench.manipspace.oracles.plan.cube_plan import CubePlanOracle
+from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
+from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
+
+from qgf_ros.errors import DatasetError
+from qgf_sim.processes import WorkerContext
+from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
+from qgf_sim.worlds.families import Family, family_of
+
+DataType = Literal["play", "noisy"]
+
+# OGBench's data script: action noise, its smoothing for plan oracles, smallest action norm for Markov oracles.
+NOISE = 0.1
+NOISE_SMOOTHING = 0.5
+MIN_NORM = 0.4
+# Markov oracles get noise of this many times the episode's level, per action component.
+MARKOV_NOISE = (1.0, 1.0, 1.0, 3.0, 10.0)
+
+# Plan and Markov oracle of each kind of sub-goal; OGBench draws the sub-goals.
+ORACLES = {
+    "cube": (CubePlanOracle, CubeMarkovOracle),
+    "button": (ButtonPlanOracle, ButtonMarkovOracle),
+    "drawer": (DrawerPlanOracle, DrawerMarkovOracle),
+    "window": (WindowPlanOracle, WindowMarkovOracle),
+}
+
+_TYPES = {
+    "observations": np.float32,
+    "actions": np.float32,
+    "terminals": np.bool_,
+    "qpos": np.float32,
+    "qvel": np.float32,
+    "button_states": np.int64,
+}
+
+Episode = dict[str, NDArray[Any]]
+
+
+def episode_seed(seed: int, split: int, index: int) -> int:
+    """Return the 32-bit seed of one episode; `split` is 0 for training and 1 for validation."""
+    return int(np.random.SeedSequence(entropy=seed, spawn_key=(split, index)).generate_state(1)[0])
+
+
+def run_episode(env: Any, data_type: DataType, seed: int) -> Episode:
+    """Let OGBench's oracles act for one episode, one sub-goal after the other.
+
+    Args:
+        env: From `collection_environment`.
+        data_type: "play" for plan oracles, "noisy" for Markov oracles with Gaussian action noise and, now and then, a
+            random action.
+        seed: From `episode_seed`.
+
+    Returns:
+        Arrays of one row per step: observations, actions, terminals (True on the last row), qpos, qvel and, where
+        there are buttons, button_states; the state of a row is the one its action was taken in.
+    """
+    family = family_of(env.spec.id.removesuffix("-v0"))
+    for attempt in itertools.count():
+        # The rare episode that loses its cube is run again, from another seed.
+        again = np.random.SeedSequence(entropy=seed, spawn_key=(attempt,)).generate_state(1)[0]
+        episode = _run_oracles(env, family, data_type, int(again) if attempt else seed)
+        if not (family.cubes and family.slides) or cube_in_sight(episode["qpos"][:, 14:17]):
+            break
+    return episode
+
+
+def cube_in_sight(positions: NDArray[np.floating[Any]]) -> bool:
+    """Whether a cube is never beyond the right edge of the table, and beyond the left one only inside the drawer.
+
+    OGBench's data script discards the other episodes of ``scene``.
+
+    Args:
+        positions: Of the cube [m], [R, 3].
+    """
+    _, y, z = positions.T
+    return not np.any(y >= 0.29) and not np.any((y <= -0.3) & ((z < 0.06) | (z > 0.08)))
+
+
+def _make_oracles(env: Any, family: Family, data_type: DataType) -> dict[str, Any]:
+    # A gripper that has nothing to grasp stays closed.
+    options = {"button": {"gripper_always_closed": not family.cubes}}
+    play: dict[str, Any] = {"noise": NOISE, "noise_smoothing": NOISE_SMOOTHING}
+    noisy: dict[str, Any] = {"min_norm": MIN_NORM}
+    return {
+        kind: plan(env=env, **play, **options.get(kind, {}))
+        if data_type == "play"
+        else markov(env=env, **noisy, **options.get(kind, {}))
+        for kind, (plan, markov) in ORACLES.items()
+    }
+
+
+def _run_oracles(env: Any, family: Family, data_type: DataType, seed: int) -> Episode:
+    ob, info = seed_everything(env, seed)
+    oracles = _make_oracles(env, family, data_type)
+    low, high = family.stacking
+    stacking = np.random.uniform(low, high) if low < high else low
+    noise = np.random.uniform(0.0, NOISE) if data_type == "noisy" else 0.0
+    random_actions = family.random_actions if data_type == "noisy" else 0.0
+    oracle = oracles[info["privileged/target_task"]]
+    oracle.reset(ob, info)
+    rows: dict[str, list[Any]] = {key: [] for key in ("observations", "actions", "terminals", *family.state_keys)}
+    done = False
+    while not done:
+        if random_actions and np.random.rand() < random_actions:
+            action = env.unwrapped.action_space.sample()
+        else:
+            action = np.array(oracle.select_action(ob, info))
+            if data_type == "noisy":
+                action = action + np.random.normal(0.0, noise * np.asarray(MARKOV_NOISE))
+        action = np.clip(action, -1.0, 1.0)
+        next_ob, _, terminated, truncated, info = env.step(action)
+        done = terminated or truncated
+        if oracle.done:
+            target_ob, target_info = env.unwrapped.set_new_target(p_stack=stacking)
+            oracle = oracles[target_info["privileged/target_task"]]
+            oracle.reset(target_ob, target_info)
+        state = [info[f"prev_{key}"] for key in family.state_keys]
+        for column, value in zip(rows.values(), (ob, action, done, *state), strict=True):
+            column.append(value)
+        ob = next_ob
+    return {key: np.array(values, dtype=_TYPES[key]) for key, values in rows.items()}
+
+
+def generate(
+    name: str,
+    data_type: DataType,
+    episodes: int,
+    seed: int,
+    out: Path,
+    *,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    steps: int = COLLECTION_STEPS,
+) -> tuple[Path, Path]:
+    """Write a training file and a validation file a tenth its size (at least one episode).
+
+    Args:
+        name: Environment, such as ``cube-single``.
+        data_type: "play" or "noisy".
+        episodes: Training episodes.
+        seed: Seed of the whole data set.
+        out: Path of the training file, ending in ``.npz``; the other is named ``…-val.npz``.
+        workers: Processes; every core by default.
+        progress: Called with (episodes done, episodes in all).
+        steps: Rows of an episode; OGBench's own 1001 make 1000 transitions.
+
+    Returns:
+        Paths of the training and the validation file.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; its message says how many episodes are kept and how to go on.
+        DatasetError: A bad path or number, or shards of another data set lie in the way.
+        SimulationError: The environment is unknown.
+    """
+    if out.suffix != ".npz":
+        raise DatasetError(f"{out} does not end in .npz; name the data set something.npz")
+    if data_type not in get_args(DataType):
+        raise DatasetError(f"data type {data_type} is unknown; the known ones are {', '.join(get_args(DataType))}")
+    if episodes < 1 or steps < 2 or seed < 0:
+        raise DatasetError(
+            f"{episodes} episodes of {steps} steps with seed {seed} were asked for; "
+            "at least 1 episode of 2 steps and a seed of at least 0 are needed"
+        )
+    family_of(name)
+    shards = out.with_name(out.name + ".partial")
+    _open_shards(shards, {"environment": name, "type": data_type, "seed": seed, "steps": steps})
+    splits = (episodes, max(1, episodes // 10))
+    jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
+    todo = [job for job in jobs if not _shard(shards, *job).exists()]
+    done = len(jobs) - len(todo)
+    if progress is not None:
+        progress(done, len(jobs))
+    try:
+        for _ in _run_jobs(todo, (name, data_type, seed, shards, steps), workers):
+            done += 1
+            if progress is not None:
+                progress(done, len(jobs))
+    except KeyboardInterrupt:
+        kept = sum(_shard(shards, *job).exists() for job in jobs)
+        raise KeyboardInterrupt(
+            f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
+        ) from None
+    paths = (out, out.with_name(out.stem + "-val.npz"))
+    for split, path in enumerate(paths):
+        _merge([_shard(shards, split, index) for index in range(splits[split])], path)
+    shutil.rmtree(shards)
+    return paths
+
+
+def _open_shards(shards: Path, recipe: dict[str, Any]) -> None:
+    shards.mkdir(parents=True, exist_ok=True)
+    note = shards / "recipe.json"
+    if note.exists() and json.loads(note.read_text()) != recipe:
+        raise DatasetError(
+            f"{shards} holds episodes of another data set ({note.read_text()}); finish that one or delete the folder"
+        )
+    for leftover in shards.glob(".*"):  # written halfway by a process that was killed
+        leftover.unlink()
+    _write(note, lambda path: path.write_text(json.dumps(recipe)))
+
+
+def _shard(shards: Path, split: int, index: int) -> Path:
+    return shards / f"{('train', 'val')[split]}-{index:06d}.npz"
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+_worker_state: tuple[Any, DataType, int, Path]
+
+
+def _start_worker(name: str, data_type: DataType, seed: int, shards: Path, steps: int) -> None:
+    global _worker_state
+    _worker_state = (collection_environment(name, steps), data_type, seed, shards)
+
+
+def _run_job(job: tuple[int, int]) -> None:
+    env, data_type, seed, shards = _worker_state
+    episode = run_episode(env, data_type, episode_seed(seed, *job))
+    _write(_shard(shards, *job), lambda path: np.savez(path, **episode))  # type: ignore[arg-type]
+
+
+def _run_jobs(
+    jobs: list[tuple[int, int]], setup: tuple[str, DataType, int, Path, int], workers: int | None
+) -> Iterator[None]:
+    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    if count <= 1:
+        _start_worker(*setup)
+        for job in jobs:
+            yield _run_job(job)
+        return
+    with WorkerContext().Pool(count, initializer=_start_worker, initargs=setup) as pool:
+        yield from pool.imap_unordered(_run_job, jobs)
+
+
+def _merge(shards: list[Path], path: Path) -> None:
+    episodes = []
+    for shard in shards:
+        with np.load(shard) as arrays:
+            episodes.append({key: arrays[key] for key in arrays.files})
+    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
+    _write(path, lambda temporary: np.savez_compressed(temporary, **merged))  # type: ignore[arg-type]

@@ -1,0 +1,58 @@
+"""Single-task rewards, by OGBench's own relabelling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from ogbench.relabel_utils import relabel_dataset
+
+from qgf_ros.errors import DatasetError
+from qgf_ros.learning.data.dataset import Dataset
+from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import family_of, observation_fields
+
+Float = NDArray[np.float32]
+
+
+def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str, tuple[Float, Float]]:
+    """Return rewards and masks of single tasks.
+
+    Args:
+        name: Environment, such as ``cube-single``.
+        tasks: Single-task numbers.
+        dataset: Must carry qpos and, for an environment with buttons, button_states.
+
+    Returns:
+        By critic name (``task1``, ...): float32 rewards [R], minus the number of objects that are not where the task
+        wants them, and masks [R], 0 where all of them are and 1 elsewhere.
+
+    Raises:
+        DatasetError: The data set has no such states, or another environment's observations.
+        SimulationError: The environment or a task does not exist.
+    """
+    expected = sum(field.size for field in observation_fields(name))
+    if dataset.observations.shape[1] != expected:
+        raise DatasetError(
+            f"observations of size {dataset.observations.shape[1]} were given, {name} has {expected}; "
+            "check --env and --dataset"
+        )
+    needed = [key for key in family_of(name).state_keys if key != "qvel"]
+    missing = [key for key in needed if key not in dataset.extras]
+    if missing:
+        raise DatasetError(
+            f"the data set has no {' and no '.join(missing)}, from which rewards are computed; use one made with "
+            f"{' and '.join(needed)}"
+        )
+    relabelled = {}
+    env = TaskEnvironment(name, tasks[0])
+    try:
+        for task in tasks:
+            env.task = task
+            arrays = dict(dataset.extras)
+            relabel_dataset(name, env.gymnasium_env, arrays)
+            relabelled[f"task{task}"] = (arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32))
+    finally:
+        env.close()
+    return relabelled

@@ -1,0 +1,152 @@
+"""Goals in hindsight: drawn by the law that is claimed, never across the end of a trajectory, and rewarded as reached."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+torch = pytest.importorskip("torch", reason="training needs the train extra")
+
+from qgf_ros.errors import TrainingError  # noqa: E402
+from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
+from qgf_ros.learning.data.goals import goal_returns, later_rows, mixed_rows  # noqa: E402
+from qgf_ros.learning.trainer import Batch, ChunkData, Trainer, TrainingConfig  # noqa: E402
+
+CPU = torch.device("cpu")
+CONFIG = TrainingConfig(horizon=3, updates=40, batch_size=64, hidden=(16, 16), seed=3, goal_conditioned=True)
+LENGTHS = st.lists(st.integers(1, 15), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > CONFIG.horizon)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def dataset(lengths: list[int]) -> Dataset:
+    """A row's observation is its number and that of its trajectory."""
+    rows = sum(lengths)
+    terminals = np.zeros(rows, dtype=bool)
+    terminals[np.cumsum(lengths) - 1] = True
+    observations = np.stack([np.arange(rows), np.repeat(np.arange(len(lengths)), lengths)], axis=1)
+    return Dataset(observations.astype(np.float32), np.zeros((rows, 2), np.float32), terminals, {})
+
+
+def trainer(data: Dataset, config: TrainingConfig = CONFIG) -> Trainer:
+    return Trainer(config, ("goal",), ChunkData.build(data, {}, config, CPU), CPU)
+
+
+def sample(data: Dataset, seed: int) -> Batch:
+    subject = trainer(data)
+    return subject.sample(subject.data, CONFIG.batch_size, generator(seed))
+
+
+def cost_of_the_way(row: int, goal: int, horizon: int, discount: float) -> tuple[float, float]:
+    """Reward and factor of what follows, gone through step by step."""
+    total, factor = 0.0, 1.0
+    for step in range(horizon):
+        if row + step == goal:
+            return total, 0.0
+        total -= factor
+        factor *= discount
+    return total, factor
+
+
+def frequencies(rows: torch.Tensor, count: int) -> np.ndarray:
+    return np.bincount(rows.numpy(), minlength=count) / len(rows)
+
+
+def test_the_policy_s_goals_are_later_rows_of_the_trajectory_all_alike() -> None:
+    draws = 100_000
+    rows, ends = torch.full((draws,), 7), torch.full((draws,), 12)
+    expected = np.isin(np.arange(20), [8, 9, 10, 11, 12]) / 5
+    np.testing.assert_allclose(frequencies(later_rows(rows, ends, generator()), 20), expected, atol=0.006)
+
+
+@pytest.mark.parametrize("discount", [0.5, 0.9])
+def test_the_critic_s_goals_follow_the_mixture(discount: float) -> None:
+    draws, count, row, end = 200_000, 20, 7, 12
+    expected = np.full(count, 0.3 / count)
+    expected[row] += 0.2
+    for ahead in range(1, 100_000):  # the geometric law, cut off at the end of the trajectory
+        expected[min(row + ahead, end)] += 0.5 * (1 - discount) * discount ** (ahead - 1)
+    goals = mixed_rows(torch.full((draws,), row), torch.full((draws,), end), count, discount, generator())
+    assert expected.sum() == pytest.approx(1.0)
+    np.testing.assert_allclose(frequencies(goals, count), expected, atol=0.005)
+
+
+def test_the_mean_distance_of_a_goal_that_no_end_cuts_off_is_that_of_the_discount() -> None:
+    rows = torch.zeros(200_000, dtype=torch.int64)
+    goals = mixed_rows(rows, rows + 10**9, 1, 0.99, generator())
+    ahead = goals[goals > 0].double()
+    assert len(ahead) / len(rows) == pytest.approx(0.5, abs=0.005)
+    assert ahead.mean() == pytest.approx(100.0, rel=0.02)
+
+
+@given(st.integers(-30, 30), st.integers(1, 6), st.floats(0.5, 0.999))
+def test_returns_are_the_cost_of_the_way_to_the_goal(distance: int, horizon: int, discount: float) -> None:
+    total, factor = goal_returns(torch.tensor([distance]), horizon, discount)
+    assert (total.item(), factor.item()) == pytest.approx(cost_of_the_way(0, distance, horizon, discount), abs=1e-5)
+
+
+@given(LENGTHS, st.integers(0, 2**31))
+def test_a_batch_differs_from_a_plain_one_by_its_goals_and_by_what_they_are_worth(
+    lengths: list[int], seed: int
+) -> None:
+    data = dataset(lengths)
+    batch, starts = sample(data, seed), data.chunk_starts(CONFIG.horizon)
+    assert torch.equal(batch.policy_s[:, :2], batch.s[:, :2])
+    assert torch.equal(batch.s[:, 2:], batch.next_s[:, 2:])
+    for s, next_s, policy_s, total, factor in zip(
+        batch.s.int().tolist(),
+        batch.next_s.int().tolist(),
+        batch.policy_s.int().tolist(),
+        *batch.returns.tolist(),
+        *batch.bootstraps.tolist(),
+    ):
+        (row, trajectory, goal, of_goal), (policy_goal, of_policy_goal) = s, policy_s[2:]
+        assert row in starts
+        assert next_s[:2] == [row + CONFIG.horizon, trajectory]
+        assert of_policy_goal == trajectory
+        assert policy_goal > row
+        assert data.observations[goal].tolist() == [goal, of_goal]
+        expected = cost_of_the_way(row, goal, CONFIG.horizon, CONFIG.discount)
+        assert (total, factor) == pytest.approx(expected, abs=1e-5)
+        assert factor > 0.0 or of_goal == trajectory, "a goal of another trajectory was reached"
+
+
+def test_goals_are_part_of_what_a_resumed_run_repeats() -> None:
+    data = dataset([20, 30])
+    straight, first, second = trainer(data), trainer(data), trainer(data)
+    for _ in range(6):
+        straight.update()
+    for _ in range(2):
+        first.update()
+    second.load_state(first.state())
+    for _ in range(4):
+        second.update()
+    assert all(torch.equal(tensor, straight.state()[name]) for name, tensor in second.state().items())
+
+
+def test_the_critic_learns_how_far_the_goal_is() -> None:
+    data = dataset([40])
+    places = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    data = replace(data, observations=np.hstack([places, np.cos(9 * places)]).astype(np.float32))
+    config = replace(CONFIG, horizon=1, hidden=(64, 64), updates=300, learning_rate=3e-3)
+    # Here every way is the only one: there is no best to lean towards.
+    subject = trainer(data, replace(config, discount=0.9, expectile=0.5, target_rate=0.05))
+    for _ in range(300):
+        subject.update()
+    rows = np.array([(row, goal) for row in range(0, 30, 3) for goal in range(row, 39, 3)])
+    states = torch.from_numpy(np.hstack([data.observations[rows[:, 0]], data.observations[rows[:, 1]]]))
+    values = subject.networks.critic(states, torch.zeros(len(rows), 2)).mean(dim=1)[0].detach().numpy()
+    steps = rows[:, 1] - rows[:, 0]
+    assert np.corrcoef(values, -(1 - 0.9**steps) / 0.1)[0, 1] > 0.85
+    np.testing.assert_allclose(values[steps == 0], 0.0, atol=1.0)
+
+
+def test_goals_without_discounting_are_refused() -> None:
+    with pytest.raises(TrainingError, match="discount 1 with goal_conditioned was given"):
+        replace(CONFIG, discount=1.0)

@@ -1,0 +1,240 @@
+"""What passes the gate of commands when threads meet there: silence, pace, a bar, and why the robot is held."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.bundle.fields import ActionField
+from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.observation import Observation
+from qgf_ros.loop.degradation import Rung
+from qgf_ros.loop.supervision import Supervision
+from qgf_ros.loop.tick_loop import Tick, TickLoop
+from qgf_ros.loop.tick_statistics import TickStatistics
+
+STEP = 50_000_000
+
+
+def at(step: int) -> Tick:
+    return Tick(Observation(np.zeros(6, dtype=np.float32), step * STEP))
+
+
+@pytest.fixture
+def build(policy: Any, recorder: Any, manifest_factory: Any) -> Iterator[Callable[..., TickLoop]]:
+    """Make loops of one displacement, limited to changes of 0.01 per period; the policy wants 0.05."""
+    made: list[Controller] = []
+
+    def make(on_fault: str = "hold", motion: bool = True, **settings: Any) -> TickLoop:
+        field = ActionField(name="dx", unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=0.2)
+        policy.manifest = manifest_factory(action=(field,))
+        policy.action_value = 0.5
+        made.append(Controller(policy, Settings(0.5, "near", **settings)))
+        supervision = Supervision(on_fault=on_fault)
+        return TickLoop(made[-1], recorder, TickStatistics(0.05), motion=motion, supervision=supervision)
+
+    yield make
+    policy.gate.set()
+    for each in made:
+        each.close()
+
+
+@pytest.mark.parametrize("end", ["hold", "deactivate", "disable"])
+def test_whoever_ends_it_deliberately_after_a_silent_fault_gets_the_hold_once(
+    build: Callable[..., TickLoop], recorder: Any, end: str
+) -> None:
+    loop = build("stop_publishing")
+    loop.handle(at(0))
+    loop.hold("blind")
+    loop.hold("still blind")
+    assert len(recorder.commands) == 1
+    for _ in range(2):
+        if end == "hold":
+            loop.stop("by hand")
+        elif end == "deactivate":
+            loop.close()
+            loop.hold("deactivated", deliberate=True)
+        else:
+            loop.enable(False)
+    assert recorder.commands[1:] == [([0.0], 0)]
+    assert recorder.shadows == []
+
+
+def test_a_hold_tells_whether_the_robot_was_left_to_itself_before(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[bool] = []
+    monkeypatch.setattr(recorder, "send_hold", lambda *_, **states: moved.append(states.get("moved", False)))
+    for on_fault in ("stop_publishing", "hold"):
+        loop = build(on_fault)
+        moved.clear()
+        loop.handle(at(0))
+        loop.hold("blind")
+        loop.stop("by hand")
+        assert moved == [False, on_fault == "stop_publishing"]  # of the command, and of the one hold
+
+
+def test_the_hold_after_silence_goes_where_the_commands_went(build: Callable[..., TickLoop], recorder: Any) -> None:
+    loop = build("stop_publishing", motion=False)
+    loop.handle(at(0))
+    loop.hold("blind")
+    loop.enable(True)
+    loop.stop("by hand")
+    assert recorder.commands == []
+    assert recorder.shadows[1:] == [([0.0], 0)]
+
+
+@pytest.mark.parametrize("end", ["next command", "restart"])
+def test_silence_is_forgotten_with_what_was_commanded(build: Callable[..., TickLoop], recorder: Any, end: str) -> None:
+    loop = build("stop_publishing")
+    loop.handle(at(0))
+    loop.hold("blind")
+    if end == "restart":
+        loop.restart()
+    loop.handle(at(1))
+    loop.stop("by hand")
+    loop.stop("by hand")
+    assert [stamp for _, stamp in recorder.commands] == [0, STEP, STEP]
+
+
+def test_every_command_tells_when_it_was_sent_and_a_hold_does_not_wait(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("qgf_ros.loop.gate.time.monotonic", lambda: now)
+    loop = build("decelerate")
+    for step in range(3):
+        loop.handle(at(step))
+    loop.stop("by hand")
+    assert loop.sent_at == 100.0
+    now = 100.05
+    assert loop.brake()
+    assert loop.sent_at == 100.05
+    assert not loop.wait_for_rest(0.0)
+    assert [values[0] for values, _ in recorder.commands[3:]] == [pytest.approx(0.02), 0.0]
+
+
+@pytest.mark.parametrize("when", ["before", "during inference"])
+def test_behind_a_bar_no_command_reaches_the_robot_but_shadows_go_on(
+    build: Callable[..., TickLoop], policy: Any, recorder: Any, when: str
+) -> None:
+    loop = build(motion=False)
+    loop.bar("another publishes")
+    loop.handle(at(0))
+    assert len(recorder.shadows) == 1
+    loop.bar(None)
+    loop.enable(True)
+    if when == "before":
+        loop.bar("another publishes")
+        loop.handle(at(1))
+        assert len(policy.calls) == 1
+    else:
+        policy.gate.clear()
+        policy.entered.clear()
+        thread = threading.Thread(target=loop.handle, args=(at(1),))
+        thread.start()
+        assert policy.entered.wait(60.0)
+        loop.bar("another publishes")
+        policy.gate.set()
+        thread.join()
+    assert (recorder.commands, loop.fault) == ([], "another publishes")
+    loop.bar(None)
+    loop.handle(at(2))
+    assert [stamp for _, stamp in recorder.commands] == [2 * STEP]
+
+
+def test_a_bar_ends_commanding_although_the_same_observation_comes_again(
+    build: Callable[..., TickLoop], recorder: Any
+) -> None:
+    loop = build()
+    loop.handle(at(0))
+    loop.bar("another publishes")
+    loop.handle(at(0))
+    assert recorder.commands[1:] == [([0.0], 0)]
+
+
+def test_a_fault_that_comes_right_after_a_command_is_not_forgotten(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = build()
+    loop.hold("blind")
+    answered = loop.statistics.answered
+
+    def interrupted(latency: float) -> None:
+        answered(latency)
+        loop.interrupt("stuck")
+
+    monkeypatch.setattr(loop.statistics, "answered", interrupted)
+    loop.handle(at(0))
+    assert (loop.commanding, loop.fault) == (False, "stuck")
+    assert recorder.commands[-1] == ([0.0], 0)
+
+
+def test_on_the_lowest_rung_a_fault_that_passed_leaves_the_reason_of_the_rung(
+    build: Callable[..., TickLoop], policy: Any
+) -> None:
+    loop = build()
+    loop.handle(at(0))
+    loop.degradation.rung = Rung.HOLD
+    loop.hold("blind")
+    assert loop.fault == "blind"
+    loop.handle(at(1))
+    assert "even with one sample and no guidance" in str(loop.fault)
+
+
+def test_settings_leave_the_inference_under_way_alone_and_ask_for_another_only_where_they_differ(
+    build: Callable[..., TickLoop], policy: Any
+) -> None:
+    loop = build(execution_horizon=2, execution="asynchronous")
+    policy.gate.clear()
+    loop.handle(at(0))
+    assert policy.entered.wait(60.0)
+    asked = loop._controller._worker._request  # type: ignore[attr-defined]
+    loop.stage(replace(loop.settings), reseed=False)
+    loop.handle(at(1))
+    assert not loop._controller._outdated
+    loop.stage(replace(loop.settings, guidance_weight=0.4), reseed=False)
+    loop.handle(at(2))
+    assert loop._controller._outdated
+    assert loop._controller._worker._request is asked  # type: ignore[attr-defined]
+
+
+def test_the_settings_in_force_given_again_with_a_seed_begin_the_noise_anew(
+    build: Callable[..., TickLoop], policy: Any
+) -> None:
+    loop = build(execution_horizon=4)
+    loop.handle(at(0))
+    loop.stage(loop.settings, reseed=False)
+    loop.handle(at(1))
+    assert len(policy.calls) == 1
+    loop.stage(loop.settings, reseed=True)
+    loop.handle(at(2))
+    assert len(policy.calls) == 2
+
+
+@pytest.mark.parametrize("interruption", ["interrupt", "stop", "disable"])
+def test_an_observation_of_before_an_interruption_is_not_answered_although_nobody_had_begun_with_it(
+    build: Callable[..., TickLoop], policy: Any, recorder: Any, interruption: str
+) -> None:
+    """The inference thread had taken it out of the mailbox, which the interruption could not see."""
+    loop = build()
+    loop.handle(at(0))
+    taken = replace(at(1), turn=loop.turn)
+    if interruption == "interrupt":
+        loop.interrupt("blind")
+    elif interruption == "stop":
+        loop.stop("by hand")
+        loop.resume()
+    else:
+        loop.enable(False)
+        loop.enable(True)
+    loop.handle(taken)
+    assert recorder.commands[1:] == [([0.0], 0)]
+    assert (recorder.shadows, len(policy.calls)) == ([], 1)
+    loop.handle(replace(at(2), turn=loop.turn))
+    assert recorder.commands[-1][1] == 2 * STEP

@@ -1,0 +1,219 @@
+"""Real-time scheduling where it is allowed, a sentence where it is not; no garbage collection within a tick."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+pytest.importorskip("rclpy", reason="the executors need the ros extra or a ROS 2 installation")
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qgf_ros.errors import GuidanceError
+from qgf_ros.loop import realtime
+from qgf_ros.loop.inference_thread import InferenceThread
+from qgf_ros.loop.realtime import RealTime, parse_cores
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="real-time scheduling is of Linux")
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"), [("", set()), ("3", {3}), ("2,4-6", {2, 4, 5, 6}), (" 0 , 1-1", {0, 1}), ("1,1", {1})]
+)
+def test_cores_are_written_as_for_taskset(text: str, cores: set[int]) -> None:
+    assert parse_cores(text) == cores
+
+
+@given(st.frozensets(st.integers(0, 200), min_size=1))
+def test_every_set_of_cores_can_be_written(cores: frozenset[int]) -> None:
+    assert parse_cores(",".join(map(str, cores))) == cores
+
+
+@pytest.mark.parametrize("text", ["two", "3-1", "1-", "-1", "1;2", "0x1", "99999"])
+def test_what_is_no_list_of_cores_is_refused(text: str) -> None:
+    with pytest.raises(GuidanceError, match=r"cpu_affinity .* such as 2,4-6"):
+        parse_cores(text)
+
+
+def test_nothing_is_asked_of_the_kernel_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime, "_for_each_thread", lambda change: pytest.fail("asked"))
+    monkeypatch.setattr(realtime, "_lock_memory", lambda: pytest.fail("asked"))
+    assert RealTime().apply() == []
+
+
+# In processes of their own: what was granted stays until the process ends.
+SETTINGS = """
+import os, threading
+from qgf_ros.loop.realtime import RealTime
+go, seen = threading.Event(), {}
+def look(name):
+    go.wait(60)
+    thread = threading.get_native_id()
+    scheduling = os.sched_getscheduler(thread), os.sched_getparam(thread).sched_priority
+    seen[name] = scheduling, os.sched_getaffinity(thread)
+before = threading.Thread(target=look, args=["before"]); before.start()
+core = min(os.sched_getaffinity(0))
+refused = RealTime(sched_fifo=7, cores=frozenset([core])).apply()
+go.set(); before.join()
+after = threading.Thread(target=look, args=["after"]); after.start(); after.join()
+assert seen["before"] == seen["after"], seen
+scheduling, cores = seen["after"]
+assert cores == {core}, cores
+assert (scheduling == (os.SCHED_FIFO, 7)) == (refused == []), (scheduling, refused)
+"""
+
+
+@linux
+def test_every_thread_gets_core_and_priority_or_a_refusal_is_told() -> None:
+    done = subprocess.run([sys.executable, "-c", SETTINGS], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+PRIORITIES = """
+import os, threading
+from types import SimpleNamespace
+from qgf_ros.loop.realtime import RealTime
+from qgf_ros.loop.watchdog import Watchdog
+refused = RealTime(sched_fifo=7).apply()
+looked, seen = threading.Event(), []
+def waiting():
+    seen.append((os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)); looked.set(); return 0.0
+gate = SimpleNamespace(wake=threading.Event(), sent_at=0.0, brake=lambda: False, commanding=False, braking=False)
+told = SimpleNamespace(report=lambda level, text: print(text))
+dog = Watchdog(gate, told, period=0.05, limit=lambda: 1.0, busy=lambda: 0.0, waiting=waiting)
+assert looked.wait(60); dog.stop(10)
+assert seen[0] == ((os.sched_getscheduler(0), 0) if refused else (os.SCHED_FIFO, 8)), (seen, refused)
+"""
+
+
+@linux
+def test_the_watchdog_may_preempt_every_other_thread() -> None:
+    done = subprocess.run([sys.executable, "-c", PRIORITIES], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+UNPRIVILEGED = """
+import os, resource, sys
+from qgf_ros.loop.realtime import RealTime
+resource.setrlimit(resource.RLIMIT_MEMLOCK, (0, 0))
+resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+if os.geteuid() == 0:
+    os.setgid(65534); os.setuid(65534)
+print("\\n".join(RealTime(sched_fifo=50, cores=frozenset([9999]), memory_lock=True).apply()))
+"""
+
+
+@linux
+def test_what_is_refused_is_told_with_the_way_to_allow_it() -> None:
+    done = subprocess.run([sys.executable, "-c", UNPRIVILEGED], capture_output=True, text=True, timeout=60)
+    cores, fifo, memory = done.stdout.splitlines()
+    assert cores.startswith("cpu_affinity 9999 was refused")
+    assert fifo.startswith("sched_fifo 50 was refused")
+    assert "rtprio" in fifo
+    assert memory.startswith("memory_lock was refused")
+    assert "memlock" in memory
+
+
+def test_where_the_system_has_no_real_time_scheduling_it_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_param", raising=False)
+    (refusal,) = RealTime(sched_fifo=1).apply()
+    assert refusal.startswith("sched_fifo 1 was refused")
+
+
+class Knot:
+    """Garbage that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.self = self
+
+
+@pytest.fixture
+def _own_garbage() -> Iterator[None]:
+    threshold = gc.get_threshold()
+    yield
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("_own_garbage")
+def test_garbage_stays_during_a_tick_and_is_gone_after_it() -> None:
+    realtime.keep_garbage_for_later()
+    realtime.freeze_garbage()
+    left: list[weakref.ref[Knot]] = []
+    during: list[bool] = []
+
+    def tick(request: int) -> None:
+        left.append(weakref.ref(Knot()))
+        kept = [[] for _ in range(10_000)]  # Python would collect long before
+        during.append(left[0]() is not None and bool(kept))
+
+    rested = threading.Event()
+    thread: InferenceThread[int] = InferenceThread(
+        tick, pytest.fail, lambda: (realtime.collect_garbage(), rested.set())
+    )
+    thread.submit(1)
+    assert rested.wait(60.0)
+    assert thread.stop(60.0)
+    assert during == [True]
+    assert left[0]() is None
+
+
+@pytest.mark.usefixtures("_own_garbage")
+def test_garbage_that_outlived_a_tick_is_collected_in_the_end() -> None:
+    realtime.keep_garbage_for_later()
+    realtime.freeze_garbage()
+    knot = Knot()
+    old = weakref.ref(knot)
+    realtime.collect_garbage()
+    realtime.collect_garbage()  # in the oldest generation now
+    del knot
+    realtime.collect_garbage()
+    assert old() is not None
+    for _ in range(realtime.FULL_COLLECTION):
+        realtime.collect_garbage()
+    assert old() is None
+
+
+def test_the_executor_asked_for_is_made_or_else_the_one_every_rclpy_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rclpy.context import Context
+
+    context = Context()
+    context.init()
+
+    def made(*name: str) -> str:
+        executor = realtime.make_executor(*name, context=context)
+        executor.spin_once(timeout_sec=0.0)
+        executor.shutdown()
+        return type(executor).__name__
+
+    try:
+        assert made() == made("single_threaded") == "SingleThreadedExecutor"
+        experimental = pytest.importorskip("rclpy.experimental", reason="Humble has no EventsExecutor")
+        assert made("events") == experimental.EventsExecutor.__name__
+        monkeypatch.setitem(sys.modules, "rclpy.experimental", None)  # as in Humble
+        assert made("events") == "SingleThreadedExecutor"
+        with pytest.raises(GuidanceError, match="executor 'fast' was given; it must be single_threaded or events"):
+            realtime.make_executor("fast", context=context)
+    finally:
+        context.try_shutdown()
+
+
+def test_the_parameters_of_the_node_say_what_the_process_is_to_get() -> None:
+    from qgf_ros.nodes import parameters
+    from qgf_ros.nodes.declarations import declarations
+
+    values = {name: default for name, (default, _) in declarations().items()}
+    values = {**values, "bundle": "cube-single"}
+    assert parameters.startup_from(values).real_time == RealTime()
+    asked = {"sched_fifo": 40, "cpu_affinity": "2-3", "memory_lock": True}
+    assert parameters.startup_from({**values, **asked}).real_time == RealTime(40, frozenset({2, 3}), True)
+    with pytest.raises(GuidanceError, match="cpu_affinity 'all' was given"):
+        parameters.startup_from({**values, "cpu_affinity": "all"})

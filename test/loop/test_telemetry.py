@@ -1,0 +1,34 @@
+"""Telemetry tells what was so when the command of its tick was sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.observation import Observation
+from qgf_ros.loop.tick_loop import Tick, TickLoop
+from qgf_ros.loop.tick_statistics import TickStatistics
+
+
+@pytest.mark.parametrize(("motion", "event"), [(True, "hold"), (False, "enable")])
+def test_what_comes_between_a_command_and_its_telemetry_is_told_with_the_next(
+    policy: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch, motion: bool, event: str
+) -> None:
+    """A replay takes the telemetry of a tick for what was so when its command was sent."""
+    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=motion)
+    answered = loop.statistics.answered
+
+    def between(latency: float) -> None:
+        monkeypatch.undo()
+        loop.hold("blind") if event == "hold" else loop.enable(True)
+        answered(latency)
+
+    monkeypatch.setattr(loop.statistics, "answered", between)
+    for step in range(2):
+        loop.handle(Tick(Observation(np.zeros(6, dtype=np.float32), step)))
+    first, second = recorder.telemetry
+    changed = "holds" if event == "hold" else "motion"
+    assert (first[changed], second[changed]) == (0, 1)
