@@ -35,7 +35,7 @@ from float64_reference import Reference
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.guidance.shaping import Guidance
-from qgf_ros.learning.contract import Contract
+from qgf_ros.learning.data.contract import Contract
 from qgf_ros.learning.published.import_checkpoint import import_checkpoint
 from qgf_ros.learning.published.pickles import read_pickle
 from qgf_ros.learning.published.published_checkpoint import PublishedNetworks, load_published

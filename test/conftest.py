@@ -46,8 +46,8 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("ogbench", reason="the contract of cube-single needs the sim extra")
     from qgf_ros.bundle.manifest import CriticCard, Manifest
     from qgf_ros.bundle.store import write_bundle
+    from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityNetwork
     from qgf_ros.learning.export.export import export_networks
-    from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork
     from qgf_sim.worlds.environment import action_fields, observation_fields
 
     horizon, hidden = 5, (32, 32)

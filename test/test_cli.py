@@ -294,12 +294,13 @@ def test_a_weight_found_with_other_settings_is_not_taken_by_default(
 def test_train_options_default_to_the_trainer_s_own():
     pytest.importorskip("torch")
 
+    from qgf_ros.learning.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
     from qgf_ros.learning.trainer import TrainingConfig
 
     options = inspect.signature(COMMANDS["train"]).parameters
-    assert {field.name: options[field.name].default for field in fields(TrainingConfig)} == {
-        field.name: field.default for field in fields(TrainingConfig)
-    }
+    own = [*fields(TrainingConfig), *fields(ALGORITHMS[DEFAULT_ALGORITHM].config_class)]
+    assert {field.name: options[field.name].default for field in own} == {field.name: field.default for field in own}
+    assert options["algorithm"].default == DEFAULT_ALGORITHM
 
 
 def write_dataset(path, rows=80, **extras):

@@ -12,8 +12,8 @@ from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import write_bundle
 from qgf_ros.errors import GuidanceError
+from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork
 from qgf_ros.learning.export.export import export_networks
-from qgf_ros.learning.networks import CriticNetwork, StackedMLP, VelocityNetwork
 
 #: The one critic.
 CRITIC = "random"

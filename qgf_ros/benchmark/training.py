@@ -13,7 +13,9 @@ import torch
 
 from qgf_ros.benchmark.latency import Times, no_garbage_collection, ratio
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.trainer import ChunkData, Trainer, TrainingConfig
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig
+from qgf_ros.learning.data.chunks import ChunkData
+from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 from qgf_ros.reports.machine import LoadMeter, describe_machine
 
 SCHEMA = 1
@@ -61,15 +63,15 @@ class Plan:
                 f"{unknown[0]!r} was given; expected shapes such as 3x256 and backends of {', '.join(BACKENDS)}"
             )
 
-    def config(self, shape: str) -> TrainingConfig:
-        """Return the configuration of a run with networks of one shape."""
+    @property
+    def config(self) -> TrainingConfig:
+        """The configuration of a run."""
+        return TrainingConfig(horizon=self.horizon, batch_size=self.batch, seed=self.seed)
+
+    def options(self, shape: str) -> IqlFlowConfig:
+        """Return the algorithm's configuration with networks of one shape."""
         layers, width = map(int, shape.split("x"))
-        return TrainingConfig(
-            horizon=self.horizon,
-            batch_size=self.batch,
-            hidden=(width,) * layers,
-            seed=self.seed,
-        )
+        return IqlFlowConfig(hidden=(width,) * layers)
 
 
 Update = Callable[[], object]
@@ -132,13 +134,15 @@ def measure(plan: Plan, progress: Callable[[str], None] = lambda note: None) -> 
 
 def _prepare(plan: Plan, shape: str, backend: str) -> tuple[Any, Update]:
     """Return the losses of the first updates [CHECKED, 4], which warm it up, and what takes another one."""
-    config = replace(plan.config(shape), compile=backend == "torch.compile")
-    trainer = Trainer(config, tuple(f"task{k}" for k in range(plan.tasks)), _data(plan), torch.device("cpu"))
+    config, data = replace(plan.config, compile=backend == "torch.compile"), _data(plan)
+    critics = tuple(f"task{k}" for k in range(plan.tasks))
+    algorithm = new_algorithm(config, IqlFlow, plan.options(shape), critics, data)
+    trainer = Trainer(config, algorithm, data, torch.device("cpu"))
     if backend != "jax":
         return np.array([list(trainer.update()().values()) for _ in range(CHECKED)]), trainer.update
     from qgf_ros.benchmark.training_jax import jax_update
 
-    peer = jax_update(trainer.networks, config, plan.threads)
+    peer = jax_update(algorithm, config.learning_rate, plan.threads)
     batches = [trainer.sample(trainer.data, config.batch_size, trainer.generator) for _ in range(CHECKED)]
     shares = np.array([1.0, plan.tasks, plan.tasks, 1.0])  # what the trainer reports is per task
     losses = np.array([peer(batch) for batch in batches]) / shares
@@ -159,6 +163,8 @@ def _data(plan: Plan) -> ChunkData:
         draw(_ROWS, plan.horizon * plan.action).tanh(),
         -draw(plan.tasks, _ROWS).abs(),
         torch.full((plan.tasks, _ROWS), 0.95),
+        plan.horizon,
+        plan.config.discount,
     )
 
 

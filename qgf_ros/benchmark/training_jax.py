@@ -1,7 +1,7 @@
 """The peer of the training benchmark: one update of all networks as one jitted function in JAX.
 
-The losses, Adam and the order of the steps are those of `learning.trainer`, once more in a few lines; a test and every
-benchmark hold the two to each other.
+The losses, Adam and the order of the steps are those of `iql_flow` and of the trainer, once more in a few lines; a test
+and every benchmark hold the two to each other.
 """
 
 from __future__ import annotations
@@ -12,19 +12,20 @@ from typing import Any, cast
 
 import numpy as np
 
-from qgf_ros.learning.networks import EMBEDDING_PERIOD, LAYER_NORM_EPS, StackedMLP, embedding_frequencies
-from qgf_ros.learning.trainer import Batch, Networks, TrainingConfig
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow
+from qgf_ros.learning.algorithms.networks import EMBEDDING_PERIOD, LAYER_NORM_EPS, StackedMLP, embedding_frequencies
+from qgf_ros.learning.data.chunks import Batch
 
 #: Adam's, as torch has them by default.
 _DECAY1, _DECAY2, _EPSILON = 0.9, 0.999, 1e-8
 
 
-def jax_update(networks: Networks, config: TrainingConfig, threads: int) -> Callable[[Batch], tuple[float, ...]]:
-    """Return a function that takes one update and gives the losses of it, starting from a copy of `networks`.
+def jax_update(algorithm: IqlFlow, learning_rate: float, threads: int) -> Callable[[Batch], tuple[float, ...]]:
+    """Return a function that takes one update and gives the losses of it, starting from a copy of the networks.
 
     Args:
-        networks: Initial weights.
-        config: Of the run; its learning rate is constant here.
+        algorithm: Initial weights and configuration.
+        learning_rate: Adam's, constant here.
         threads: Threads of XLA; the first of a process sets it for all.
     """
     os.environ["NPROC"] = str(threads)
@@ -32,8 +33,8 @@ def jax_update(networks: Networks, config: TrainingConfig, threads: int) -> Call
 
     j = jax.numpy
     frequencies = j.asarray(embedding_frequencies().numpy())
-    tasks, ensemble = networks.critic.tasks, networks.critic.ensemble
-    mlps = {name: cast("StackedMLP", network.mlp) for name, network in networks.items()}
+    config, tasks, ensemble = algorithm.config, algorithm.critic.tasks, algorithm.critic.ensemble
+    mlps = {name: cast("StackedMLP", network.mlp) for name, network in algorithm.named_children()}
 
     def mlp(name: str, layers: Mapping[str, Any], x: Any) -> Any:
         x = j.broadcast_to(x, (len(layers["weights"][0]), *x.shape))
@@ -74,7 +75,7 @@ def jax_update(networks: Networks, config: TrainingConfig, threads: int) -> Call
         target = tree(lambda old, new: old + config.target_rate * (new - old), target, trained["critic"])
         first = tree(lambda m, g: _DECAY1 * m + (1.0 - _DECAY1) * g, first, gradient)
         second = tree(lambda v, g: _DECAY2 * v + (1.0 - _DECAY2) * g * g, second, gradient)
-        scale, root = config.learning_rate / (1.0 - _DECAY1**count), j.sqrt(1.0 - _DECAY2**count)
+        scale, root = learning_rate / (1.0 - _DECAY1**count), j.sqrt(1.0 - _DECAY2**count)
         trained = tree(lambda p, m, v: p - scale * m / (j.sqrt(v) / root + _EPSILON), trained, first, second)
         return (trained, target, first, second, count), parts
 
@@ -86,7 +87,8 @@ def jax_update(networks: Networks, config: TrainingConfig, threads: int) -> Call
 
     def run(batch: Batch) -> tuple[float, ...]:
         nonlocal state
-        state, parts = update(state, {key: value.numpy() for key, value in vars(batch).items()})
+        arrays = {key: value.numpy() for key, value in {**vars(batch), **batch.draws}.items() if key != "draws"}
+        state, parts = update(state, arrays)
         return tuple(float(part) for part in parts)
 
     return run

@@ -104,7 +104,7 @@ def check_graph(content: bytes, signature: Signature) -> None:
     """
     if content[4:8] == b"ORTM":  # ONNX Runtime would take its own format for it, unseen by this reader
         raise ValueError("a model in ONNX Runtime's own format was given, expected ONNX")
-    reader = _Reader()
+    reader = _ProtobufReader()
     model = reader.read("model", memoryview(content))
     if not model["graph"]:
         raise ValueError("no graph was found")
@@ -127,7 +127,7 @@ def check_graph(content: bytes, signature: Signature) -> None:
                 raise ValueError(f"{direction} {name} of shape {_show(found[name])} was found, expected {_show(shape)}")
 
 
-def _check_node(reader: _Reader, message: memoryview) -> None:
+def _check_node(reader: _ProtobufReader, message: memoryview) -> None:
     node = reader.read("node", message)
     _check_domain(_text(node["domain"]))
     operator = _text(node["op_type"])
@@ -152,7 +152,7 @@ def _check_weights(tensor: dict[str, list[Any]]) -> None:
         raise ValueError(f"weights {name!r} of {size} bytes were found, expected {expected} for their shape")
 
 
-class _Reader:
+class _ProtobufReader:
     """Reads protobuf messages, one level at a time, until they have held too many fields."""
 
     def __init__(self) -> None:

@@ -70,7 +70,7 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
     from qgf_ros.errors import RecordingError
-    from qgf_ros.learning.contract import read_contract
+    from qgf_ros.learning.data.contract import read_contract
     from qgf_ros.recording.to_dataset import Source
 
     if bundle is not None:

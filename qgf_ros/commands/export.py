@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 
-def export(run: Path, /, out: Path, description: str = "", licence: str = "Apache-2.0") -> None:
+def export(
+    run: Path, /, out: Path, policy: str | None = None, description: str = "", licence: str = "Apache-2.0"
+) -> None:
     """Make a bundle of a training run, checked against torch.
 
     Args:
         run: Folder written by qgf train.
         out: Folder of the bundle; its name becomes the bundle's.
+        policy: Which policy, where the run's algorithm makes several.
         description: What the bundle is for.
         licence: Licence of the weights, as an SPDX identifier.
     """
@@ -19,7 +22,7 @@ def export(run: Path, /, out: Path, description: str = "", licence: str = "Apach
     from qgf_ros.commands.show.card import parity_table
     from qgf_ros.learning.export.export import export_bundle
 
-    manifest = export_bundle(run, out, description=description, licence=licence)
+    manifest = export_bundle(run, out, policy=policy, description=description, licence=licence)
     console = Console()
     console.print(parity_table(manifest))
     console.print(

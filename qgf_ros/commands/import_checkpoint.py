@@ -44,7 +44,7 @@ def import_checkpoint(
     from rich.console import Console
 
     from qgf_ros.errors import TrainingError
-    from qgf_ros.learning.contract import Contract
+    from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.published.import_checkpoint import import_checkpoint as convert
     from qgf_sim.worlds.environment import CONTROL_PERIOD, action_fields, observation_fields
 

@@ -24,6 +24,7 @@ SMOKE = {"updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "
 def train(
     dataset: Path,
     out: Path,
+    algorithm: str = "iql_flow",
     env: str | None = None,
     tasks: Integers = (1, 2, 3, 4, 5),
     critic: str = "task",
@@ -57,6 +58,7 @@ def train(
     Args:
         dataset: Data set in OGBench's format, FILE.npz.
         out: Folder of checkpoints.
+        algorithm: How to train; see docs/training.md.
         env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
             --goal-conditioned is given.
         tasks: With --env, single-task numbers.
@@ -89,14 +91,15 @@ def train(
     from rich.console import Console
 
     from qgf_ros.errors import TrainingError
+    from qgf_ros.learning.algorithms import algorithm_named
     from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
 
-    options = locals()
-    values = {name: options[name] for name in TrainingConfig.__dataclass_fields__}
-    config = TrainingConfig(**{**values, **SMOKE} if smoke else values)
+    given = {**locals(), **SMOKE} if smoke else locals()
+    kind = algorithm_named(algorithm)
+    config, options = TrainingConfig.from_dict(given), kind.config_class.from_dict(given)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
     where = choose_device(device)
     if threads is not None and threads < 1:
@@ -121,6 +124,8 @@ def train(
             header,
             out,
             device=where,
+            algorithm=algorithm,
+            options=options,
             intervals=intervals,
             report=report,
             interrupted=interrupted,
@@ -153,7 +158,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Return the part of a checkpoint's header that says what the policy is for."""
     from qgf_ros.bundle.fields import GOAL
-    from qgf_ros.learning.contract import Contract, plain_contract, read_contract
+    from qgf_ros.learning.data.contract import Contract, plain_contract, read_contract
 
     names = [critic]
     numbers: list[int | None] = [None]

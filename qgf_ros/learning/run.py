@@ -17,9 +17,12 @@ from torch.utils.tensorboard import SummaryWriter
 from qgf_ros import __version__
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
+from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
+from qgf_ros.learning.algorithms.algorithm import StoredConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
-from qgf_ros.learning.trainer import ChunkData, Trainer, TrainingConfig
+from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
 Rewards = Mapping[str, tuple[Float, Float]]
 
@@ -131,6 +134,8 @@ def train(
     out: Path,
     *,
     device: torch.device,
+    algorithm: str = DEFAULT_ALGORITHM,
+    options: StoredConfig | None = None,
     intervals: Intervals | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     interrupted: Callable[[], bool] = lambda: False,
@@ -146,6 +151,8 @@ def train(
         header: What the checkpoint says beside the configuration: tasks, contract, data set (see `export_bundle`).
         out: Folder of checkpoints and TensorBoard scalars.
         device: Where to train.
+        algorithm: Name of the algorithm.
+        options: The algorithm's own configuration; its defaults where there is none.
         intervals: How often to report and save.
         report: Called after every update.
         interrupted: Asked after every update; when it says yes the run saves and ends.
@@ -154,14 +161,23 @@ def train(
         The newest checkpoint.
 
     Raises:
-        TrainingError: The folder holds another run or cannot be written, or a loss is not finite.
+        TrainingError: There is no such algorithm, the folder holds another run or cannot be written, or a loss is not
+            finite.
         DatasetError: No trajectory is long enough.
     """
     intervals = intervals or Intervals()
     critics = (GOAL,) if config.goal_conditioned else tuple(training.rewards)
-    header = {**header, "config": config.to_dict(), "critics": list(critics)}
-    trainer = Trainer(config, critics, ChunkData.build(training.dataset, training.rewards, config, device), device)
-    held_out = ChunkData.build(validation.dataset, validation.rewards, config, device) if validation else None
+    kind = algorithm_named(algorithm)
+    options = options or kind.config_class()
+    header = {
+        **header,
+        "algorithm": algorithm,
+        "config": {**config.to_dict(), **options.to_dict()},
+        "critics": list(critics),
+    }
+    data = _chunks(training, config, device)
+    held_out = _chunks(validation, config, device) if validation else None
+    trainer = Trainer(config, new_algorithm(config, kind, options, critics, data), data, device)
     seconds = _resume(trainer, header, out)
     clock = time.monotonic()
 
@@ -193,6 +209,10 @@ def train(
     return path
 
 
+def _chunks(rewarded: Rewarded, config: TrainingConfig, device: torch.device) -> ChunkData:
+    return ChunkData.build(rewarded.dataset, rewarded.rewards, config.horizon, config.discount, device)
+
+
 def _scalars(out: Path, step: int) -> SummaryWriter:
     """Open the folder of TensorBoard scalars, from which those after `step` are dropped."""
     try:
@@ -207,12 +227,16 @@ def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:
     if path is None:
         return 0.0
     tensors, found = load_checkpoint(path)
-    now = header["config"]
-    before = {**TrainingConfig().to_dict(), **found.get("config", {})}  # an older checkpoint lacks newer settings
+    now, defaults = header["config"], type(trainer.algorithm).config_class().to_dict()
+    # An older checkpoint lacks newer settings.
+    before = {**TrainingConfig().to_dict(), **defaults, **found.get("config", {})}
     different = [f"{key} {before.get(key)} -> {now[key]}" for key in now if _plain(before.get(key)) != _plain(now[key])]
     if before.get("learning_rate") == before.get("final_learning_rate"):
         # With a constant learning rate the number of updates decides nothing but the end.
         different = [text for text in different if not text.startswith("updates ")]
+    trained_with = found.get("algorithm", DEFAULT_ALGORITHM)
+    if trained_with != header["algorithm"]:
+        different.insert(0, f"algorithm {trained_with} -> {header['algorithm']}")
     different += [key for key in _IDENTITY if _plain(found.get(key)) != _plain(header.get(key))]
     if different:
         raise TrainingError(

@@ -37,6 +37,8 @@ def recording(tmp_path: Path) -> Path:
         (["--learning-rate", "inf"], "learning_rate inf was given"),
         (["--final-learning-rate", "nan"], "final_learning_rate nan was given"),
         (["--final-learning-rate=-1"], "final_learning_rate -1.0 was given"),
+        (["--expectile", "1"], "expectile 1.0 was given"),
+        (["--algorithm", "astrology"], "algorithm 'astrology' was given; expected iql_flow"),
         (["--horizon", "60"], "robot.npz: no trajectory has more than 60 rows"),
     ],
 )

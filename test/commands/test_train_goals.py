@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
-from qgf_ros.learning.contract import plain_contract
+from qgf_ros.learning.data.contract import plain_contract
 from qgf_ros.learning.data.dataset import load_dataset
 
 

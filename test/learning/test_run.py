@@ -12,14 +12,16 @@ pytest.importorskip("torch", reason="training needs the train extra")
 import torch
 
 from qgf_ros.errors import DatasetError, TrainingError
+from qgf_ros.learning.algorithms.iql_flow import IqlFlowConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
-from qgf_ros.learning.contract import plain_contract, read_contract
+from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_ros.learning.export.export import export_bundle
 from qgf_ros.learning.run import Intervals, Rewarded, choose_device, dataset_record, own_rewards, train
 from qgf_ros.learning.trainer import TrainingConfig
 
-CONFIG = TrainingConfig(updates=12, batch_size=8, hidden=(16, 16), final_learning_rate=1e-5, seed=3)
+CONFIG = TrainingConfig(updates=12, batch_size=8, final_learning_rate=1e-5, seed=3)
+OPTIONS = IqlFlowConfig(hidden=(16, 16))
 CPU = torch.device("cpu")
 
 
@@ -43,8 +45,8 @@ def start(dataset):
 
     def run(out, config=CONFIG, validation=rewarded, more=None, **options):
         about = {**header, **contract.header(), **(more or {})}
-        intervals = Intervals(log=2, validate=4, save=5)
-        return train(config, rewarded, validation, about, out, device=CPU, intervals=intervals, **options)
+        given = {"device": CPU, "intervals": Intervals(log=2, validate=4, save=5), "options": OPTIONS, **options}
+        return train(config, rewarded, validation, about, out, **given)
 
     return run
 
@@ -110,20 +112,21 @@ def test_checkpoints_come_at_their_interval_and_at_the_end(start, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "more", "named"),
+    ("config", "options", "more", "named"),
     [
-        (replace(CONFIG, seed=4), {}, "seed 3 -> 4"),
-        (replace(CONFIG, hidden=(16,)), {}, "hidden"),
-        (replace(CONFIG, updates=20), {}, "updates 12 -> 20"),
-        (CONFIG, {"dataset": {"sha256": "1"}}, "dataset"),
-        (CONFIG, {"control_rate": 5.0}, "control_rate"),
+        (replace(CONFIG, seed=4), OPTIONS, {}, "seed 3 -> 4"),
+        (CONFIG, replace(OPTIONS, hidden=(16,)), {}, r"hidden \[16, 16\] -> \[16\]"),
+        (CONFIG, replace(OPTIONS, expectile=0.7), {}, "expectile 0.9 -> 0.7"),
+        (replace(CONFIG, updates=20), OPTIONS, {}, "updates 12 -> 20"),
+        (CONFIG, OPTIONS, {"dataset": {"sha256": "1"}}, "dataset"),
+        (CONFIG, OPTIONS, {"control_rate": 5.0}, "control_rate"),
     ],
 )
-def test_a_folder_of_another_run_is_refused(start, tmp_path, config, more, named):
+def test_a_folder_of_another_run_is_refused(start, tmp_path, config, options, more, named):
     start(tmp_path)
     before = latest_checkpoint(tmp_path)
     with pytest.raises(TrainingError, match=rf"holds another run \(different: .*{named}"):
-        start(tmp_path, config, more=more)
+        start(tmp_path, config, more=more, options=options)
     assert latest_checkpoint(tmp_path) == before
 
 

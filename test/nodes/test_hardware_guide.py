@@ -27,7 +27,7 @@ from qgf_ros.control.observation import JointReading, PoseReading, Reading, Wren
 from qgf_ros.control.outputs import Output  # noqa: E402
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.control.safety import SafetyEnvelope  # noqa: E402
-from qgf_ros.learning.contract import read_contract  # noqa: E402
+from qgf_ros.learning.data.contract import read_contract  # noqa: E402
 from qgf_ros.nodes import parameters  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
 from qgf_ros.nodes.declarations import declarations  # noqa: E402

@@ -19,7 +19,7 @@ from qgf_ros.cli import main
 from qgf_ros.control.controller import Command
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.errors import DatasetError, RecordingError
-from qgf_ros.learning.contract import plain_contract, read_contract
+from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import chunk_returns, load_dataset
 from qgf_ros.nodes.messages import command_message
 from qgf_ros.recording.to_dataset import Reward, Source, control_ticks, convert

@@ -13,8 +13,8 @@ def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
     from qgf_ros.bundle.manifest import CriticCard, Manifest
     from qgf_ros.bundle.store import write_bundle
+    from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityNetwork
     from qgf_ros.learning.export.export import export_networks
-    from qgf_ros.learning.networks import CriticNetwork, VelocityNetwork
     from qgf_sim.worlds.environment import action_fields, observation_fields
 
     name, horizon = "cube-single", 5

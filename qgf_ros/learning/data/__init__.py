@@ -1,0 +1,4 @@
+"""What is trained on: data sets, their contract, the chunks cut from them, and goals in hindsight.
+
+Stands on: bundle, errors. Libraries: torch, numpy, pydantic.
+"""

@@ -13,15 +13,17 @@ from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import critic_file, write_bundle
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
-from qgf_ros.learning.export.primitives import Layer, critic_graph, velocity_graph
-from qgf_ros.learning.networks import (
+from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
+from qgf_ros.learning.algorithms.algorithm import ExportedPolicy, Problem
+from qgf_ros.learning.algorithms.networks import (
     EMBEDDING_PERIOD,
     CriticNetwork,
     StackedMLP,
     VelocityNetwork,
     embedding_frequencies,
 )
+from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
+from qgf_ros.learning.export.primitives import Layer, critic_graph, velocity_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
 #: Largest difference between torch and ONNX Runtime that an export may show.
@@ -29,20 +31,23 @@ TOLERANCE = 1e-4
 _PARITY_ROWS = 256
 
 
-def export_bundle(run: Path, out: Path, *, description: str = "", licence: str = "Apache-2.0") -> Manifest:
-    """Export the newest checkpoint of a training folder.
+def export_bundle(
+    run: Path, out: Path, *, policy: str | None = None, description: str = "", licence: str = "Apache-2.0"
+) -> Manifest:
+    """Export a policy of the newest checkpoint of a training folder.
 
     Args:
         run: Folder written by training.
         out: Folder of the new bundle; its name becomes the bundle's.
+        policy: Which of the policies that the run's algorithm makes; needed where it makes several.
         description, licence: For the manifest.
 
     Returns:
         The manifest, parity report included.
 
     Raises:
-        TrainingError: There is no checkpoint, it does not fit its header, or ONNX Runtime differs from torch by more
-            than `TOLERANCE`.
+        TrainingError: There is no checkpoint, it does not fit its header, its algorithm or the policy is not known, or
+            ONNX Runtime differs from torch by more than `TOLERANCE`.
         BundleError: The folder cannot be written.
     """
     path = latest_checkpoint(run)
@@ -53,8 +58,9 @@ def export_bundle(run: Path, out: Path, *, description: str = "", licence: str =
     observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
     action = tuple(ActionField.model_validate(field) for field in header["action"])
     sizes = sum(field.size for field in observation), len(action) * config.horizon
-    velocity, critic = _networks(tensors, config, len(header["critics"]), sizes, path)
-    files, parity = export_networks(velocity, critic, header["critics"], sizes)
+    chosen = _policy(tensors, header, sizes, policy, path)
+    files, parity = export_networks(chosen.velocity, chosen.critic, list(chosen.critics), sizes)
+    about = {name: pair for name, *pair in zip(header["critics"], header["tasks"], header["task_ids"])}
     manifest = Manifest(
         name=out.name,
         description=description or header.get("description", ""),
@@ -66,10 +72,15 @@ def export_bundle(run: Path, out: Path, *, description: str = "", licence: str =
         horizon=config.horizon,
         execution_horizon=config.horizon,
         control_rate=header["control_rate"],
-        denoising_steps=config.denoising_steps,
+        denoising_steps=chosen.denoising_steps,
         critics={
-            name: CriticCard(task=task, task_id=task_id, discount=config.discount, ensemble_size=config.ensemble)
-            for name, task, task_id in zip(header["critics"], header["tasks"], header["task_ids"])
+            name: CriticCard(
+                task=about[name][0],
+                task_id=about[name][1],
+                discount=config.discount,
+                ensemble_size=chosen.critic.ensemble,
+            )
+            for name in chosen.critics
         },
         training=_training_record(header, int(tensors["step"])),
         parity=parity,
@@ -78,21 +89,33 @@ def export_bundle(run: Path, out: Path, *, description: str = "", licence: str =
 
 
 def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: header[key] for key in ("dataset", "hardware", "versions") if key in header}
+    kept: dict[str, Any] = {
+        key: header[key] for key in ("algorithm", "dataset", "hardware", "versions") if key in header
+    }
     return {"updates": step, "config": header["config"], **kept}
 
 
-def _networks(
-    tensors: dict[str, torch.Tensor], config: TrainingConfig, critics: int, sizes: tuple[int, int], path: Path
-) -> tuple[VelocityNetwork, CriticNetwork]:
-    velocity = VelocityNetwork(*sizes, config.hidden)
-    critic = CriticNetwork(critics, config.ensemble, *sizes, config.hidden)
+def _policy(
+    tensors: dict[str, torch.Tensor], header: dict[str, Any], sizes: tuple[int, int], name: str | None, path: Path
+) -> ExportedPolicy:
+    """Return what the algorithm of a checkpoint makes of it: the policy of a name, or the only one."""
+    algorithm = header.get("algorithm", DEFAULT_ALGORITHM)
+    kind = algorithm_named(algorithm)
+    config = kind.config_class.from_dict(header["config"])
+    trained = kind(config, Problem(tuple(header["critics"]), *sizes), torch.Generator())
     try:
-        for prefix, network in (("velocity.", velocity), ("target.", critic)):
-            network.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        trained.load_tensors(tensors)
     except RuntimeError as error:
         raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
-    return velocity, critic
+    policies = trained.policies()
+    if name is None and len(policies) == 1:
+        (name,) = policies
+    if name is None or name not in policies:
+        asked = "no policy" if name is None else f"policy {name!r}"
+        raise TrainingError(
+            f"{asked} was given; {algorithm} makes {', '.join(policies) or 'none'}; give one of them as --policy"
+        )
+    return policies[name]
 
 
 def export_networks(

@@ -1,7 +1,7 @@
 """Reads pickled checkpoints without doing what a pickle asks for.
 
 A pickle is a program for a small machine, and two of its instructions import and call anything. Here the standard
-library's `pickletools` decodes the program, which executes nothing, and `_Reader` follows it with its own stack. It
+library's `pickletools` decodes the program, which executes nothing, and `_PickleReader` follows it with its own stack. It
 knows the instructions that build numbers, text, bytes, lists, tuples and dictionaries, and compares every name with
 the few in `_GLOBALS`, by which NumPy and JAX arrays are pickled (protocols 2 to 5). It imports nothing, calls nothing
 and sets no attribute on behalf of the file; whatever else the file asks for is refused by name.
@@ -59,7 +59,7 @@ def read_pickle(path: Path) -> Any:
     except OSError as error:
         raise TrainingError(f"{path} cannot be read ({error.strerror}); give the path of a checkpoint") from error
     try:
-        return _Reader().run(content)
+        return _PickleReader().run(content)
     except _Refusal as refusal:
         raise TrainingError(
             f"{path} {refusal}, so nothing of it was used; give a checkpoint as the published code saves it"
@@ -100,7 +100,7 @@ class _Blank:
         self.memorised: list[int] = []
 
 
-class _Reader:
+class _PickleReader:
     """The stack machine. Beside the stack proper it keeps those that a mark has set aside."""
 
     def __init__(self) -> None:

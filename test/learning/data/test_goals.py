@@ -12,12 +12,15 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.errors import TrainingError  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
+from qgf_ros.learning.data.chunks import Batch, ChunkData  # noqa: E402
 from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
 from qgf_ros.learning.data.goals import goal_returns, later_rows, mixed_rows  # noqa: E402
-from qgf_ros.learning.trainer import Batch, ChunkData, Trainer, TrainingConfig  # noqa: E402
+from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm  # noqa: E402
 
 CPU = torch.device("cpu")
-CONFIG = TrainingConfig(horizon=3, updates=40, batch_size=64, hidden=(16, 16), seed=3, goal_conditioned=True)
+CONFIG = TrainingConfig(horizon=3, updates=40, batch_size=64, seed=3, goal_conditioned=True)
+OPTIONS = IqlFlowConfig(hidden=(16, 16))
 LENGTHS = st.lists(st.integers(1, 15), min_size=1, max_size=6).filter(lambda lengths: max(lengths) > CONFIG.horizon)
 
 
@@ -34,8 +37,9 @@ def dataset(lengths: list[int]) -> Dataset:
     return Dataset(observations.astype(np.float32), np.zeros((rows, 2), np.float32), terminals, {})
 
 
-def trainer(data: Dataset, config: TrainingConfig = CONFIG) -> Trainer:
-    return Trainer(config, ("goal",), ChunkData.build(data, {}, config, CPU), CPU)
+def trainer(data: Dataset, config: TrainingConfig = CONFIG, options: IqlFlowConfig = OPTIONS) -> Trainer:
+    chunks = ChunkData.build(data, {}, config.horizon, config.discount, CPU)
+    return Trainer(config, new_algorithm(config, IqlFlow, options, ("goal",), chunks), chunks, CPU)
 
 
 def sample(data: Dataset, seed: int) -> Batch:
@@ -134,14 +138,14 @@ def test_the_critic_learns_how_far_the_goal_is() -> None:
     data = dataset([40])
     places = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
     data = replace(data, observations=np.hstack([places, np.cos(9 * places)]).astype(np.float32))
-    config = replace(CONFIG, horizon=1, hidden=(64, 64), updates=300, learning_rate=3e-3)
+    config = replace(CONFIG, horizon=1, updates=300, learning_rate=3e-3, discount=0.9)
     # Here every way is the only one: there is no best to lean towards.
-    subject = trainer(data, replace(config, discount=0.9, expectile=0.5, target_rate=0.05))
+    subject = trainer(data, config, IqlFlowConfig(hidden=(64, 64), expectile=0.5, target_rate=0.05))
     for _ in range(300):
         subject.update()
     rows = np.array([(row, goal) for row in range(0, 30, 3) for goal in range(row, 39, 3)])
     states = torch.from_numpy(np.hstack([data.observations[rows[:, 0]], data.observations[rows[:, 1]]]))
-    values = subject.networks.critic(states, torch.zeros(len(rows), 2)).mean(dim=1)[0].detach().numpy()
+    values = subject.algorithm.critic(states, torch.zeros(len(rows), 2)).mean(dim=1)[0].detach().numpy()
     steps = rows[:, 1] - rows[:, 0]
     assert np.corrcoef(values, -(1 - 0.9**steps) / 0.1)[0, 1] > 0.85
     np.testing.assert_allclose(values[steps == 0], 0.0, atol=1.0)

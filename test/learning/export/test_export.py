@@ -13,12 +13,14 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
 from qgf_ros.control.controller import Settings  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
-from qgf_ros.learning import export  # noqa: E402
-from qgf_ros.learning.checkpoint import save_checkpoint  # noqa: E402
-from qgf_ros.learning.trainer import Networks, TrainingConfig  # noqa: E402
+from qgf_ros.learning.algorithms.algorithm import Problem  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
+from qgf_ros.learning.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from qgf_ros.learning.export import export  # noqa: E402
+from qgf_ros.learning.trainer import TrainingConfig  # noqa: E402
 from qgf_ros.runtime.policy import Policy  # noqa: E402
 
-CONFIG = TrainingConfig(horizon=2, hidden=(16, 16), seed=1)
+CONFIG, OPTIONS = TrainingConfig(horizon=2), IqlFlowConfig(hidden=(16, 16))
 FIELD = {
     "name": "state",
     "topic": "state",
@@ -30,17 +32,19 @@ FIELD = {
 ACTIONS = [{"name": n, "unit": "m", "scale": 0.1, "lower": -0.1, "upper": 0.1} for n in ("x", "y", "z")]
 
 
+def make() -> IqlFlow:
+    return IqlFlow(OPTIONS, Problem(("reach", "push"), 4, 6), torch.Generator().manual_seed(1))
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    networks = Networks.create(CONFIG, 2, 4, 6)
+    networks = make()
     with torch.no_grad():
         for parameter in networks.target.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
-    tensors: dict[str, Any] = {
-        f"{name}.{key}": value for name, network in networks.items() for key, value in network.state_dict().items()
-    }
+    tensors: dict[str, Any] = networks.state_dict()
     header = {
-        "config": CONFIG.to_dict(),
+        "config": {**CONFIG.to_dict(), **OPTIONS.to_dict()},
         "critics": ["reach", "push"],
         "tasks": ["reach the cup", "push the cup"],
         "task_ids": [None, None],
@@ -66,8 +70,8 @@ def test_an_exported_bundle_loads_and_acts(run: Path, tmp_path: Path) -> None:
 
 def test_the_gradient_exported_is_that_of_the_target_critic(run: Path, tmp_path: Path) -> None:
     export.export_bundle(run, tmp_path / "mine")
-    tensors, _ = export.load_checkpoint(next(run.glob("*.safetensors")))
-    networks = Networks.create(CONFIG, 2, 4, 6)
+    tensors, _ = load_checkpoint(next(run.glob("*.safetensors")))
+    networks = make()
     networks.target.load_state_dict({k[7:]: v for k, v in tensors.items() if k.startswith("target.")})
     s, a = torch.randn(8, 4), torch.rand(8, 6, requires_grad=True)
     (expected,) = torch.autograd.grad(networks.target(s, a)[1].amin(dim=0).sum(), a)

@@ -23,7 +23,7 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 from qgf_ros.errors import TrainingError
 from qgf_ros.guidance.shaping import Guidance
-from qgf_ros.learning.contract import Contract
+from qgf_ros.learning.data.contract import Contract
 from qgf_ros.learning.published import import_checkpoint as conversion
 from qgf_ros.runtime.policy import Policy
 

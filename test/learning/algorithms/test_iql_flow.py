@@ -1,13 +1,17 @@
-"""Losses against closed forms."""
+"""The losses of BC flow and IQL against closed forms, and a configuration outside its domain."""
 
 from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
-from qgf_ros.learning.losses import critic_loss, flow_loss, value_loss  # noqa: E402
+from qgf_ros.errors import TrainingError  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlowConfig, critic_loss, flow_loss, value_loss  # noqa: E402
 
 
 def test_flow_loss_of_the_zero_field_is_the_squared_displacement() -> None:
@@ -51,3 +55,11 @@ def test_value_loss_is_smallest_at_the_expectile(expectile: float) -> None:
     optimiser.step(closure)
     above, below = (q - m).clamp(min=0).sum(), (m - q).clamp(min=0).sum()
     assert (expectile * above).item() == pytest.approx(((1.0 - expectile) * below).item(), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change", [{"expectile": 1.0}, {"hidden": ()}, {"hidden": (8, 0)}, {"ensemble": 0}, {"target_rate": 1.5}]
+)
+def test_a_configuration_outside_its_domain_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match=f"{next(iter(change))} .* was given"):
+        replace(IqlFlowConfig(), **change)

@@ -7,7 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
-from qgf_ros.learning.networks import (  # noqa: E402
+from qgf_ros.learning.algorithms.networks import (  # noqa: E402
     CriticNetwork,
     StackedMLP,
     VelocityNetwork,
