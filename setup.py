@@ -38,8 +38,9 @@ EXTRAS = {
     "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
     "analysis": ["matplotlib>=3.8", "onnx>=1.16"],
-    # What `qgf benchmark --peers` compares with beside torch; the newest JAX for every Python from 3.10 to 3.12.
-    "peers": ["jax==0.6.2"],
+    # What `qgf benchmark tick --peers` and `training --peers` compare with beside torch: constraints.txt has the newest
+    # that each Python gets.
+    "peers": ["jax>=0.6.2"],
     # `qgf tune --ray`: trials on the machines of a cluster.
     "ray": ["ray>=2.40"],
     "dev": [
