@@ -73,11 +73,12 @@ $(VENV)/.bench-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@touch $@
 
 bench: $(VENV)/.bench-$(RUNTIME)
-	$(BIN)/qgf benchmark --random 4x512,4x1024 --num-samples 1,16 --precisions fp32,int8 --peers $(ARGS)
-	$(BIN)/qgf benchmark --ros --threads 1 --executor events --rounds 10 --ticks 20
-	$(BIN)/qgf benchmark --evaluation --rounds 4
-	$(BIN)/qgf benchmark --training --peers --rounds 10
-	$(BIN)/qgf benchmark --growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000 --targets
+	$(BIN)/qgf benchmark tick --random 4x512,4x1024 --num-samples 1,16 --precisions fp32,int8 --peers $(ARGS)
+	$(BIN)/qgf benchmark ros --threads 1 --executor events --rounds 10 --ticks 20
+	$(BIN)/qgf benchmark evaluation --rounds 4
+	$(BIN)/qgf benchmark training --peers --rounds 10
+	$(BIN)/qgf benchmark growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000
+	$(BIN)/qgf benchmark targets
 
 lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/ruff check .

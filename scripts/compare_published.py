@@ -51,7 +51,7 @@ SEED = 20260617
 NEAR_TIE = 1e-6
 
 
-class Case:
+class ComparedNetworks:
     """One set of networks, in all three implementations.
 
     Args:
@@ -262,8 +262,8 @@ def main() -> None:
         noise = random.standard_normal((options.rows, 46), dtype=np.float32)
         rows = []
         for case in (
-            Case("checkpoint", options.checkpoint, options.horizon, observations, Path(folder) / "first"),
-            Case("random", chunks, 5, noise, Path(folder) / "second"),
+            ComparedNetworks("checkpoint", options.checkpoint, options.horizon, observations, Path(folder) / "first"),
+            ComparedNetworks("random", chunks, 5, noise, Path(folder) / "second"),
         ):
             for method in METHODS:
                 for weight in WEIGHTS:

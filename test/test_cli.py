@@ -67,6 +67,7 @@ def test_every_sub_command_describes_itself_and_all_its_options(name, capsys):
         elif parameter.kind is not parameter.POSITIONAL_ONLY and parameter.name not in (
             "analysis",
             "action",
+            "measurement",
         ):  # with sub-commands
             assert f"--{parameter.name.replace('_', '-')}" in text
     described = inspect.getdoc(COMMANDS[name])

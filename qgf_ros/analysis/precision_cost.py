@@ -25,7 +25,7 @@ Float = NDArray[np.float32]
 FEWEST_TICKS = 20
 
 
-class Comparison:
+class PrecisionComparison:
     """A policy in float32 that has a variant infer the same, and notes in what it differs and how long it takes.
 
     It is the `ChunkPolicy` of a closed loop in float32, of one episode at a time.
@@ -133,7 +133,7 @@ def weight_of(manifest: Manifest, critic: str, weight: float | None) -> float:
     chosen = manifest.critics[critic].recommended_weight if weight is None else weight
     if not chosen > 0.0:
         raise GuidanceError(
-            f"critic {critic} would be measured at guidance weight {chosen:g}; give a --weight above 0, so that it runs"
+            f"critic {critic} would be measured at guidance weight {chosen:g}; give a --guidance-weight above 0, so that it runs"
         )
     return chosen
 
@@ -146,7 +146,7 @@ def compare_on_data(
     Raises:
         GuidanceError: There are too few, or they have another size than the bundle's.
     """
-    comparison = Comparison(*pair)
+    comparison = PrecisionComparison(*pair)
     random = np.random.default_rng(seed)
     for s in observations:
         noise = random.standard_normal((1, 1, comparison.manifest.chunk_size), dtype=np.float32)

@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
-from qgf_ros.analysis.plots import method_label
-from qgf_ros.reports.figures import Look, new_figure, style
+from qgf_ros.reports.figures import Look, method_label, new_figure, style
 
 _LOOKS = {
     "reference": Look("reference", "#0072B2", "o"),

@@ -19,6 +19,7 @@ from qgf_ros.analysis.compute import Case
 from qgf_ros.benchmark import tick as benchmark
 from qgf_ros.benchmark.latency import Act, Float, Schedule, draw_inputs, take_turns
 from qgf_ros.benchmark.tick import Subject, load_policy
+from qgf_ros.benchmark.tick_plan import TickPlan
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
@@ -34,7 +35,7 @@ _SETTLED = READINGS // 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class GrowthPlan:
     """What to measure.
 
     Attributes:
@@ -59,7 +60,7 @@ class Plan:
 
 
 def measure(
-    networks: Mapping[str, Path], plan: Plan, progress: Callable[[str], None] = lambda note: None
+    networks: Mapping[str, Path], plan: GrowthPlan, progress: Callable[[str], None] = lambda note: None
 ) -> dict[str, Any]:
     """Measure how the tick of each bundle grows.
 
@@ -79,7 +80,7 @@ def measure(
     meter = LoadMeter()
     time.sleep(1.0)
     load = meter.cores()
-    common = benchmark.Plan(threads=plan.threads, providers=plan.providers)
+    common = TickPlan(threads=plan.threads, providers=plan.providers)
     results = []
     for name, bundle in networks.items():
         subject = Subject.load(name, bundle, common)
@@ -97,7 +98,7 @@ def measure(
     }
 
 
-def _latencies(subject: Subject, policy: Policy, plan: Plan, progress: Callable[[], None]) -> dict[str, Any]:
+def _latencies(subject: Subject, policy: Policy, plan: GrowthPlan, progress: Callable[[], None]) -> dict[str, Any]:
     """Return ``steps`` and ``candidates``, all timed in the same rounds."""
     manifest = subject.manifest
     inputs = draw_inputs(plan.schedule, manifest.observation_size, max(plan.candidates), manifest.chunk_size)

@@ -32,7 +32,7 @@ class Dense(NamedTuple):
     shift: Any = None
 
 
-class Networks(NamedTuple):
+class PeerNetworks(NamedTuple):
     """Weights of a bundle.
 
     Attributes:
@@ -74,7 +74,7 @@ class Ops(Protocol):
         """Return the gradient of the sum of function(x), by x."""
 
 
-def read_networks(bundle: Path, critic: str) -> Networks:
+def read_networks(bundle: Path, critic: str) -> PeerNetworks:
     """Read the weights out of a bundle's primitives.
 
     Raises:
@@ -87,7 +87,7 @@ def read_networks(bundle: Path, critic: str) -> Networks:
     except UnknownFormError as error:
         raise BundleError(f"{bundle}: {error}, so no peer can run it; export the bundle again") from error
     steps = manifest.denoising_steps
-    return Networks(
+    return PeerNetworks(
         _dense(velocity.layers),
         [_dense(member) for member in members],
         velocity.embed((np.arange(steps) / steps).astype(np.float32)),
@@ -98,20 +98,20 @@ def _dense(layers: Sequence[Layer]) -> list[Dense]:
     return [Dense(layer.weight, layer.bias, layer.scale, layer.shift) for layer in layers]
 
 
-def map_arrays(function: Callable[[Any], Any], networks: Networks) -> Networks:
+def map_arrays(function: Callable[[Any], Any], networks: PeerNetworks) -> PeerNetworks:
     """Return the networks with a function applied to a copy of every array."""
 
     def layers(given: list[Dense]) -> list[Dense]:
         return [Dense(*(None if array is None else function(np.array(array)) for array in layer)) for layer in given]
 
-    return Networks(
+    return PeerNetworks(
         layers(networks.velocity), [layers(member) for member in networks.critic], function(networks.embedding)
     )
 
 
 def make_sampler(
     ops: Ops, case: Case, weight: float, manifest: Manifest, critic: str
-) -> Callable[[Networks, Any, Any], Any]:
+) -> Callable[[PeerNetworks, Any, Any], Any]:
     """Return Algorithm 1: (networks, observation [1, S], noise [N, C]) -> action [C], the best of N.
 
     Every estimator is the gradient of Q(after(x)) at the leaf x = before(a_t), by automatic differentiation.
@@ -134,7 +134,7 @@ def make_sampler(
             x = ops.gelu(x)
         return ops.dense(x, layers[-1].weight, layers[-1].bias)
 
-    def sample(networks: Networks, observation: Any, noise: Any) -> Any:
+    def sample(networks: PeerNetworks, observation: Any, noise: Any) -> Any:
         s = ops.rows(observation, case.candidates)
 
         def velocity(a: Any, k: int) -> Any:

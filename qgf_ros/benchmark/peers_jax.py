@@ -10,7 +10,7 @@ import numpy as np
 
 from qgf_ros.analysis.compute import Case
 from qgf_ros.benchmark.latency import Act, Float
-from qgf_ros.benchmark.peers import LAYER_NORM_EPS, Networks, make_sampler, map_arrays
+from qgf_ros.benchmark.peers import LAYER_NORM_EPS, PeerNetworks, make_sampler, map_arrays
 from qgf_ros.bundle.manifest import Manifest
 
 
@@ -59,7 +59,7 @@ class Jitted:
         return self._jax.grad(lambda leaf: function(leaf).sum())(x)
 
 
-def jax_peer(networks: Networks, case: Case, weight: float, manifest: Manifest, critic: str, threads: int) -> Act:
+def jax_peer(networks: PeerNetworks, case: Case, weight: float, manifest: Manifest, critic: str, threads: int) -> Act:
     """Return a jitted sampler in JAX; it is compiled at the first call.
 
     Args:

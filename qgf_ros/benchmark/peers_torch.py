@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from qgf_ros.analysis.compute import Case
 from qgf_ros.benchmark.latency import Act, Float
-from qgf_ros.benchmark.peers import LAYER_NORM_EPS, Networks, make_sampler, map_arrays
+from qgf_ros.benchmark.peers import LAYER_NORM_EPS, PeerNetworks, make_sampler, map_arrays
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.learning import compilation
 
@@ -64,7 +64,7 @@ class Compiled(Eager):
 
 
 def torch_peer(
-    networks: Networks, case: Case, weight: float, manifest: Manifest, critic: str, threads: int, *, compiled: bool
+    networks: PeerNetworks, case: Case, weight: float, manifest: Manifest, critic: str, threads: int, *, compiled: bool
 ) -> Act:
     """Return a sampler in torch.
 

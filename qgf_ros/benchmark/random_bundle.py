@@ -20,7 +20,7 @@ CRITIC = "random"
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """Sizes of a policy.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shape:
         return f"{self.layers}x{self.width}"
 
 
-def parse_shapes(text: str, observation: int, action: int, horizon: int, steps: int) -> list[Shape]:
+def parse_shapes(text: str, observation: int, action: int, horizon: int, steps: int) -> list[NetworkShape]:
     """Return the shapes that a text such as ``4x1024`` or ``3x256,4x1024`` means; the other sizes are shared.
 
     Raises:
@@ -61,11 +61,11 @@ def parse_shapes(text: str, observation: int, action: int, horizon: int, steps: 
         found = re.fullmatch(r"(\d+)x(\d+)", part.strip())
         if found is None:
             raise GuidanceError(f"random {text!r} was given; expected hidden layers x width, such as 4x1024")
-        shapes.append(Shape(int(found[1]), int(found[2]), observation, action, horizon, steps))
+        shapes.append(NetworkShape(int(found[1]), int(found[2]), observation, action, horizon, steps))
     return shapes
 
 
-def write_random_bundle(out: Path, shape: Shape, seed: int = 0) -> Manifest:
+def write_random_bundle(out: Path, shape: NetworkShape, seed: int = 0) -> Manifest:
     """Write a bundle of random networks: a velocity field and one critic, an ensemble of two.
 
     The weights of the dense layers are drawn as at the start of training. Biases and LayerNorms, which training starts

@@ -198,15 +198,15 @@ class Benchmark:
 BENCHMARKS: Mapping[str, Benchmark] = {
     "benchmark": Benchmark(
         "tick",
-        "qgf benchmark --random 4x512,4x1024 --num-samples 1,16 --precisions fp32,int8 --peers",
+        "qgf benchmark tick --random 4x512,4x1024 --num-samples 1,16 --precisions fp32,int8 --peers",
         TICK,
     ),
-    "ros": Benchmark("node over DDS", "qgf benchmark --ros --threads 1 --executor events --rounds 10 --ticks 20", NODE),
-    "evaluation": Benchmark("evaluation", "qgf benchmark --evaluation --rounds 4", EVALUATION),
-    "training": Benchmark("training", "qgf benchmark --training --peers --rounds 10", TRAINING),
+    "ros": Benchmark("node over DDS", "qgf benchmark ros --threads 1 --executor events --rounds 10 --ticks 20", NODE),
+    "evaluation": Benchmark("evaluation", "qgf benchmark evaluation --rounds 4", EVALUATION),
+    "training": Benchmark("training", "qgf benchmark training --peers --rounds 10", TRAINING),
     "growth": Benchmark(
         "growth",
-        "qgf benchmark --growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000",
+        "qgf benchmark growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000",
         GROWTH,
     ),
 }

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from qgf_ros.analysis.compute import CANDIDATES, Case
-from qgf_ros.benchmark.latency import Act, Float, Schedule, Times, draw_inputs, ratio, take_turns
+from qgf_ros.analysis.compute import Case
+from qgf_ros.benchmark.latency import Act, Float, Times, draw_inputs, ratio, take_turns
+from qgf_ros.benchmark.tick_plan import BACKENDS, PEERS, PRECISIONS, TickPlan
 from qgf_ros.benchmark.traffic import count_calls, count_traffic
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.controller import Chunk
+from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import METHODS
 from qgf_ros.reports.machine import LoadMeter, copy_bandwidth, describe_machine
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.precision import Precision
@@ -25,67 +25,6 @@ from qgf_ros.runtime.session import CPU, full_name
 SCHEMA = 1
 #: Largest difference of a normalised action at which two backends of full precision run the same function.
 TOLERANCE = 1e-4
-#: `Policy.act` over the primitives, and over the fast path.
-BACKENDS = ("reference", "fused")
-#: The same sampler in other frameworks.
-PEERS = ("torch", "torch.compile", "jax")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "int8", "fp16")
-#: What the fast path has graphs for; with other methods it runs over the primitives.
-FUSED_METHODS = ("bc", "qgf")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to time, and how.
-
-    Attributes:
-        methods: "bc" and estimators.
-        candidates: Values of N.
-        backends: Some of `BACKENDS` and `PEERS`.
-        precisions: Some of `PRECISIONS`, for the fast path; the other backends have the first alone.
-        providers: ONNX Runtime execution providers, in order of preference.
-        threads: Threads per operator, of every backend.
-        weight: Guidance weight; by default the critic's recommended one, or 1 where there is none.
-        critic: Critic that guides; the first by default.
-        schedule: Rounds, ticks, inputs and seed.
-    """
-
-    methods: tuple[str, ...] = ("qgf",)
-    candidates: tuple[int, ...] = CANDIDATES
-    backends: tuple[str, ...] = BACKENDS
-    precisions: tuple[Precision, ...] = PRECISIONS[:1]
-    providers: tuple[str, ...] = ("cpu",)
-    threads: int = 2
-    weight: float | None = None
-    critic: str | None = None
-    schedule: Schedule = Schedule()  # noqa: RUF009  (frozen)
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("methods", ("bc", *METHODS)),
-            ("backends", (*BACKENDS, *PEERS)),
-            ("precisions", PRECISIONS),
-        ):
-            unknown = [value for value in getattr(self, name) if value not in known]
-            if unknown or not getattr(self, name):
-                given = unknown[0] if unknown else "nothing"
-                raise GuidanceError(f"{name}: {given!r} was given; expected some of {', '.join(known)}")
-        for name, least in (("candidates", min(self.candidates, default=0)), ("threads", self.threads)):
-            if least < 1:
-                raise GuidanceError(f"{name}: {least} was given; it must be at least 1")
-
-    def cases(self) -> list[Case]:
-        """Return every method with every N."""
-        return [Case(method, n) for method in self.methods for n in self.candidates]
-
-    def variants(self, case: Case) -> list[tuple[str, Precision]]:
-        """Return every backend that has this case, with each of its precisions."""
-        return [
-            (backend, precision)
-            for backend in self.backends
-            if backend != "fused" or case.method in FUSED_METHODS
-            for precision in (self.precisions if backend == "fused" else PRECISIONS[:1])
-        ]
 
 
 @dataclass(frozen=True)
@@ -122,7 +61,7 @@ class Subject:
     weight: float
 
     @classmethod
-    def load(cls, name: str, bundle: Path, plan: Plan) -> Subject:
+    def load(cls, name: str, bundle: Path, plan: TickPlan) -> Subject:
         """Check a bundle and choose critic and weight.
 
         Raises:
@@ -143,7 +82,7 @@ class Subject:
         return 0.0 if case.method == "bc" else self.weight
 
 
-def load_policy(subject: Subject, backend: str, precision: Precision, plan: Plan) -> Policy:
+def load_policy(subject: Subject, backend: str, precision: Precision, plan: TickPlan) -> Policy:
     """Load a bundle on one of `BACKENDS`, with one of `PRECISIONS`.
 
     Raises:
@@ -185,7 +124,7 @@ def tick(policy: Policy, subject: Subject, case: Case) -> Callable[[Float, Float
 
 
 def measure(
-    networks: Mapping[str, Path], plan: Plan, progress: Callable[[str], None] = lambda note: None
+    networks: Mapping[str, Path], plan: TickPlan, progress: Callable[[str], None] = lambda note: None
 ) -> dict[str, Any]:
     """Check that all backends run the same function, then time them.
 
@@ -225,7 +164,7 @@ def measure(
     }
 
 
-def prepare(subject: Subject, plan: Plan, bandwidth: float) -> Iterator[Contender]:
+def prepare(subject: Subject, plan: TickPlan, bandwidth: float) -> Iterator[Contender]:
     """Yield every backend at every setting of one bundle, checked against the reference and warmed up.
 
     Args:
@@ -256,7 +195,7 @@ def prepare(subject: Subject, plan: Plan, bandwidth: float) -> Iterator[Contende
 class _Acts:
     """Makes what is to be timed of one bundle, loading each backend's models once."""
 
-    def __init__(self, subject: Subject, plan: Plan) -> None:
+    def __init__(self, subject: Subject, plan: TickPlan) -> None:
         self._subject, self._plan = subject, plan
         self._policies: dict[tuple[str, Precision], Policy] = {}
         self._networks: Any = None

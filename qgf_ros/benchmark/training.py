@@ -28,7 +28,7 @@ _ROWS = 4096
 
 
 @dataclass(frozen=True)
-class Plan:
+class UpdatePlan:
     """What to time.
 
     Attributes:
@@ -77,7 +77,7 @@ class Plan:
 Update = Callable[[], object]
 
 
-def measure(plan: Plan, progress: Callable[[str], None] = lambda note: None) -> dict[str, Any]:
+def measure(plan: UpdatePlan, progress: Callable[[str], None] = lambda note: None) -> dict[str, Any]:
     """Check that all backends take the same updates, then time them in turns.
 
     The batches of JAX are drawn beforehand; the trainer draws its own, which counts.
@@ -132,7 +132,7 @@ def measure(plan: Plan, progress: Callable[[str], None] = lambda note: None) -> 
     }
 
 
-def _prepare(plan: Plan, shape: str, backend: str) -> tuple[Any, Update]:
+def _prepare(plan: UpdatePlan, shape: str, backend: str) -> tuple[Any, Update]:
     """Return the losses of the first updates [CHECKED, 4], which warm it up, and what takes another one."""
     config, data = replace(plan.config, compile=backend == "torch.compile"), _data(plan)
     critics = tuple(f"task{k}" for k in range(plan.tasks))
@@ -149,7 +149,7 @@ def _prepare(plan: Plan, shape: str, backend: str) -> tuple[Any, Update]:
     return losses, lambda: peer(batches[0])
 
 
-def _data(plan: Plan) -> ChunkData:
+def _data(plan: UpdatePlan) -> ChunkData:
     """Return random chunks, the same for the same seed."""
     random = np.random.default_rng(plan.seed)
 
@@ -168,7 +168,7 @@ def _data(plan: Plan) -> ChunkData:
     )
 
 
-def _take_turns(updates: list[Update], plan: Plan, progress: Callable[[], None]) -> list[Times]:
+def _take_turns(updates: list[Update], plan: UpdatePlan, progress: Callable[[], None]) -> list[Times]:
     order = np.random.default_rng(plan.seed)
     times = [Times() for _ in updates]
     with no_garbage_collection():

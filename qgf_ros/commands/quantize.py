@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from qgf_ros.commands.show.arguments import Integers
 
@@ -16,8 +18,8 @@ def quantize(
     bundle: Path,
     /,
     precision: Literal["int8", "fp16"],
-    task: Integers | None = None,
-    weight: float | None = None,
+    tasks: Annotated[Integers | None, tyro.conf.arg(aliases=["--task"])] = None,
+    guidance_weight: float | None = None,
     episodes: int = 50,
     seed: int = 30_000,
     data: Path | None = None,
@@ -32,9 +34,9 @@ def quantize(
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         precision: Of the variant.
-        task: Single-task numbers, separated by commas; all of the bundle by default. With a goal-conditioned bundle the
+        tasks: Single-task numbers, separated by commas; all of the bundle by default. With a goal-conditioned bundle the
             episodes take turns with them.
-        weight: Guidance weight; the recommended one of each critic by default.
+        guidance_weight: Guidance weight; the recommended one of each critic by default.
         episodes: Episodes per critic and precision.
         seed: Seed of the first episode.
         data: Data set (.npz) whose observations to compare on, instead of rollouts; for a bundle without a simulator.
@@ -51,14 +53,14 @@ def quantize(
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
-    critics = _critics(manifest, task, simulated=data is None)
+    critics = _critics(manifest, tasks, simulated=data is None)
     if not critics:
         raise GuidanceError(f"no critic of {bundle} belongs to a simulated task; give --data to compare on")
     pair = load_pair(bundle, precision, list(critics))
     if data is None:
-        evidence = _in_closed_loop(pair, critics, weight, episodes, seed)
+        evidence = _in_closed_loop(pair, critics, guidance_weight, episodes, seed)
     else:
-        evidence = _on_data(pair, critics, weight, data, ticks, seed)
+        evidence = _on_data(pair, critics, guidance_weight, data, ticks, seed)
     manifest = record_evidence(bundle, manifest, precision, evidence)
     console = Console()
     console.print(precision_table(manifest))

@@ -34,6 +34,8 @@ LOOKS = {
     "grad_step": Look("gradient steps", "#CC79A7", "v"),
     "bfn": Look("best of N", "#000000", "P"),
 }
+#: Labels of methods with best of N, in the closed-loop comparison.
+_COMPARED = {"bfn4": "best of 4", "bfn16": "best of 16", "qgf_bfn4": "QGF, best of 4"}
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -53,6 +55,11 @@ _STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
     "svg.hashsalt": "qgf_ros",  # the same numbers give the same file
 }
+
+
+def method_label(name: str) -> str:
+    """Return what a method is called in figures and tables."""
+    return _COMPARED.get(name) or LOOKS[name].label
 
 
 def style() -> AbstractContextManager[None]:

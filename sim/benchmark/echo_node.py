@@ -1,6 +1,6 @@
 """A node that answers observations with an empty command at once: what DDS and rclpy take by themselves.
 
-It is the floor of `qgf benchmark --ros`. Its arguments are the executor, then the message types and topics of the
+It is the floor of `qgf benchmark ros`. Its arguments are the executor, then the message types and topics of the
 observation, as ``TYPE=TOPIC``; the last one is answered.
 """
 

@@ -1,4 +1,4 @@
-"""The policy node as a process of its own, asked over DDS at several rates, beside the floor; see `qgf benchmark --ros`."""
+"""The policy node as a process of its own, asked over DDS at several rates, beside the floor; see `qgf benchmark ros`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 
 @dataclass(frozen=True)
-class Plan:
+class RosPlan:
     """What to measure.
 
     Attributes:
@@ -62,7 +62,7 @@ class Plan:
         return [Setting(who, rate, busy) for busy in neighbours for rate in self.rates for who in SUBJECTS]
 
 
-def measure(plan: Plan, progress: Callable[[str], None] = lambda note: None) -> dict[str, Any]:
+def measure(plan: RosPlan, progress: Callable[[str], None] = lambda note: None) -> dict[str, Any]:
     """Measure the loop; no process is left behind, however it ends. Call it on the main thread.
 
     A round is one turn of every setting, in an order drawn anew, so that a machine that drifts favours none. While one
@@ -134,7 +134,7 @@ def processor_time(pid: int) -> float:
 
 @contextmanager
 def _counterparts(
-    plan: Plan, folder: Path, progress: Callable[[str], None]
+    plan: RosPlan, folder: Path, progress: Callable[[str], None]
 ) -> Iterator[dict[tuple[str, int], _Counterpart]]:
     manifest, files = load_bundle(plan.bundle)
     children: list[Child] = []
@@ -167,7 +167,7 @@ def _counterparts(
         stop_all(children)
 
 
-def _start(subject: str, manifest: Manifest, bundle: Path, plan: Plan, folder: Path) -> Child:
+def _start(subject: str, manifest: Manifest, bundle: Path, plan: RosPlan, folder: Path) -> Child:
     if subject == "echo":
         topics = {field.topic: field.message_type for field in manifest.observation if field.constant is None}
         asked = [f"{kind}={topic}" for topic, kind in topics.items()]

@@ -37,8 +37,8 @@ CHOSEN_BY_NODE = ("recommended", "")
 
 
 @dataclass(frozen=True)
-class Link:
-    """State of a connection: a level as in diagnostics (0 well, 1 wants a look, 2 an answer) and words."""
+class StatusLine:
+    """A level as in diagnostics (0 well, 1 wants a look, 2 an answer) and words, of a connection or a request."""
 
     level: int
     text: str
@@ -56,7 +56,7 @@ class EpisodeRow:
 
 
 @dataclass(frozen=True)
-class Success:
+class SuccessAtWeight:
     """Successes among the episodes at one guidance weight (nan: several), with their 95 % Wilson interval."""
 
     guidance_weight: float
@@ -80,14 +80,14 @@ class View:
         notice: What came of the last request.
     """
 
-    links: Mapping[str, Link]
+    links: Mapping[str, StatusLine]
     curves: Mapping[str, NDArray[np.float64]]
     success_rate: NDArray[np.float64]
     episodes: tuple[EpisodeRow, ...]
-    successes: tuple[Success, ...]
+    successes: tuple[SuccessAtWeight, ...]
     parameters: Mapping[str, Any]
     simulated: bool
-    notice: Link
+    notice: StatusLine
 
 
 class PageState:
@@ -100,7 +100,7 @@ class PageState:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._heard: dict[str, float] = {}
-        self._status = Link(OK, "")
+        self._status = StatusLine(OK, "")
         self._ticks: deque[tuple[float, ...]] = deque(maxlen=TICKS)
         self._first = self._newest = 0
         self._episodes: deque[EpisodeRow] = deque(maxlen=EPISODES)
@@ -108,7 +108,7 @@ class PageState:
         self._figures: Mapping[str, str] = {}
         self._asked: Mapping[str, str] = {}
         self._parameters: dict[str, Any] = {}
-        self._notice = Link(OK, "")
+        self._notice = StatusLine(OK, "")
         #: Grows whenever ticks or episodes come in.
         self.version = 0
 
@@ -136,7 +136,7 @@ class PageState:
         """
         unread = not self._lives("policy node") or self._contradicted(figures)
         self._heard["policy node"] = self._clock()
-        self._status = Link(level, message)
+        self._status = StatusLine(level, message)
         self._asked = figures
         return unread
 
@@ -176,7 +176,7 @@ class PageState:
 
     def notice(self, level: int, text: str) -> None:
         """Take in what came of a request."""
-        self._notice = Link(level, text)
+        self._notice = StatusLine(level, text)
 
     def view(self) -> View:
         """Return what the page shows now."""
@@ -209,28 +209,28 @@ class PageState:
     def _lives(self, name: str) -> bool:
         return self._silence(name) <= PATIENCE
 
-    def _node_link(self) -> Link:
+    def _node_link(self) -> StatusLine:
         if "policy node" not in self._heard:
-            return Link(WARN, "not seen yet")
+            return StatusLine(WARN, "not seen yet")
         if not self._lives("policy node"):
-            return Link(ERROR, f"lost, silent for {self._silence('policy node'):.0f} s")
+            return StatusLine(ERROR, f"lost, silent for {self._silence('policy node'):.0f} s")
         return self._status
 
-    def _telemetry_link(self) -> Link:
+    def _telemetry_link(self) -> StatusLine:
         if "telemetry" not in self._heard:
-            return Link(WARN, "no tick yet")
+            return StatusLine(WARN, "no tick yet")
         if not self._lives("telemetry"):
-            return Link(WARN, f"stale, the last tick was {self._silence('telemetry'):.0f} s ago")
-        return Link(OK, f"tick {self._figures.get('tick', '?')}")
+            return StatusLine(WARN, f"stale, the last tick was {self._silence('telemetry'):.0f} s ago")
+        return StatusLine(OK, f"tick {self._figures.get('tick', '?')}")
 
-    def _bridge_link(self) -> Link:
+    def _bridge_link(self) -> StatusLine:
         if "bridge" not in self._heard:
-            return Link(OK, "none seen; on a robot there is none")
+            return StatusLine(OK, "none seen; on a robot there is none")
         if not self._lives("bridge"):
-            return Link(ERROR, f"lost, silent for {self._silence('bridge'):.0f} s")
-        return Link(OK, "running")
+            return StatusLine(ERROR, f"lost, silent for {self._silence('bridge'):.0f} s")
+        return StatusLine(OK, "running")
 
-    def _successes(self) -> tuple[Success, ...]:
+    def _successes(self) -> tuple[SuccessAtWeight, ...]:
         groups: dict[str, list[EpisodeRow]] = {}
         for row in self._episodes:
             if row.success is not None:
@@ -238,7 +238,7 @@ class PageState:
         found = []
         for rows in groups.values():
             count = sum(bool(row.success) for row in rows)
-            found.append(Success(rows[0].guidance_weight, count, len(rows), wilson_interval(count, len(rows))))
+            found.append(SuccessAtWeight(rows[0].guidance_weight, count, len(rows), wilson_interval(count, len(rows))))
         return tuple(found)
 
 

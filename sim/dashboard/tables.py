@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from qgf_sim.dashboard.state import EpisodeRow, Link, Success, View
+from qgf_sim.dashboard.state import EpisodeRow, StatusLine, SuccessAtWeight, View
 
 #: Finished episodes that the table lists.
 LISTED = 8
@@ -19,12 +19,12 @@ def link_table(view: View) -> str:
     return _table((), rows)
 
 
-def notice_line(notice: Link) -> str:
+def notice_line(notice: StatusLine) -> str:
     """Return what came of the last request."""
     return f'<div style="padding: 0.3em 0.8em; min-height: 2.4em; font-size: 0.85em">{_coloured(notice)}</div>'
 
 
-def episode_table(successes: Sequence[Success], episodes: Sequence[EpisodeRow]) -> str:
+def episode_table(successes: Sequence[SuccessAtWeight], episodes: Sequence[EpisodeRow]) -> str:
     """Return the success so far by guidance weight, and the last episodes."""
     if not episodes:
         return '<div style="padding: 0.3em 0.8em; font-size: 0.85em">no episode has finished yet</div>'
@@ -59,7 +59,7 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return f'<table style="{style}"><tr>{head}</tr>{body}</table>'
 
 
-def _coloured(link: Link) -> str:
+def _coloured(link: StatusLine) -> str:
     colour = _COLOURS[min(max(link.level, 0), len(_COLOURS) - 1)]
     return f'<span style="color: {colour}">{html.escape(link.text)}</span>'
 
@@ -75,4 +75,4 @@ def _percent(share: float) -> str:
 def _verdict(success: bool | None) -> str:
     if success is None:
         return "replayed"
-    return _coloured(Link(0, "solved")) if success else _coloured(Link(2, "not solved"))
+    return _coloured(StatusLine(0, "solved")) if success else _coloured(StatusLine(2, "not solved"))

@@ -80,7 +80,7 @@ def methods_named(words: str) -> tuple[Method, ...]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class MethodComparison:
     """What to compare.
 
     Attributes:
@@ -142,7 +142,9 @@ class Comparison:
 
 
 def compare(
-    comparison: Comparison, path: Path, progress: Callable[[Method, int, int], None] = lambda method, task, count: None
+    comparison: MethodComparison,
+    path: Path,
+    progress: Callable[[Method, int, int], None] = lambda method, task, count: None,
 ) -> dict[str, Any]:
     """Run what the table lacks, and write it after every method.
 
@@ -189,7 +191,7 @@ def _read(path: Path, settings: Mapping[str, Any]) -> dict[tuple[int, str], dict
     return records
 
 
-def _run(comparison: Comparison, task: int, method: Method, progress: Callable[[], None]) -> dict[str, Any]:
+def _run(comparison: MethodComparison, task: int, method: Method, progress: Callable[[], None]) -> dict[str, Any]:
     def run(weights: tuple[float, ...], episodes: int, seed: int) -> dict[float, list[Episode]]:
         plan = comparison.plan(task, method, weights, episodes, seed)
         results: dict[float, list[Episode]] = evaluate(plan, lambda episode: progress())

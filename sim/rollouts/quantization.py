@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from qgf_ros.analysis.precision_cost import Comparison
+from qgf_ros.analysis.precision_cost import PrecisionComparison
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess, PrecisionEvidence
 from qgf_ros.control.controller import ChunkPolicy, Settings
 from qgf_ros.errors import SimulationError
@@ -43,7 +43,7 @@ def compare_in_closed_loop(
         raise SimulationError(f"episodes {episodes} was given; it must be at least 1")
     settings = Settings(weight, critic_for_task(manifest, tasks[0]), 1, manifest.execution_horizon, seed)
     settings.check(manifest)
-    comparison = Comparison(*pair)
+    comparison = PrecisionComparison(*pair)
     policies: tuple[ChunkPolicy, ChunkPolicy] = (comparison, pair[1])
     outcomes: tuple[list[Episode], list[Episode]] = ([], [])
     env = TaskEnvironment(check_environment(manifest), tasks[0])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.analysis.precision_cost import Comparison, compare_on_data, load_pair, record_evidence, weight_of
+from qgf_ros.analysis.precision_cost import PrecisionComparison, compare_on_data, load_pair, record_evidence, weight_of
 from qgf_ros.bundle.manifest import Manifest, PrecisionEvidence
 from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest, update_manifest
 from qgf_ros.control.inference import Chunk
@@ -39,8 +39,8 @@ class Shifted:
         return [Chunk(actions, actions, {"q": 5.0 + self._by * self.calls, "critic_failed": 0.0})]
 
 
-def compared(manifest: Manifest, ticks: int) -> Comparison:
-    comparison = Comparison(Shifted(manifest, 0.0), Shifted(manifest, 1.0))  # type: ignore[arg-type]
+def compared(manifest: Manifest, ticks: int) -> PrecisionComparison:
+    comparison = PrecisionComparison(Shifted(manifest, 0.0), Shifted(manifest, 1.0))  # type: ignore[arg-type]
     for _ in range(ticks):
         (chunk,) = comparison.act(np.zeros((1, 28), np.float32), np.zeros((1, 1, 25), np.float32), "task1", 0.1)
         assert not chunk.actions.any()
@@ -68,7 +68,7 @@ def test_a_critic_is_measured_where_it_is_at_work(tiny_bundle: Path) -> None:
     manifest = load_manifest(tiny_bundle)
     assert weight_of(manifest, "task1", None) == 0.1
     assert weight_of(manifest, "task1", 0.3) == 0.3
-    with pytest.raises(GuidanceError, match="give a --weight above 0"):
+    with pytest.raises(GuidanceError, match="give a --guidance-weight above 0"):
         weight_of(manifest, "task1", 0.0)
 
 

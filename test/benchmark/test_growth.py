@@ -12,15 +12,15 @@ import pytest
 pytest.importorskip("torch", reason="random bundles need the train extra")
 pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 
-from qgf_ros.benchmark.growth import READINGS, Plan, controller_of, growth, measure, resident_bytes, watch_memory
+from qgf_ros.benchmark.growth import READINGS, GrowthPlan, controller_of, growth, measure, resident_bytes, watch_memory
 from qgf_ros.benchmark.latency import Schedule
-from qgf_ros.benchmark.random_bundle import Shape, write_random_bundle
-from qgf_ros.benchmark.tick import Plan as TickPlan
+from qgf_ros.benchmark.random_bundle import NetworkShape, write_random_bundle
 from qgf_ros.benchmark.tick import Subject
+from qgf_ros.benchmark.tick_plan import TickPlan
 from qgf_ros.errors import GuidanceError
 from qgf_ros.runtime.policy import Policy
 
-TINY = Shape(layers=1, width=16, observation=3, action=2, horizon=1, steps=2)
+TINY = NetworkShape(layers=1, width=16, observation=3, action=2, horizon=1, steps=2)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_two_sizes_are_on_a_line_whatever_they_are() -> None:
 
 def test_every_size_is_measured_and_the_memory_read_evenly(bundle: Path) -> None:
     notes: list[str] = []
-    plan = Plan((1, 2, 4), (1, 3), ticks=250, threads=1, schedule=Schedule(rounds=2, ticks=1))
+    plan = GrowthPlan((1, 2, 4), (1, 3), ticks=250, threads=1, schedule=Schedule(rounds=2, ticks=1))
     (result,) = measure({"tiny": bundle}, plan, notes.append)["results"]
     assert (result["steps"]["sizes"], result["candidates"]["sizes"]) == ([1, 2, 4], [1, 3])
     assert result["steps"]["p50_ms"][1] == result["candidates"]["p50_ms"][0]  # T = 2, N = 1 is one contender
@@ -73,7 +73,7 @@ def test_every_tick_of_the_controller_is_an_inference(bundle: Path) -> None:
 
 def test_fewer_ticks_than_readings_are_refused() -> None:
     with pytest.raises(GuidanceError, match="growth_ticks 99 was given; it must be at least 100"):
-        Plan(ticks=99)
+        GrowthPlan(ticks=99)
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from qgf_ros.benchmark.latency import Schedule, draw_inputs
 from qgf_ros.benchmark.peers import read_networks
 from qgf_ros.benchmark.peers_jax import jax_peer
 from qgf_ros.benchmark.peers_torch import torch_peer
-from qgf_ros.benchmark.random_bundle import CRITIC, Shape, write_random_bundle
+from qgf_ros.benchmark.random_bundle import CRITIC, NetworkShape, write_random_bundle
 from qgf_ros.benchmark.tick import TOLERANCE
 from qgf_ros.bundle.store import write_bundle
 from qgf_ros.errors import BundleError
@@ -32,7 +32,7 @@ WEIGHT = 2.0
 def subject(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A small random bundle: its files, weights, manifest and policy, and a few inputs."""
     bundle = tmp_path_factory.mktemp("bundles") / "r"
-    manifest = write_random_bundle(bundle, Shape(3, 32, 7, 2, 2, 3))
+    manifest = write_random_bundle(bundle, NetworkShape(3, 32, 7, 2, 2, 3))
     return SimpleNamespace(
         bundle=bundle,
         manifest=manifest,

@@ -11,12 +11,12 @@ pytest.importorskip("torch", reason="random bundles need the train extra")
 pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 
 from qgf_ros.benchmark.peers import read_networks
-from qgf_ros.benchmark.random_bundle import CRITIC, Shape, parse_shapes, write_random_bundle
+from qgf_ros.benchmark.random_bundle import CRITIC, NetworkShape, parse_shapes, write_random_bundle
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.errors import GuidanceError
 from qgf_ros.runtime.policy import Policy
 
-SHAPE = Shape(layers=3, width=8, observation=6, action=2, horizon=4, steps=5)
+SHAPE = NetworkShape(layers=3, width=8, observation=6, action=2, horizon=4, steps=5)
 
 
 def test_a_random_bundle_has_the_sizes_asked_for_and_runs(tmp_path: Path) -> None:
@@ -54,8 +54,11 @@ def test_the_seed_decides(tmp_path: Path) -> None:
 
 
 def test_shapes_are_parsed() -> None:
-    assert parse_shapes("3x256, 4x1024", 46, 5, 1, 10) == [Shape(3, 256, 46, 5, 1, 10), Shape(4, 1024, 46, 5, 1, 10)]
-    assert Shape(3, 256).name == "3x256"
+    assert parse_shapes("3x256, 4x1024", 46, 5, 1, 10) == [
+        NetworkShape(3, 256, 46, 5, 1, 10),
+        NetworkShape(4, 1024, 46, 5, 1, 10),
+    ]
+    assert NetworkShape(3, 256).name == "3x256"
 
 
 @pytest.mark.parametrize("text", ["4", "x4", "4x", "4x1024x2", "4 x 8", "4x8,"])

@@ -18,12 +18,10 @@ from qgf_ros.benchmark import peers_torch
 from qgf_ros.benchmark import tick as benchmark
 from qgf_ros.benchmark.figure import draw_benchmark
 from qgf_ros.benchmark.latency import Schedule, Times
-from qgf_ros.benchmark.random_bundle import Shape, write_random_bundle
+from qgf_ros.benchmark.random_bundle import NetworkShape, write_random_bundle
 from qgf_ros.benchmark.tick import (
-    PEERS,
     TOLERANCE,
     Contender,
-    Plan,
     Subject,
     check_agreement,
     load_policy,
@@ -31,18 +29,19 @@ from qgf_ros.benchmark.tick import (
     results,
     tick,
 )
+from qgf_ros.benchmark.tick_plan import PEERS, TickPlan
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.numbers import plain
 from qgf_ros.runtime import policy as policy_module
 
 SCHEDULE = Schedule(rounds=3, ticks=2, inputs=3)
-PLAN = Plan(("bc", "qgf"), (1, 2), ("reference", "fused", "torch"), threads=1, schedule=SCHEDULE)
+PLAN = TickPlan(("bc", "qgf"), (1, 2), ("reference", "fused", "torch"), threads=1, schedule=SCHEDULE)
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "r"
-    write_random_bundle(out, Shape(2, 16, 7, 2, 2, 3))
+    write_random_bundle(out, NetworkShape(2, 16, 7, 2, 2, 3))
     return out
 
 
@@ -104,7 +103,7 @@ def test_ratios_are_ours_over_the_peers(numbers: dict[str, Any]) -> None:
 
 def test_progress_counts_checks_and_rounds(bundle: Path) -> None:
     notes: list[str] = []
-    measure({"a": bundle}, Plan(("qgf",), (1,), ("reference", "torch"), threads=1, schedule=SCHEDULE), notes.append)
+    measure({"a": bundle}, TickPlan(("qgf",), (1,), ("reference", "torch"), threads=1, schedule=SCHEDULE), notes.append)
     assert len(notes) == 2 + SCHEDULE.rounds
     assert notes[1] == "a, qgf, N = 1, torch: agrees"
 
@@ -130,7 +129,7 @@ def test_a_peer_that_is_another_function_is_never_timed(bundle: Path, monkeypatc
     monkeypatch.setattr(peers_torch, "torch_peer", wrong)
     monkeypatch.setattr(benchmark, "take_turns", lambda *_: pytest.fail("timed"))
     with pytest.raises(GuidanceError, match=r"torch: its action differs from the reference by \d.*a, qgf, N = 1"):
-        measure({"a": bundle}, Plan(("qgf",), (1,), ("reference", "torch"), threads=1, schedule=SCHEDULE))
+        measure({"a": bundle}, TickPlan(("qgf",), (1,), ("reference", "torch"), threads=1, schedule=SCHEDULE))
 
 
 @pytest.mark.parametrize("off", [2e-4, np.nan, np.inf])
@@ -183,38 +182,20 @@ def test_a_critic_that_fails_is_no_fast_tick(bundle: Path, monkeypatch: pytest.M
 
 
 def test_the_fast_path_is_not_timed_where_it_is_the_reference(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Plan().variants(Case("qgf", 1)) == [("reference", "fp32"), ("fused", "fp32")]
-    assert Plan().variants(Case("bptt", 1)) == [("reference", "fp32")]
     monkeypatch.setattr(policy_module, "_load_fused", lambda *_: None)
     with pytest.raises(GuidanceError, match="a: there is no fast path for this bundle"):
-        measure({"a": bundle}, Plan(("qgf",), (1,), threads=1, schedule=SCHEDULE))
+        measure({"a": bundle}, TickPlan(("qgf",), (1,), threads=1, schedule=SCHEDULE))
 
 
 def test_a_cpu_is_not_timed_where_a_gpu_was_asked_for(tmp_path: Path) -> None:
-    write_random_bundle(tmp_path / "a", Shape(1, 8, 3, 2, 1, 2))
-    plan = Plan(providers=("MadeUpExecutionProvider",))
+    write_random_bundle(tmp_path / "a", NetworkShape(1, 8, 3, 2, 1, 2))
+    plan = TickPlan(providers=("MadeUpExecutionProvider",))
     subject = Subject.load("a", tmp_path / "a", plan)
     for backend, runs in (("fused", "fused fp32"), ("reference", "primitives fp32")):
         with pytest.raises(GuidanceError, match=f"a: provider MadeUpExecutionProvider was given, but {runs} runs"):
             load_policy(subject, backend, "fp32", plan)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"methods": ("qfg",)}, "methods: 'qfg' was given; expected some of bc, qgf"),
-        ({"methods": ()}, "methods: 'nothing' was given"),
-        ({"backends": ("tensorflow",)}, "expected some of reference, fused, torch, torch.compile, jax"),
-        ({"precisions": ("fp4",)}, "expected some of fp32, int8"),
-        ({"candidates": (1, 0)}, "candidates: 0 was given"),
-        ({"threads": 0}, "threads: 0 was given"),
-    ],
-)
-def test_a_plan_of_nothing_known_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(GuidanceError, match=message):
-        Plan(**options)
-
-
 def test_an_unknown_critic_is_refused(bundle: Path) -> None:
     with pytest.raises(GuidanceError, match="critic 'x' was given; bundle a has random"):
-        Subject.load("a", bundle, Plan(critic="x"))
+        Subject.load("a", bundle, TickPlan(critic="x"))

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="random bundles need the train extra")
 pytest.importorskip("onnxruntime", reason="checking an export needs ONNX Runtime")
 
 from qgf_ros.analysis.compute import Calls, Case
-from qgf_ros.benchmark.random_bundle import CRITIC, Shape, write_random_bundle
+from qgf_ros.benchmark.random_bundle import CRITIC, NetworkShape, write_random_bundle
 from qgf_ros.benchmark.traffic import Traffic, count_calls, count_traffic
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
@@ -22,7 +22,7 @@ C = A * H
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "small"
-    write_random_bundle(out, Shape(2, W, S, A, H, T))
+    write_random_bundle(out, NetworkShape(2, W, S, A, H, T))
     return out
 
 

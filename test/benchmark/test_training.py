@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.benchmark import training as update_benchmark
-from qgf_ros.benchmark.training import Plan, measure
+from qgf_ros.benchmark.training import UpdatePlan, measure
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.trainer import Trainer
 
-TINY = Plan(
+TINY = UpdatePlan(
     ("2x16",), ("torch",), tasks=2, observation=7, action=2, horizon=3, batch=16, threads=1, rounds=2, updates=3
 )
 
@@ -24,8 +24,8 @@ def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(update_benchmark.torch, "set_num_threads", lambda count: None)
 
 
-def changed(**values: Any) -> Plan:
-    return Plan(**{**vars(TINY), **values})
+def changed(**values: Any) -> UpdatePlan:
+    return UpdatePlan(**{**vars(TINY), **values})
 
 
 def test_every_update_is_recorded() -> None:

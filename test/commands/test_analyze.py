@@ -53,7 +53,7 @@ def test_each_analysis_describes_itself_and_every_option(name: str, capsys: pyte
 
 @pytest.mark.parametrize("weights", ["0.2", "0.05,0.1,0.2,0.4"])
 def test_toy1d(tmp_path: Path, weights: str, capsys: pytest.CaptureFixture[str]) -> None:
-    numbers = run(tmp_path / "o", "toy1d", "--samples", 20, "--steps", 4, "--weights", weights)
+    numbers = run(tmp_path / "o", "toy1d", "--samples", 20, "--steps", 4, "--guidance-weights", weights)
     assert len(numbers["runs"]) == 3 * len(weights.split(","))
     assert numbers["setting"]["samples"] == 20
     assert numbers["command"].startswith("qgf")
@@ -81,7 +81,18 @@ def test_sensitivity_on_simulated_states(tiny_bundle: Path, tmp_path: Path) -> N
 
 
 def test_q_optimization(tiny_bundle: Path, dataset: Path, tmp_path: Path) -> None:
-    options = ("--dataset", dataset, "--states", 5, "--candidates", 4, "--weights", "0.03,0.1", "--neighbours", 3)
+    options = (
+        "--dataset",
+        dataset,
+        "--states",
+        5,
+        "--candidates",
+        4,
+        "--guidance-weights",
+        "0.03,0.1",
+        "--neighbours",
+        3,
+    )
     numbers = run(tmp_path / "o", "q-optimization", tiny_bundle, *options)
     for part in (numbers["mean"], *numbers["critics"].values()):
         assert part.keys() == {"data", "bfn", *METHODS}
@@ -113,10 +124,10 @@ def test_asynchronous(
         return results
 
     monkeypatch.setattr(asynchronous, "evaluate", evaluate)
-    options = ("--delays", "1,2", "--weights", "0,0.1", "--episodes", 4, "--workers", 1)
+    options = ("--delays", "1,2", "--guidance-weights", "0,0.1", "--episodes", 4, "--workers", 1)
     numbers = run(tmp_path / "o", "asynchronous", tiny_bundle, *options)
     assert len(numbers["runs"]) == 2 * (1 + 2 * 5)
-    assert (numbers["delays"], numbers["weights"], numbers["bundle"]) == ([1, 2], [0, 0.1], "tiny")
+    assert (numbers["delays"], numbers["guidance_weights"], numbers["bundle"]) == ([1, 2], [0, 0.1], "tiny")
     assert "versus" in capsys.readouterr().out
 
 
@@ -137,7 +148,7 @@ def test_success_writes_its_table_and_goes_on_from_it(
     ("arguments", "message"),
     [
         (("toy1d", "--samples", "0"), "samples 0 was given; it must be at least 1"),
-        (("toy1d", "--weights", "-1"), "guidance_weight -1.0 was given"),
+        (("toy1d", "--guidance-weights", "-1"), "guidance_weight -1.0 was given"),
         (("sensitivity", "BUNDLE", "--tasks", "7"), "task 7 was given"),
         (("sensitivity", "BUNDLE", "--states", "0"), "states 0 was given"),
         (("sensitivity", "BUNDLE", "--dataset", "DATA", "--states", "99"), "99 states were asked for"),
@@ -169,6 +180,6 @@ def test_a_mistake_is_one_sentence(
 
 def test_an_out_that_is_a_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "o").write_text("")
-    options = ("--samples", "5", "--steps", "2", "--weights", "0.1", "--out", str(tmp_path / "o"))
+    options = ("--samples", "5", "--steps", "2", "--guidance-weights", "0.1", "--out", str(tmp_path / "o"))
     assert main(["analyze", "toy1d", *options]) == 2
     assert "cannot be written" in capsys.readouterr().err

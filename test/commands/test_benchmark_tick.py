@@ -1,4 +1,4 @@
-"""`qgf benchmark`: a table, numbers and a figure; a mistake is one sentence."""
+"""`qgf benchmark tick`: a table, numbers and a figure; a mistake is one sentence."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib", reason="figures need the analysis extra")
 pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 
 from qgf_ros.benchmark import tick as benchmark
+from qgf_ros.benchmark.tick_plan import BACKENDS
 from qgf_ros.cli import main
 from qgf_ros.reports import machine
 
@@ -27,14 +28,14 @@ def small_copies(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(out: Path, *arguments: str) -> dict[str, Any]:
-    assert main(["benchmark", *arguments, "--out", str(out)]) == 0
+    assert main(["benchmark", "tick", *arguments, "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["benchmark.json", "benchmark.png", "benchmark.svg"]
     numbers: dict[str, Any] = json.loads((out / "benchmark.json").read_text(), parse_constant=pytest.fail)
     return numbers
 
 
 def test_random_networks_against_torch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    backends = ("--backends", "reference,torch", "--targets")
+    backends = ("--backends", "reference,torch")
     numbers = run(tmp_path / "o", *TINY, *QUICK, *backends, "--estimators", "qgf,bc")
     assert numbers["command"].startswith("qgf")
     assert [(r["network"], r["backend"]) for r in numbers["results"]] == [("2x16", "reference"), ("2x16", "torch")] * 4
@@ -42,7 +43,8 @@ def test_random_networks_against_torch(tmp_path: Path, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     for part in ("2 rounds of 2 timed ticks, 1 threads", "copy bandwidth 10.0 GB/s", "2x16, qgf, N = 2", "x torch"):
         assert part in text
-    assert "not measured" in text  # the targets of 4x1024
+    assert main(["benchmark", "targets", str(tmp_path / "o")]) == 0
+    assert "not measured" in capsys.readouterr().out  # the targets of 4x1024
 
 
 def test_a_bundle_and_random_networks_in_one_run(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -53,7 +55,7 @@ def test_a_bundle_and_random_networks_in_one_run(tiny_bundle: Path, tmp_path: Pa
 def test_a_bundle_without_peers(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     numbers = run(tmp_path / "o", str(tiny_bundle), *QUICK, "--critic", "task2")
     assert {r["network"] for r in numbers["results"]} == {"tiny"}
-    assert {r["backend"] for r in numbers["results"]} == set(benchmark.BACKENDS)
+    assert {r["backend"] for r in numbers["results"]} == set(BACKENDS)
     assert "x torch" not in capsys.readouterr().out
 
 
@@ -85,7 +87,7 @@ def test_a_machine_that_is_not_idle_is_said_so(
 def test_a_mistake_is_one_sentence(
     arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["benchmark", *arguments, "--out", str(tmp_path / "o")]) == 2
+    assert main(["benchmark", "tick", *arguments, "--out", str(tmp_path / "o")]) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -96,17 +98,21 @@ def test_a_missing_jax_names_its_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
-    assert main(["benchmark", *TINY, *QUICK, "--backends", "jax", "--out", str(tmp_path / "o")]) == 2
+    assert main(["benchmark", "tick", *TINY, *QUICK, "--backends", "jax", "--out", str(tmp_path / "o")]) == 2
     assert "pip install 'qgf_ros[peers]'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("what", [(), ("--training",)], ids=["tick", "training"])
+@pytest.mark.parametrize(("what", "networks"), [("tick", TINY), ("training", ("--random", "2x16"))])
 def test_a_missing_compiler_is_one_sentence(
-    what: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    what: str,
+    networks: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    arguments = (*TINY, "--threads", "1", "--backends", "torch.compile", *what)
-    assert main(["benchmark", *arguments, "--out", str(tmp_path / "o")]) == 2
+    arguments = (*networks, "--threads", "1", "--backends", "torch.compile")
+    assert main(["benchmark", what, *arguments, "--out", str(tmp_path / "o")]) == 2
     error = capsys.readouterr().err
     assert "its C++ compiler no-such-compiler was not found; install one" in error
     assert error.count("\n") == 1

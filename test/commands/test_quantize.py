@@ -69,7 +69,7 @@ def test_a_bundle_without_a_simulator_is_measured_on_data(bundle: Path, data: Pa
 
 def test_episodes_of_a_goal_conditioned_bundle_take_turns_with_the_tasks(tmp_path: Path, data: Path) -> None:
     bundle = Path(shutil.copytree(MODELS / "cube-single-goal", tmp_path / "goal"))
-    assert main(["quantize", str(bundle), "--precision", "int8", "--task", "1,3", "--episodes", "2"]) == 0
+    assert main(["quantize", str(bundle), "--precision", "int8", "--tasks", "1,3", "--episodes", "2"]) == 0
     (found,) = load_manifest(bundle).precisions["int8"].critics.values()
     assert found.closed_loop is not None
     for run in (found.closed_loop.fp32, found.closed_loop.variant):
@@ -83,7 +83,10 @@ def test_episodes_of_a_goal_conditioned_bundle_take_turns_with_the_tasks(tmp_pat
     ("options", "reason"),
     [
         (["--task", "5"], "bundle tiny has no critic for task 5; it has task1 (task 1), task2 (task 2)"),
-        (["--weight", "0"], "critic task1 would be measured at guidance weight 0; give a --weight above 0"),
+        (
+            ["--guidance-weight", "0"],
+            "critic task1 would be measured at guidance weight 0; give a --guidance-weight above 0",
+        ),
         (["--episodes", "0"], "episodes 0 was given; it must be at least 1"),
         (["--data", "nowhere.npz"], "nowhere.npz does not exist"),
     ],

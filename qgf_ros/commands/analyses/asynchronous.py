@@ -25,7 +25,7 @@ class Asynchronous:
         bundle: Folder or name of the bundle; its horizon must be above every delay.
         task: Single-task number.
         delays: Inference delays [control steps], separated by commas; synchronous execution without any is always there.
-        weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
         execution_horizon: Actions after which asynchronous execution asks for the next chunk; synchronous execution has
             the bundle's own.
         episodes: Episodes per mode, delay and weight.
@@ -38,7 +38,7 @@ class Asynchronous:
     bundle: tyro.conf.Positional[Path]
     task: int = 2
     delays: Integers = (1, 2, 3, 4)
-    weights: Weights | None = None
+    guidance_weights: Weights | None = None
     execution_horizon: int = 1
     episodes: int = 50
     seed: int = 20_000
@@ -59,12 +59,14 @@ class Asynchronous:
 
         at_least_one(episodes=self.episodes)
         bundle = locate_bundle(self.bundle)
-        weights = default_weights(load_manifest(bundle), self.task) if self.weights is None else self.weights
+        weights = self.guidance_weights
+        if weights is None:
+            weights = default_weights(load_manifest(bundle), self.task)
         study = Study(
             *(bundle, self.task, self.delays, weights, self.execution_horizon, self.episodes, self.seed),
             workers=all_cores() if self.workers is None else self.workers,
             batch_size=self.batch_size,
-            settings={**settings_of(self, bundle), "weights": weights},
+            settings={**settings_of(self, bundle), "guidance_weights": weights},
         )
         study.check()
         with progress_bar(console, "episodes") as bar:

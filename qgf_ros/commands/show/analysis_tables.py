@@ -8,8 +8,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from qgf_ros.analysis.plots import method_label
 from qgf_ros.commands.show.display import number
+from qgf_ros.reports.figures import method_label
 
 
 def toy_table(numbers: Mapping[str, Any]) -> Table:

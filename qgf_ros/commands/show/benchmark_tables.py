@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from qgf_ros.benchmark.targets import BENCHMARKS
-from qgf_ros.benchmark.tick import PEERS
+from qgf_ros.benchmark.tick_plan import PEERS
 from qgf_ros.commands.show.display import number
 
 

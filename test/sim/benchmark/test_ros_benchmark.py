@@ -16,7 +16,7 @@ from qgf_ros.benchmark.ros_latency import Setting
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import SimulationError
-from qgf_sim.benchmark.ros import Plan, measure, processor_time
+from qgf_sim.benchmark.ros import RosPlan, measure, processor_time
 from qgf_sim.benchmark.stand_in import StandIn, still_readings
 
 
@@ -52,12 +52,12 @@ def test_answers_to_topics_without_a_stamp_could_not_be_told_apart() -> None:
 @pytest.mark.parametrize("changes", [{"rates": ()}, {"rates": (20, 0)}, {"rounds": 0}, {"ticks": 0}, {"threads": 0}])
 def test_a_plan_of_nothing_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(SimulationError, match=f"{next(iter(changes))} .* at least 1"):
-        Plan(Path("x"), **changes)
+        RosPlan(Path("x"), **changes)
 
 
 def test_every_subject_is_asked_at_every_rate_with_and_without_a_neighbour() -> None:
-    assert len(Plan(Path("x"), (20, 50), True).settings()) == 8
-    assert Plan(Path("x"), (20,)).settings() == [Setting("node", 20, False), Setting("echo", 20, False)]
+    assert len(RosPlan(Path("x"), (20, 50), True).settings()) == 8
+    assert RosPlan(Path("x"), (20,)).settings() == [Setting("node", 20, False), Setting("echo", 20, False)]
 
 
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="processor times are read from /proc")
@@ -76,7 +76,7 @@ def children() -> set[str]:
 def test_node_and_echo_are_measured_and_leave_nothing_behind(tiny_bundle: Path) -> None:
     before = children()  # of other tests in this process
     notes: list[str] = []
-    numbers = measure(Plan(tiny_bundle, (10,), neighbour=True, rounds=1, ticks=3), notes.append)
+    numbers = measure(RosPlan(tiny_bundle, (10,), neighbour=True, rounds=1, ticks=3), notes.append)
     assert sorted(notes) == ["echo at 10 Hz answers", "node at 10 Hz answers", "timing"]
     results = {(result["subject"], result["neighbour"]): result for result in numbers["results"]}
     assert set(results) == {(subject, busy) for subject in ("node", "echo") for busy in (False, True)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qgf_sim.dashboard.state import EpisodeRow, Link, PageState, Success
+from qgf_sim.dashboard.state import EpisodeRow, PageState, StatusLine, SuccessAtWeight
 from qgf_sim.dashboard.tables import LISTED, episode_table, link_table, notice_line
 
 
@@ -12,14 +12,14 @@ def test_what_came_over_the_network_is_escaped() -> None:
     hostile = "<img src=x onerror=alert(1)>"
     state = PageState()
     state.status(2, hostile, {})
-    for text in (link_table(state.view()), notice_line(Link(2, hostile))):
+    for text in (link_table(state.view()), notice_line(StatusLine(2, hostile))):
         assert hostile not in text
         assert "&lt;img" in text
 
 
 def test_the_last_episodes_are_listed() -> None:
     rows = [EpisodeRow(2, seed, seed % 2 == 0, 60 + seed, 0.1) for seed in range(1000, 1000 + LISTED + 3)]
-    table = episode_table([Success(0.1, 9, 11, (0.523, 0.949))], rows)
+    table = episode_table([SuccessAtWeight(0.1, 9, 11, (0.523, 0.949))], rows)
     assert "9 of 11" in table and "82 %" in table and "[52, 95]" in table
     assert table.count("not solved") == LISTED // 2
     assert "1000" in table and str(1000 + LISTED) not in table

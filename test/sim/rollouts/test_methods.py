@@ -18,7 +18,7 @@ from qgf_ros.guidance.shaping import METHODS as ESTIMATORS
 from qgf_ros.reports.statistics import wilson_interval
 from qgf_sim.rollouts import methods
 from qgf_sim.rollouts.evaluate import Plan
-from qgf_sim.rollouts.methods import METHODS, Comparison, compare, methods_named, pool
+from qgf_sim.rollouts.methods import METHODS, MethodComparison, compare, methods_named, pool
 
 BEST = {"bc": 0.0, "bfn4": 0.0, "qgf": 0.03, "grad_step": 0.1}
 
@@ -45,13 +45,13 @@ def scripted(plans: list[Plan], fail_after: int = 10**9) -> Callable[..., dict[f
 
 
 @pytest.fixture
-def comparison(tiny_bundle: Path) -> Comparison:
+def comparison(tiny_bundle: Path) -> MethodComparison:
     chosen = methods_named("bc,bfn4,qgf,grad_step")
-    return Comparison(tiny_bundle, (1, 2), chosen, choosing_episodes=5, episodes=10, origin={"command": "qgf …"})
+    return MethodComparison(tiny_bundle, (1, 2), chosen, choosing_episodes=5, episodes=10, origin={"command": "qgf …"})
 
 
 def test_each_weight_is_chosen_on_other_seeds_than_it_is_reported_on(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans: list[Plan] = []
     monkeypatch.setattr(methods, "evaluate", scripted(plans))
@@ -75,7 +75,7 @@ def test_each_weight_is_chosen_on_other_seeds_than_it_is_reported_on(
 
 
 def test_after_an_interruption_the_same_command_goes_on(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.json"
     second: list[Plan] = []
@@ -98,7 +98,7 @@ def test_after_an_interruption_the_same_command_goes_on(
 
 
 def test_a_table_of_other_settings_is_not_overwritten(
-    comparison: Comparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.json"
     monkeypatch.setattr(methods, "evaluate", scripted([]))
@@ -181,7 +181,7 @@ def test_methods_are_named_in_the_order_given_and_once() -> None:
     ],
 )
 def test_an_impossible_comparison_is_refused_before_anything_runs(
-    comparison: Comparison, tmp_path: Path, change: dict[str, Any], message: str
+    comparison: MethodComparison, tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SimulationError, match=message):
         compare(replace(comparison, **change), tmp_path / "s.json")
@@ -191,7 +191,7 @@ def test_an_impossible_comparison_is_refused_before_anything_runs(
 def test_methods_share_seeds_and_noise_in_real_episodes(tiny_bundle: Path, tmp_path: Path) -> None:
     """At weight 0 and N = 1 every method is plain BC, episode by episode."""
     chosen = (METHODS["bc"], replace(METHODS["bptt"], weights=(0.0,)))
-    comparison = Comparison(tiny_bundle, (1,), chosen, choosing_episodes=1, episodes=1)
+    comparison = MethodComparison(tiny_bundle, (1,), chosen, choosing_episodes=1, episodes=1)
     report = compare(comparison, tmp_path / "s.json")
     first, second = (record["reporting"]["outcomes"] for record in report["records"])
     assert first == second

@@ -1,4 +1,4 @@
-"""`qgf benchmark --ros`, `--evaluation`, `--training` and `--growth`: their tables and their mistakes."""
+"""`qgf benchmark ros`, `evaluation`, `training`, `growth` and `targets`: their tables and their mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from rich.table import Table
 
 from qgf_ros.benchmark.ros_latency import Exchange, Setting, Trace
 from qgf_ros.cli import main
-from qgf_ros.commands.benchmark_others import evaluation_table, ros_table
+from qgf_ros.commands.benchmarks.evaluation import evaluation_table
+from qgf_ros.commands.benchmarks.ros import ros_table
 
 
 def text(table: Table) -> list[list[str]]:
@@ -47,8 +48,8 @@ def test_one_training_update_is_timed(
 ) -> None:
     torch = pytest.importorskip("torch", reason="training needs the train extra")
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    arguments = ("--random", "2x16", "--backends", "torch", "--rounds", "2", "--ticks", "2", "--tasks", "2")
-    assert main(["benchmark", "--training", *arguments, "--out", str(tmp_path)]) == 0
+    arguments = ("--random", "2x16", "--backends", "torch", "--rounds", "2", "--updates", "2", "--tasks", "2")
+    assert main(["benchmark", "training", *arguments, "--out", str(tmp_path)]) == 0
     (result,) = json.loads((tmp_path / "training.json").read_text())["results"]
     assert [len(turn) for turn in result["rounds_ms"]] == [2, 2]
     assert "One update, batch 256, 2 tasks" in capsys.readouterr().out
@@ -60,29 +61,30 @@ def test_the_growth_of_a_random_bundle_is_measured_and_held_to_the_targets(
     pytest.importorskip("torch", reason="random bundles need the train extra")
     pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
     size = ("--random", "1x16", "--obs", "3", "--action", "2", "--horizon", "1", "--denoising-steps", "2")
-    arguments = (*size, "--growth-ticks", "100", "--rounds", "2", "--ticks", "1", "--threads", "1", "--targets")
-    assert main(["benchmark", "--growth", *arguments, "--out", str(tmp_path)]) == 0
+    arguments = (*size, "--growth-ticks", "100", "--rounds", "2", "--ticks", "1", "--threads", "1")
+    assert main(["benchmark", "growth", *arguments, "--out", str(tmp_path)]) == 0
     (result,) = json.loads((tmp_path / "growth.json").read_text())["results"]
     assert (result["network"], result["memory"]["ticks"]) == ("1x16", 100)
     assert all(value > 0.0 for key in ("steps", "candidates") for value in result[key]["p50_ms"])
+    capsys.readouterr()
+    assert main(["benchmark", "targets", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     (told,) = (line for line in lines if "one of 16 candidates over one alone" in line)
     assert told.split()[-1] in ("met", "missed")
     (missing,) = (line for line in lines if line.startswith("node over DDS: "))
-    assert missing.strip() == "node over DDS: qgf benchmark --ros --threads 1 --executor events --rounds 10 --ticks 20"
+    assert missing.strip() == "node over DDS: qgf benchmark ros --threads 1 --executor events --rounds 10 --ticks 20"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ros", "--training"), "more than one of --ros, --evaluation, --training and --growth was given"),
-        (("nowhere", "--ros"), "bundle 'nowhere' was given"),
-        (("--ros", "--rates", "0"), "rates (0,) was given; it must be at least 1"),
-        (("--ros", "--executor", "fast"), "executor 'fast' was given; it must be single_threaded or events"),
-        (("--growth", "--growth-ticks", "7"), "growth_ticks 7 was given; it must be at least 100"),
-        (("--growth", "--random", "wide"), "random 'wide' was given; expected hidden layers x width"),
-        (("--evaluation", "--critic", "taste"), "critic 'taste' was given; expected one of a simulated task"),
-        (("--training", "--random", "wide"), "'wide' was given; expected shapes such as 3x256"),
+        (("ros", "nowhere"), "bundle 'nowhere' was given"),
+        (("ros", "--rates", "0"), "rates (0,) was given; it must be at least 1"),
+        (("ros", "--executor", "fast"), "executor 'fast' was given; it must be single_threaded or events"),
+        (("growth", "--growth-ticks", "7"), "growth_ticks 7 was given; it must be at least 100"),
+        (("growth", "--random", "wide"), "random 'wide' was given; expected hidden layers x width"),
+        (("evaluation", "--critic", "taste"), "critic 'taste' was given; expected one of a simulated task"),
+        (("training", "--random", "wide"), "'wide' was given; expected shapes such as 3x256"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -93,3 +95,32 @@ def test_a_mistake_is_one_sentence(
     assert main(["benchmark", *arguments, "--out", str(tmp_path)]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
+    """Words of the box in which a command line is refused."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["benchmark", *arguments])
+    assert exit_.value.code == 2
+    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_bare_benchmark_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "one of {tick, ros, evaluation, training, growth, targets}" in refused((), capsys)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("tick", "--rates", "20"),
+        ("ros", "--growth-ticks", "100"),
+        ("evaluation", "--random", "1x16"),
+        ("training", "--denoising-steps", "2"),
+        ("growth", "--peers"),
+    ],
+    ids=" ".join,
+)
+def test_an_option_of_another_benchmark_is_refused(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert arguments[1] in refused(arguments, capsys)
