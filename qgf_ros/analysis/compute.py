@@ -24,7 +24,8 @@ from qgf_ros.analysis.flops import Flops, count_flops
 from qgf_ros.analysis.inputs import Primitives
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.conditioning import Critic, VelocityField
+from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import METHODS, QGF, Guidance
 from qgf_ros.reports.statistics import percentiles
@@ -64,29 +65,51 @@ class _CountedField:
     def __init__(self, velocity: VelocityField, counter: Counter) -> None:
         self._velocity, self._counter = velocity, counter
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
-        self._counter.add(velocity=len(a))
-        return self._velocity(s, a, t)
+    def given(self, observations: Array) -> Flow:
+        return _CountedFlow(self._velocity.given(observations), self._counter)
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+
+class _CountedFlow:
+    def __init__(self, flow: Flow, counter: Counter) -> None:
+        self._flow, self._counter = flow, counter
+
+    def __call__(self, a: Array, t: Array) -> Array:
+        self._counter.add(velocity=len(a))
+        return self._flow(a, t)
+
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
         self._counter.add(vjp=len(a))
-        return self._velocity.vjp(s, a, t, u)
+        return self._flow.vjp(a, t, u)
+
+    def rows(self, rows: Rows) -> Flow:
+        return _CountedFlow(self._flow.rows(rows), self._counter)
 
 
 class _CountedCritic:
     def __init__(self, critic: Critic, counter: Counter) -> None:
         self._critic, self._counter = critic, counter
 
-    def __call__(self, s: Array, a: Array) -> Array:
-        self._counter.add(critic_value=len(a))
-        return self._critic(s, a)
-
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        self._counter.add(critic_gradient=len(a))
-        return self._critic.value_and_grad(s, a)
+    def given(self, observations: Array) -> ActionValue:
+        return _CountedValue(self._critic.given(observations), self._counter)
 
     def aggregate(self, q: Array) -> Array:
         return self._critic.aggregate(q)
+
+
+class _CountedValue:
+    def __init__(self, value: ActionValue, counter: Counter) -> None:
+        self._value, self._counter = value, counter
+
+    def __call__(self, a: Array) -> Array:
+        self._counter.add(critic_value=len(a))
+        return self._value(a)
+
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
+        self._counter.add(critic_gradient=len(a))
+        return self._value.value_and_grad(a)
+
+    def rows(self, rows: Rows) -> ActionValue:
+        return _CountedValue(self._value.rows(rows), self._counter)
 
 
 @dataclass(frozen=True)
@@ -122,10 +145,11 @@ def count_algorithm(case: Case, primitives: Primitives, noise: Array) -> Calls:
     manifest = primitives.manifest
     counter = Counter(primitives.velocity, next(iter(primitives.critics.values())))
     s = np.zeros((len(noise), manifest.observation_size), dtype=np.float32)
+    flow, value = counter.velocity.given(s), counter.critic.given(s)
     steps = manifest.denoising_steps
-    action = sample(counter.velocity, counter.critic, s, noise, case.weight, steps=steps, guidance=case.guidance).action
+    action = sample(flow, value, noise, case.weight, steps=steps, guidance=case.guidance).action
     if len(noise) > 1:
-        counter.critic(s, action)
+        value(action)
     return counter.calls
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_bundle
 from qgf_ros.errors import DatasetError, GuidanceError
-from qgf_ros.guidance.protocols import Critic, VelocityField
+from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.learning.data.dataset import Dataset, chunk_actions, load_dataset, validation_path
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from qgf_ros.analysis.inputs import Chunks
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.conditioning import Critic, VelocityField
+from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.sampler import best_candidate, sample
 from qgf_ros.guidance.shaping import METHODS, Guidance
 from qgf_ros.reports.numbers import mean_and_error
@@ -117,15 +118,16 @@ def measure_q_optimization(
     batch, candidates, size = noise.shape
     if candidates < 2:
         raise GuidanceError(f"candidates {candidates} was given; best-of-N needs at least 2 to choose from")
-    repeated = np.repeat(observations, candidates, axis=0)
-    plain = sample(velocity, None, repeated, noise.reshape(-1, size), steps=steps).action
-    q = critic.aggregate(critic(repeated, plain)).reshape(batch, candidates)
+    flow, value = velocity.given(observations), critic.given(observations)
+    repeated = np.repeat(np.arange(batch), candidates)
+    plain = sample(flow.rows(repeated), None, noise.reshape(-1, size), steps=steps).action
+    q = critic.aggregate(value.rows(repeated)(plain)).reshape(batch, candidates)
     plain = plain.reshape(batch, candidates, size)
 
-    def entry(action: Array, value: Array) -> dict[str, Any]:
+    def entry(action: Array, reached: Array) -> dict[str, Any]:
         return {
-            "q": mean_and_error(value),
-            "gain": mean_and_error(value - q[:, 0]),
+            "q": mean_and_error(reached),
+            "gain": mean_and_error(reached - q[:, 0]),
             "distance": mean_and_error(neighbourhoods.distance(action)),
         }
 
@@ -135,7 +137,7 @@ def measure_q_optimization(
         best = best_candidate(q[:, :n])
         oracle.append({"candidates": n, **entry(plain[rows, best], q[rows, best])})
     numbers: dict[str, Any] = {
-        "data": entry(data_actions, critic.aggregate(critic(observations, data_actions))),
+        "data": entry(data_actions, critic.aggregate(value(data_actions))),
         "bfn": oracle,
     }
     progress()
@@ -143,9 +145,8 @@ def measure_q_optimization(
         numbers[method] = []
         for weight in weights:
             guidance = Guidance(estimator=method)
-            action = sample(velocity, critic, observations, noise[:, 0], weight, steps=steps, guidance=guidance).action
-            value = critic.aggregate(critic(observations, action))
-            numbers[method].append({"weight": weight, **entry(action, value)})
+            action = sample(flow, value, noise[:, 0], weight, steps=steps, guidance=guidance).action
+            numbers[method].append({"weight": weight, **entry(action, critic.aggregate(value(action)))})
             progress()
     return numbers
 

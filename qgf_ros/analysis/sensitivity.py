@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.guidance.estimators import ESTIMATORS
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.reports.numbers import mean_and_error
 
@@ -53,15 +54,16 @@ def measure_sensitivity(
     """
     if min(deviations) < 0.0:
         raise GuidanceError(f"deviations {deviations} were given; each must be at least 0")
-    states = _plain_flow(velocity, observations, noise, steps)
+    flow, value = velocity.given(observations), critic.given(observations)
+    states = _plain_flow(flow, noise, steps)
     cosines = {name: np.full((steps, len(deviations), len(noise)), np.nan) for name in ESTIMATORS}
     for k, a in enumerate(states):
         t = np.full(len(a), k / steps, dtype=a.dtype)
         for name in ESTIMATORS:
-            still = _gradient(name, velocity, critic, observations, a, t, steps)
+            still = _gradient(name, flow, value, a, t, steps)
             for i, deviation in enumerate(deviations):
                 moved = (a + deviation * shift).astype(a.dtype)
-                turned = _gradient(name, velocity, critic, observations, moved, t, steps)
+                turned = _gradient(name, flow, value, moved, t, steps)
                 cosines[name][k, i] = cosine(still, turned)
             progress()
     return {name: _summary(values) for name, values in cosines.items()}
@@ -92,25 +94,28 @@ def combine(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return combined
 
 
-def _plain_flow(velocity: VelocityField, observations: Array, noise: Array, steps: int) -> list[Array]:
+def _plain_flow(flow: Flow, noise: Array, steps: int) -> list[Array]:
     states: list[Array] = []
 
     class Watched:
-        """The field as the sampler sees it, each noised action kept."""
+        """The flow as the sampler sees it, each noised action kept."""
 
-        def __call__(self, s: Array, a: Array, t: Array) -> Array:
+        def __call__(self, a: Array, t: Array) -> Array:
             states.append(a)
-            return velocity(s, a, t)
+            return flow(a, t)
 
-        def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-            return velocity.vjp(s, a, t, u)
+        def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+            return flow.vjp(a, t, u)
 
-    sample(Watched(), None, observations, noise, steps=steps)
+        def rows(self, rows: Rows) -> Flow:
+            return flow.rows(rows)
+
+    sample(Watched(), None, noise, steps=steps)
     return states
 
 
-def _gradient(name: str, velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, steps: int) -> Array:
-    return ESTIMATORS[name](velocity, critic, s, a, t, velocity(s, a, t), steps).gradient
+def _gradient(name: str, flow: Flow, value: ActionValue, a: Array, t: Array, steps: int) -> Array:
+    return ESTIMATORS[name](flow, value, a, t, flow(a, t), steps).gradient
 
 
 def _summary(cosines: Array) -> dict[str, Any]:

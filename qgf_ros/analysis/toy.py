@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.estimators import ESTIMATORS
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.sampler import sample
@@ -69,8 +70,8 @@ class ToySetting:
             raise GuidanceError("deviation, noise, steps and samples of the toy must be above 0")
 
 
-class MixtureFlow:
-    """The exact flow-matching velocity field of a mixture of Gaussians in one dimension; a `VelocityField`.
+class MixtureFlow(Unconditioned):
+    """The exact flow-matching velocity field of a mixture of Gaussians in one dimension; a `Flow` whatever is observed.
 
     Given mode k, (a_0, a_1) is Gaussian and a_t ~ N(t m_k, s_t^2) with s_t^2 = (1 - t)^2 noise^2 + t^2 deviation^2, so
 
@@ -89,13 +90,13 @@ class MixtureFlow:
         self._modes = np.asarray(modes)
         self._deviation, self._noise = deviation, noise
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
-        """See `VelocityField`; observations are ignored, actions are [N, 1]."""
+    def __call__(self, a: Array, t: Array) -> Array:
+        """See `Flow`; actions are [N, 1]."""
         posterior, conditional, _, _ = self._parts(a, t)
         return np.asarray((posterior * conditional).sum(axis=1, keepdims=True))
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        """See `VelocityField`."""
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        """See `Flow`."""
         posterior, conditional, slope, score = self._parts(a, t)
         change = posterior * (score - (posterior * score).sum(axis=1, keepdims=True))
         derivative = slope + (change * conditional).sum(axis=1, keepdims=True)
@@ -113,41 +114,41 @@ class MixtureFlow:
         return posterior, self._modes + slope * offset, slope, -offset / variance
 
 
-class DistanceCritic:
-    """Q = -|a - a*|, an ensemble of one; a `Critic`."""
+class DistanceCritic(Unconditioned):
+    """Q = -|a - a*|, an ensemble of one; a `Critic`, and an `ActionValue` whatever is observed."""
 
     def __init__(self, optimum: float) -> None:
         self._optimum = optimum
 
-    def __call__(self, s: Array, a: Array) -> Array:
-        """See `Critic`."""
+    def __call__(self, a: Array) -> Array:
+        """See `ActionValue`."""
         return np.asarray(-np.abs(a - self._optimum).sum(axis=1)[None])
 
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        """See `Critic`; 0 at a* itself."""
-        return self(s, a), np.sign(self._optimum - a)
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
+        """See `ActionValue`; 0 at a* itself."""
+        return self(a), np.sign(self._optimum - a)
 
     def aggregate(self, q: Array) -> Array:
         """See `Critic`."""
         return np.asarray(q[0])
 
 
-class _Recorder:
-    """A velocity field that remembers where it was asked last at each time.
+class _Recorder(Unconditioned):
+    """A flow that remembers where it was asked last at each time.
 
     The estimators look ahead only, so the last question at k/T is that of the sampler's own step k.
     """
 
-    def __init__(self, velocity: MixtureFlow) -> None:
-        self._velocity = velocity
+    def __init__(self, flow: MixtureFlow) -> None:
+        self._flow = flow
         self.asked: dict[float, Array] = {}
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+    def __call__(self, a: Array, t: Array) -> Array:
         self.asked[float(t[0])] = a
-        return self._velocity(s, a, t)
+        return self._flow(a, t)
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        return self._velocity.vjp(s, a, t, u)
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        return self._flow.vjp(a, t, u)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def run_toy(
     recovered = [run["weight"] for run in sweep if run["method"] == "noisy" and run["share_at_optimum"] > 0.5]
     numbers: dict[str, Any] = {
         "setting": asdict(setting),
-        "holding_weight": float(np.abs(flow(at_optimum, at_optimum, times)).max()),
+        "holding_weight": float(np.abs(flow(at_optimum, times)).max()),
         "noisy_recovers_at": min(recovered, default=None),
         "bc": runs["bc", 0.0].numbers,
         "runs": [runs[method, weight].numbers for method in ESTIMATORS_SHOWN for weight in setting.weights],
@@ -215,7 +216,7 @@ def _run(setting: ToySetting, method: str, weight: float) -> ToyRun:
     flow = _Recorder(MixtureFlow(setting.modes, setting.deviation, setting.noise))
     critic = DistanceCritic(setting.optimum)
     noise = setting.noise * np.random.default_rng(setting.seed).standard_normal((setting.samples, 1))
-    result = sample(flow, critic, noise, noise, weight, steps=setting.steps, guidance=Guidance(estimator=method))
+    result = sample(flow, critic, noise, weight, steps=setting.steps, guidance=Guidance(estimator=method))
     asked = [flow.asked[k / setting.steps] for k in range(setting.steps)]
     path = np.concatenate([*asked, result.action], axis=1).T
     end = path[-1]
@@ -228,7 +229,7 @@ def _run(setting: ToySetting, method: str, weight: float) -> ToyRun:
         "shares": shares,
         "share_at_optimum": shares[setting.modes.index(setting.optimum)],
         "commonest_mode": modes[shares.argmax()],
-        "q": mean_and_error(critic(noise, end[:, None])[0]),
+        "q": mean_and_error(critic(end[:, None])[0]),
         "clipped": float(result.clip_fraction.mean()),
     }
     if weight:
@@ -236,21 +237,21 @@ def _run(setting: ToySetting, method: str, weight: float) -> ToyRun:
     return ToyRun(path, numbers)
 
 
-def _gradients(setting: ToySetting, velocity: MixtureFlow, method: str, path: Array) -> Array:
+def _gradients(setting: ToySetting, flow: MixtureFlow, method: str, path: Array) -> Array:
     """Return the estimates along paths, [T, N]."""
     critic = DistanceCritic(setting.optimum)
     rows = []
     for k in range(setting.steps):
         a, t = path[k][:, None], np.full(path.shape[1], k / setting.steps)
-        estimate = ESTIMATORS[method](velocity, critic, a, a, t, velocity(a, a, t), setting.steps)
+        estimate = ESTIMATORS[method](flow, critic, a, t, flow(a, t), setting.steps)
         rows.append(estimate.gradient[:, 0])
     return np.asarray(rows)
 
 
 def _pushes(setting: ToySetting, method: str, weight: float, path: Array) -> dict[str, Any]:
     """Return how uneven the guidance was: the size of the gradient, and who was thrown further than a gap is wide."""
-    velocity = MixtureFlow(setting.modes, setting.deviation, setting.noise)
-    size = np.abs(_gradients(setting, velocity, method, path))
+    flow = MixtureFlow(setting.modes, setting.deviation, setting.noise)
+    size = np.abs(_gradients(setting, flow, method, path))
     gap = float(np.diff(np.sort(setting.modes)).min())
     return {
         "gradient": {"median": float(np.median(size)), "p99": float(np.percentile(size, 99)), "max": float(size.max())},
@@ -259,8 +260,8 @@ def _pushes(setting: ToySetting, method: str, weight: float, path: Array) -> dic
     }
 
 
-def _spread_over_time(setting: ToySetting, velocity: MixtureFlow, method: str, path: Array) -> dict[str, Any]:
-    size = np.abs(_gradients(setting, velocity, method, path))
+def _spread_over_time(setting: ToySetting, flow: MixtureFlow, method: str, path: Array) -> dict[str, Any]:
+    size = np.abs(_gradients(setting, flow, method, path))
     ranks = {"p1": 1, "median": 50, "p99": 99}
     return {name: np.percentile(size, rank, axis=1) for name, rank in ranks.items()} | {"max": size.max(axis=1)}
 

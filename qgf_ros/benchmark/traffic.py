@@ -27,6 +27,7 @@ from qgf_ros.analysis.flops import needed_nodes
 from qgf_ros.analysis.inputs import Primitives
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file
+from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.protocols import Array
 
 
@@ -92,24 +93,24 @@ def count_calls(case: Case, manifest: Manifest) -> Calls:
     return count_node_batches(case, primitives, np.zeros((case.candidates, manifest.chunk_size), dtype=np.float32))
 
 
-class _Still:
+class _Still(Unconditioned):
     """A velocity field that is 0 everywhere: how often it is called does not depend on what it answers."""
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+    def __call__(self, a: Array, t: Array) -> Array:
         return np.zeros_like(a)
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
         return np.zeros_like(a), np.zeros_like(a)
 
 
-class _Flat:
+class _Flat(Unconditioned):
     """A critic that is 0 everywhere."""
 
-    def __call__(self, s: Array, a: Array) -> Array:
+    def __call__(self, a: Array) -> Array:
         return np.zeros((1, len(a)), dtype=a.dtype)
 
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        return self(s, a), np.zeros_like(a)
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
+        return self(a), np.zeros_like(a)
 
     def aggregate(self, q: Array) -> Array:
         smallest: Array = q.min(axis=0)

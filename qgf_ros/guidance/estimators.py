@@ -1,10 +1,11 @@
 """Estimators of the gradient that guides a noised action, one function each.
 
-Every estimator has one signature and is built from the primitives of `protocols` alone. With T Euler steps of size
-dt = 1/T, Phi_k the rest of the behaviour-cloned flow from step k to the end, and Q the aggregated critic:
+Every estimator has one signature and is built from the primitives of `protocols` alone, which were given an observation
+(`conditioning`); the formulas leave it out. With T Euler steps of size dt = 1/T, Phi_k the rest of the behaviour-cloned
+flow from step k to the end, and Q the aggregated critic:
 
 =================  =======================================================================
-``qgf``            dQ/da1 at a1 = clip(a_t + (1 - t) v(s, a_t, t))
+``qgf``            dQ/da1 at a1 = clip(a_t + (1 - t) v(a_t, t))
 ``qgf_jacobian``   (da1/da_t)^T dQ/da1 at the same a1
 ``qgf_chain``      dQ/da1 at a1 = clip(Phi_k(a_t))
 ``noisy``          dQ/da_t at the noised action itself (QFQL)
@@ -23,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.protocols import ActionValue, Array, Flow
 
 
 class Estimate(NamedTuple):
@@ -38,8 +39,8 @@ class Estimate(NamedTuple):
     q: Array
 
 
-#: (velocity field, critic, s [N, S], a [N, C], t [N], v = velocity(s, a, t) [N, C], Euler steps T) -> Estimate
-Estimator = Callable[[VelocityField, Critic, Array, Array, Array, Array, int], Estimate]
+#: (flow, action value, a [N, C], t [N], v = flow(a, t) [N, C], Euler steps T) -> Estimate
+Estimator = Callable[[Flow, ActionValue, Array, Array, Array, int], Estimate]
 
 
 def clean_action(a: Array, t: Array, v: Array) -> Array:
@@ -48,77 +49,74 @@ def clean_action(a: Array, t: Array, v: Array) -> Array:
     return estimate
 
 
-def qgf(velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, v: Array, steps: int) -> Estimate:
-    """Estimate g_t = dQ(s, a1)/da1 at a1 = clip(a_t + (1 - t) v), its Jacobian dropped: QGF's Algorithm 1.
+def qgf(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = dQ(a1)/da1 at a1 = clip(a_t + (1 - t) v), its Jacobian dropped: QGF's Algorithm 1.
 
     a1 is a leaf: neither the velocity field nor the clip is differentiated.
 
     Args:
-        velocity: Not called; every estimator has the same signature.
-        critic: The guiding critic.
-        s: Observations [N, S].
+        flow: The behaviour-cloned flow; not called here, but every estimator has the same signature.
+        value: Of the guiding critic.
         a: Noised chunks [N, C].
         t: Flow times [N].
-        v: velocity(s, a, t) [N, C].
+        v: flow(a, t) [N, C].
         steps: Euler steps T of the whole flow; not needed here.
     """
-    q, gradient = critic.value_and_grad(s, clean_action(a, t, v))
+    q, gradient = value.value_and_grad(clean_action(a, t, v))
     return Estimate(gradient, q)
 
 
-def qgf_jacobian(
-    velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, v: Array, steps: int
-) -> Estimate:
-    """Estimate g_t = (da1/da_t)^T dQ(s, a1)/da1, with da1/da_t = clip' (I + (1 - t) dv/da_t): QGF-Jacobian.
+def qgf_jacobian(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = (da1/da_t)^T dQ(a1)/da1, with da1/da_t = clip' (I + (1 - t) dv/da_t): QGF-Jacobian.
 
     One vector-Jacobian product of the velocity field. The clip passes nothing where it moved a component. Arguments as
     for `qgf`.
     """
     ahead = a + (1.0 - t)[:, None] * v
-    q, gradient = critic.value_and_grad(s, np.clip(ahead, -1.0, 1.0))
+    q, gradient = value.value_and_grad(np.clip(ahead, -1.0, 1.0))
     kept = _through_clip(gradient, ahead)
-    _, product = velocity.vjp(s, a, t, kept)
+    _, product = flow.vjp(a, t, kept)
     return Estimate(kept + (1.0 - t)[:, None] * product, q)
 
 
-def qgf_chain(velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, v: Array, steps: int) -> Estimate:
-    """Estimate g_t = dQ(s, a1)/da1 at a1 = clip(Phi_k(a_t)), the whole remaining flow, its Jacobian dropped.
+def qgf_chain(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = dQ(a1)/da1 at a1 = clip(Phi_k(a_t)), the whole remaining flow, its Jacobian dropped.
 
     T - k - 1 more velocities. Arguments as for `qgf`; `t` must be k/T, the same in every row.
 
     Raises:
         GuidanceError: `t` is not.
     """
-    *_, end = _remaining_flow(velocity, s, a, t, v, steps)
-    q, gradient = critic.value_and_grad(s, np.clip(end, -1.0, 1.0))
+    *_, end = _remaining_flow(flow, a, t, v, steps)
+    q, gradient = value.value_and_grad(np.clip(end, -1.0, 1.0))
     return Estimate(gradient, q)
 
 
-def noisy(velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, v: Array, steps: int) -> Estimate:
-    """Estimate g_t = dQ(s, a_t)/da_t at the noised action, which no critic was trained on: the QFQL baseline.
+def noisy(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = dQ(a_t)/da_t at the noised action, which no critic was trained on: the QFQL baseline.
 
     Arguments as for `qgf`.
     """
-    q, gradient = critic.value_and_grad(s, a)
+    q, gradient = value.value_and_grad(a)
     return Estimate(gradient, q)
 
 
-def bptt(velocity: VelocityField, critic: Critic, s: Array, a: Array, t: Array, v: Array, steps: int) -> Estimate:
-    """Estimate g_t = d/da_t Q(s, clip(Phi_k(a_t))), back-propagated through every remaining Euler step.
+def bptt(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = d/da_t Q(clip(Phi_k(a_t))), back-propagated through every remaining Euler step.
 
-    With a' = a + dt v(s, a, t) a step carries a cotangent u to u + dt (dv/da)^T u. T - k - 1 velocities and T - k
+    With a' = a + dt v(a, t) a step carries a cotangent u to u + dt (dv/da)^T u. T - k - 1 velocities and T - k
     vector-Jacobian products. Arguments as for `qgf`; `t` must be k/T, the same in every row.
 
     Raises:
         GuidanceError: `t` is not.
     """
-    states = _remaining_flow(velocity, s, a, t, v, steps)
+    states = _remaining_flow(flow, a, t, v, steps)
     end = states[-1]
-    q, gradient = critic.value_and_grad(s, np.clip(end, -1.0, 1.0))
+    q, gradient = value.value_and_grad(np.clip(end, -1.0, 1.0))
     u = _through_clip(gradient, end)
     first = steps + 1 - len(states)
     for k in range(steps - 1, first - 1, -1):
-        _, product = velocity.vjp(s, states[k - first], np.full_like(t, k / steps), u)
+        _, product = flow.vjp(states[k - first], np.full_like(t, k / steps), u)
         u = u + product / steps
     return Estimate(u, q)
 
@@ -138,12 +136,12 @@ def _through_clip(u: Array, unclipped: Array) -> Array:
     return u * (np.abs(unclipped) <= 1.0)
 
 
-def _remaining_flow(velocity: VelocityField, s: Array, a: Array, t: Array, v: Array, steps: int) -> list[Array]:
+def _remaining_flow(flow: Flow, a: Array, t: Array, v: Array, steps: int) -> list[Array]:
     """Return a_t and every state after it up to the end of the plain flow, each [N, C]."""
     first = round(float(t[0]) * steps)
     if not (np.abs(t * steps - first) < 1e-3).all():
         raise GuidanceError(f"flow times {t} were given; this estimator needs one time k/{steps} for all rows")
     states = [a, a + v / steps]
     for k in range(first + 1, steps):
-        states.append(states[-1] + velocity(s, states[-1], np.full_like(t, k / steps)) / steps)
+        states.append(states[-1] + flow(states[-1], np.full_like(t, k / steps)) / steps)
     return states

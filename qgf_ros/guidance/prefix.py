@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from qgf_ros.guidance.protocols import Array, VelocityField
+from qgf_ros.guidance.protocols import Array, Flow, Rows
 
 #: beta, the largest weight of the correction: the paper's value (its appendix A.2).
 MAX_CORRECTION_WEIGHT = 5.0
@@ -32,30 +31,21 @@ class Prefix:
     target: Array
     weight: Array
 
-    def rows(self, rows: NDArray[np.intp]) -> Prefix:
+    def rows(self, rows: Rows) -> Prefix:
         """Return the prefixes of some rows."""
         return Prefix(self.target[rows], self.weight[rows])
 
-    def correction(
-        self,
-        velocity: VelocityField,
-        s: Array,
-        a: Array,
-        t: Array,
-        v: Array,
-        max_weight: float = MAX_CORRECTION_WEIGHT,
-    ) -> Array:
+    def correction(self, flow: Flow, a: Array, t: Array, v: Array, max_weight: float = MAX_CORRECTION_WEIGHT) -> Array:
         """Return what is added to the velocity, min(beta, (1-t)/(t r^2)) (Y - a1)^T diag(W) da1/da.
 
         Equation 2 of the paper, with a1 = a + (1-t) v (equation 3; no clip). The vector-Jacobian product is
-        u + (1-t) u^T dv/da for u = W (Y - a1): one `VelocityField.vjp`.
+        u + (1-t) u^T dv/da for u = W (Y - a1): one `Flow.vjp`.
 
         Args:
-            velocity: The velocity field.
-            s: Observations [N, S].
+            flow: The behaviour-cloned flow.
             a: Noised chunks [N, C].
             t: Flow times [N].
-            v: velocity(s, a, t) [N, C].
+            v: flow(a, t) [N, C].
             max_weight: beta.
 
         Returns:
@@ -63,7 +53,7 @@ class Prefix:
         """
         rest = (1.0 - t)[:, None]
         u = self.weight * (self.target - (a + rest * v))
-        _, product = velocity.vjp(s, a, t, u)
+        _, product = flow.vjp(a, t, u)
         return _correction_weight(t, max_weight)[:, None] * (u + rest * product)
 
 

@@ -1,39 +1,48 @@
-"""The two small protocols from which all of guidance is composed."""
+"""The two small protocols from which all of guidance is composed: a flow and an action value, observations given.
+
+Neither takes an observation: `conditioning` binds it once, and everything here is asked many times about that one.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: float32 in the runtime; the mathematics below works in float64 just as well.
 Array = NDArray[np.floating[Any]]
+#: Which rows of a batch: their numbers, in any order and repeated at will, or a slice.
+Rows: TypeAlias = "NDArray[np.intp] | slice"
 
 
-class VelocityField(Protocol):
-    """A flow policy's velocity v(s, a, t), with t from 0 (noise) to 1 (action)."""
+class Flow(Protocol):
+    """A flow policy's velocity v(a, t) given N observations, with t from 0 (noise) to 1 (action)."""
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
-        """Map observations [N, S], noised chunks [N, C] and times [N] to velocities [N, C]."""
+    def __call__(self, a: Array, t: Array) -> Array:
+        """Map noised chunks [N, C] and times [N] to velocities [N, C]."""
         ...
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
         """Return the velocities [N, C] and u^T dv/da [N, C] for cotangents u [N, C]."""
         ...
 
-
-class Critic(Protocol):
-    """A Q ensemble Q_e(s, a) over clean action chunks."""
-
-    def __call__(self, s: Array, a: Array) -> Array:
-        """Map observations [N, S] and chunks [N, C] to the values of every member [E, N]."""
+    def rows(self, rows: Rows) -> Flow:
+        """Return the flow given some of the observations; nothing of them is computed again."""
         ...
 
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
+
+class ActionValue(Protocol):
+    """The values Q_e(a) of clean action chunks given N observations, one for each member of an ensemble."""
+
+    def __call__(self, a: Array) -> Array:
+        """Map chunks [N, C] to the values of every member [E, N]."""
+        ...
+
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
         """Return the values of every member [E, N] and the gradient of their aggregate by the action [N, C]."""
         ...
 
-    def aggregate(self, q: Array) -> Array:
-        """Reduce the values of every member [E, N] to one [N]: the minimum, or the mean."""
+    def rows(self, rows: Rows) -> ActionValue:
+        """Return the values given some of the observations; nothing of them is computed again."""
         ...

@@ -9,7 +9,7 @@ import numpy as np
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
 from qgf_ros.guidance.prefix import Prefix
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.protocols import ActionValue, Array, Flow
 from qgf_ros.guidance.shaping import GRAD_STEP, QGF, Guidance
 
 
@@ -30,9 +30,8 @@ class Sample:
 
 
 def sample(
-    velocity: VelocityField,
-    critic: Critic | None,
-    s: Array,
+    flow: Flow,
+    value: ActionValue | None,
     noise: Array,
     guidance_weight: float | Array = 0.0,
     *,
@@ -40,16 +39,15 @@ def sample(
     guidance: Guidance = QGF,
     prefix: Prefix | None = None,
 ) -> Sample:
-    """Integrate the guided flow.
+    """Integrate the guided flow given N observations.
 
     Rows of weight 0 are plain behaviour cloning: the critic never sees them, and they come out as if no other row
     were guided. Likewise for the prefix, whose correction and the critic's pull add up, as the gradients of the
     logarithms of two independent likelihoods do. Estimators see the plain velocity.
 
     Args:
-        velocity: The behaviour-cloned velocity field.
-        critic: The guiding critic; may be None when every weight is 0.
-        s: Observations [N, S].
+        flow: The behaviour-cloned flow.
+        value: Of the guiding critic, given the same observations; may be None when every weight is 0.
         noise: Starting points [N, C], standard normal; left unchanged.
         guidance_weight: 1/beta, one for all or one per row [N]; for ``grad_step`` the step size alpha.
         steps: Euler steps T.
@@ -68,43 +66,44 @@ def sample(
     if not np.isfinite(weight).all() or (weight < 0.0).any():
         raise GuidanceError(f"guidance_weight {guidance_weight} was given; it must be finite and at least 0")
     rows = np.flatnonzero(weight)
-    if len(rows) and critic is None:
+    if len(rows) and value is None:
         raise GuidanceError(
             f"guidance_weight {guidance_weight} was given without a critic; use weight 0 or load a critic"
         )
     guided = slice(None) if len(rows) == len(weight) else rows
-    s_guided, weight_guided = s[guided], weight[guided, None]
-    estimator = ESTIMATORS.get(guidance.estimator) if len(rows) else None
+    guided_flow, weight_guided = flow.rows(guided), weight[guided, None]
+    guiding = value.rows(guided) if value is not None and len(rows) else None
+    estimator = ESTIMATORS.get(guidance.estimator)
     bound = np.flatnonzero(prefix.weight.any(axis=1)) if prefix is not None else rows[:0]
+    tied = prefix.rows(bound) if prefix is not None and len(bound) else None
+    tied_flow = flow.rows(bound)
     a = noise
     norm = np.zeros_like(weight)
     for k in range(steps):
         t = np.full(len(noise), k / steps, dtype=noise.dtype)
-        plain = velocity(s, a, t)
+        plain = flow(a, t)
         v = plain.copy()
-        if estimator is not None:
-            assert critic is not None
-            estimate = _finite(estimator(velocity, critic, s_guided, a[guided], t[guided], plain[guided], steps))
+        if guiding is not None and estimator is not None:
+            estimate = _finite(estimator(guided_flow, guiding, a[guided], t[guided], plain[guided], steps))
             norm[guided] += _norm(estimate) / steps
             v[guided] += guidance.pull(estimate, weight_guided, guidance.factor(k, steps))
-        if prefix is not None and len(bound):
-            v[bound] += prefix.rows(bound).correction(velocity, s[bound], a[bound], t[bound], plain[bound])
+        if tied is not None:
+            v[bound] += tied.correction(tied_flow, a[bound], t[bound], plain[bound])
         a = a + v / steps
     if not np.isfinite(a).all():
         raise GuidanceError("the velocity field gave a value that is not finite; check the observation and the bundle")
     action = np.clip(a, -1.0, 1.0)
     clip_fraction = (action != a).mean(axis=1, dtype=noise.dtype)
-    if guidance.estimator == GRAD_STEP and len(rows):
-        assert critic is not None
-        action[guided], norm[guided] = _ascend(critic, s_guided, action[guided], weight_guided, guidance)
+    if guidance.estimator == GRAD_STEP and guiding is not None:
+        action[guided], norm[guided] = _ascend(guiding, action[guided], weight_guided, guidance)
     return Sample(action, norm, clip_fraction)
 
 
-def _ascend(critic: Critic, s: Array, action: Array, alpha: Array, guidance: Guidance) -> tuple[Array, Array]:
+def _ascend(value: ActionValue, action: Array, alpha: Array, guidance: Guidance) -> tuple[Array, Array]:
     """Return actions [N, C] after L steps a <- clip(a + alpha dQ/da, -1, 1), and the mean norm of the gradients [N]."""
     norm = np.zeros(len(action), dtype=action.dtype)
     for _ in range(guidance.ascent_steps):
-        q, gradient = critic.value_and_grad(s, action)
+        q, gradient = value.value_and_grad(action)
         estimate = _finite(Estimate(gradient, q))
         norm += _norm(estimate) / guidance.ascent_steps
         if guidance.ascent_sign:

@@ -1,26 +1,25 @@
 """The fast path: a whole tick of Algorithm 1 in one run of one ONNX graph.
 
-The graphs are composed from the weights of the bundle's primitives (`runtime.composition`) and held to the primitives on
-random inputs when the bundle is loaded, so that a bundle of any other form goes on over the reference path.
+The graphs are composed from the weights of the bundle's primitives (`runtime.composition`), and proven before they are
+used (`runtime.proof`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from typing import Any, NamedTuple, TypeAlias
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file
-from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
-from qgf_ros.guidance.sampler import Sample, sample
-from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.guidance.protocols import Array, Rows
+from qgf_ros.guidance.sampler import Sample
+from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.runtime.binding import BoundSession, device_of
 from qgf_ros.runtime.composition import guided_flow, laid_out_flow, plain_flow
 from qgf_ros.runtime.passes import centred
@@ -29,11 +28,9 @@ from qgf_ros.runtime.session import CPU, open_session
 from qgf_ros.runtime.weights import Layers, UnknownFormError, read_critic, read_velocity
 
 _log = logging.getLogger(__name__)
-Rows: TypeAlias = NDArray[np.intp]
 
-#: Largest difference from the primitives, relative to 1 + their size, at which the graphs count as the same function.
-TOLERANCE = 1e-3
-_PROOF_ROWS, _PROOF_STEPS, _PROOF_WEIGHT = 6, 3, 0.1
+#: Denoising steps T with which graphs for any T are proven.
+_PROOF_STEPS = 3
 
 
 class Guided(NamedTuple):
@@ -50,95 +47,8 @@ class Guided(NamedTuple):
     q: Array
 
 
-def load_fused(
-    files: Mapping[str, bytes],
-    manifest: Manifest,
-    velocity: VelocityField,
-    critics: Mapping[str, Critic],
-    threads: int,
-    precision: Precision = "fp32",
-    providers: Sequence[str] = (CPU,),
-) -> FusedSampler | None:
-    """Return the fast path of a bundle, proven equal to its primitives; None, and a log line, if there is none.
-
-    Args:
-        files: The bundle's files by path.
-        manifest: Its manifest.
-        velocity, critics: Its primitives.
-        threads: Threads per operator.
-        precision: Of the weights, on the CPU. Whatever it is, the graphs are proven in float32.
-        providers: Execution providers that have started. Where the first of them does not run the fast path, the CPU
-            does, with a warning.
-    """
-    prove = partial(_prove, manifest=manifest, velocity=velocity, critics=critics)
-    if providers[0] != CPU:
-        for capture, instead in ((True, "it goes on without replaying it"), (False, "the CPU does")):
-            try:
-                device = DeviceSampler(files, manifest, threads, providers, capture=capture)
-                for seed in range(2):  # the first run captures, the second replays: with other inputs, or it shows
-                    prove(device, seed=seed)
-                return device
-            except Exception as error:  # a provider raises what it likes
-                doing = "capture" if capture else "run"
-                _log.warning("%s cannot %s the fast path; %s (%s)", providers[0], doing, instead, one_line(str(error)))
-    try:
-        fused = FusedSampler(files, manifest, threads)
-        prove(fused)
-        if precision != "fp32":
-            proven, fused = fused, FusedSampler(files, manifest, threads, precision)
-            for name in manifest.critics:
-                if fused.has(name) and not proven.has(name):
-                    fused.drop(name)
-    except Exception as error:  # whatever a graph holds that is not expected here, the primitives run
-        _log.warning("the policy runs over the reference path: %s", error)
-        return None
-    return fused
-
-
-def _prove(
-    fused: FusedSampler, manifest: Manifest, velocity: VelocityField, critics: Mapping[str, Critic], seed: int = 0
-) -> None:
-    """Hold what was composed to the primitives, on random inputs; drop critics that differ.
-
-    Raises:
-        UnknownFormError: The velocity field differs.
-    """
-    random = np.random.default_rng(seed)
-    s, noise = (
-        random.standard_normal((_PROOF_ROWS, size), dtype=np.float32)
-        for size in (manifest.observation_size, manifest.chunk_size)
-    )
-    weight = np.full(_PROOF_ROWS, _PROOF_WEIGHT, dtype=np.float32)
-    steps = fused.proof_steps
-    plain = fused.plain(s, noise, steps).action
-    if not _equal(plain, sample(velocity, None, s, noise, steps=steps).action):
-        raise UnknownFormError("the composed velocity field differs from its primitive")
-    for name in filter(fused.has, critics):
-        try:
-            expected = sample(velocity, critics[name], s, noise, weight, steps=steps)
-            result = fused.guided(name, s, noise, weight, steps, QGF)
-        except GuidanceError as error:  # of this critic alone
-            _log.warning("critic %s runs over the reference path: %s", name, error)
-            fused.drop(name)
-            continue
-        pairs = (
-            (result.sample.action, expected.action),
-            (result.sample.gradient_norm, expected.gradient_norm),
-            (result.q, critics[name](s, expected.action)),
-        )
-        if not all(_equal(*pair) for pair in pairs):
-            _log.warning("critic %s runs over the reference path: its composed graph differs from its primitive", name)
-            fused.drop(name)
-
-
-def _equal(value: Array, expected: Array) -> bool:
-    return bool((np.abs(value - expected) <= TOLERANCE * (1.0 + np.abs(expected))).all())
-
-
 class FusedSampler:
     """Samples from a bundle's policy over composed graphs, on the CPU.
-
-    Rows of weight 0 are the very rows of `plain`: the critic never sees them.
 
     Args:
         files: The bundle's files by path, as `load_bundle` returns them.
@@ -148,6 +58,8 @@ class FusedSampler:
 
     Attributes:
         provider: What runs the graphs.
+        time: For T denoising steps, what the time adds to the velocity's first layer at each and the step size, as inputs
+            of the graphs, and 1 - t [T, 1, 1].
         proof_steps: T with which they are held to the primitives.
         capturing: Whether a GPU may capture a graph for shapes that are new; their first run then takes longer.
 
@@ -170,7 +82,7 @@ class FusedSampler:
         self._sizes = manifest.observation_size, manifest.chunk_size
         self._layers = centred(velocity.layers)
         self._embed, self._time_weight = velocity.embed, self._layers[0].weight[sum(self._sizes) :]
-        self._time = lru_cache(maxsize=8)(self._time_contribution)
+        self.time = lru_cache(maxsize=8)(self._time_contribution)
         self._plain = self._open("plain flow", None, "")
         self._critics = {}
         for name, card in manifest.critics.items():
@@ -196,56 +108,36 @@ class FusedSampler:
         """Leave a critic to the reference path."""
         del self._critics[critic]
 
-    def plain(self, s: Array, noise: Array, steps: int) -> Sample:
-        """Integrate the unguided flow.
+    def given(self, observations: Array) -> FusedTick:
+        """Return the fast path given float32 observations [R, S]."""
+        return FusedTick(self, observations)
 
-        Args:
-            s: float32 observations [R, S].
-            noise: float32 starting points [R, C].
-            steps: Euler steps T.
+    def run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
+        """Return the plain actions [R, C], before the clip, of all inputs of the plain graph for T steps."""
+        (a,) = self._plain.run(("action",), feeds)
+        return np.asarray(a)
 
-        Raises:
-            GuidanceError: A velocity is not finite.
-        """
-        feeds = {"s": s, "noise": noise, **self._time(steps)[0]}
-        a = self._run_plain(feeds, steps)
-        return _finished(a, np.zeros(len(a), dtype=np.float32))
-
-    def guided(self, critic: str, s: Array, noise: Array, weight: Array, steps: int, guidance: Guidance) -> Guided:
-        """Integrate the guided flow of `guidance.sampler`, its estimator being ``qgf``, and the unguided one beside it.
+    def run_guided(
+        self,
+        critic: str,
+        s: Array,
+        noise: Array,
+        weight: Array,
+        rows: NDArray[np.intp],
+        common: dict[str, Array],
+        steps: int,
+    ) -> tuple[Array, Array, Array, Array]:
+        """Return the guided actions of some rows [G, C], the plain ones of all [R, C], and norm and Q of the former.
 
         Args:
             critic: Name of a critic that was composed.
             s: float32 observations [R, S].
             noise: float32 starting points [R, C].
-            weight: float32 guidance weights [R], finite, at least 0 and not all 0.
+            weight: Guidance weights times schedule [T, R, 1].
+            rows: The guided ones [G].
+            common: The other inputs of the graph.
             steps: Euler steps T.
-            guidance: Its options.
-
-        Raises:
-            GuidanceError: A gradient of the critic or a velocity is not finite.
         """
-        time, remaining = self._time(steps)
-        factors, options = _options(guidance, steps, noise.shape[1])
-        common = {"remaining": remaining, **time, **options}
-        rows = np.flatnonzero(weight)
-        a, plain, total, q = self._run_guided(critic, s, noise, factors * weight[:, None], rows, common, steps)
-        if not np.isfinite(total).all():
-            raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
-        norm = np.zeros(len(noise), dtype=np.float32)
-        norm[rows] = total[:, 0] / steps
-        guided = plain.copy()
-        guided[rows] = a
-        return Guided(_finished(guided, norm), np.clip(plain, -1.0, 1.0), q.T)
-
-    def _run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
-        (a,) = self._plain.run(("action",), feeds)
-        return np.asarray(a)
-
-    def _run_guided(
-        self, critic: str, s: Array, noise: Array, weight: Array, rows: Rows, common: dict[str, Array], steps: int
-    ) -> tuple[Array, Array, Array, Array]:
-        """Return the guided actions of some rows [G, C], the plain ones of all [R, C], and norm and Q of the former."""
         count = len(rows)
         feeds = {
             "s": np.concatenate([s[rows], s]),
@@ -263,16 +155,6 @@ class FusedSampler:
         part = self._embed(t) @ self._time_weight
         time = {"time": part[:, None], "dt": np.array(1.0 / steps, dtype=np.float32)}
         return time, (1.0 - t)[:, None, None]
-
-
-@lru_cache(maxsize=32)
-def _options(guidance: Guidance, steps: int, chunk_size: int) -> tuple[Array, dict[str, Array]]:
-    """Return the schedule's factors [T, 1, 1] and the inputs of the other options."""
-    factors = np.array([guidance.factor(k, steps) for k in range(steps)], dtype=np.float32)
-    mask = np.resize(np.array(guidance.mask or (1.0,), dtype=np.float32), chunk_size)
-    limits = {"max_norm": guidance.max_gradient_norm, "disagreement": guidance.disagreement_scale}
-    scalars = {name: np.array(value, dtype=np.float32) for name, value in limits.items()}
-    return factors[:, None, None], {"mask": mask, **scalars}
 
 
 class DeviceSampler(FusedSampler):
@@ -318,18 +200,96 @@ class DeviceSampler(FusedSampler):
         laid_out(self.proof_steps)
         return laid_out
 
-    def _run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
+    def run_plain(self, feeds: dict[str, Array], steps: int) -> Array:
         (a,) = self._plain(steps)(feeds, {"action": feeds["noise"].shape}, capture=self.capturing)
         return np.asarray(a)
 
-    def _run_guided(
-        self, critic: str, s: Array, noise: Array, weight: Array, rows: Rows, common: dict[str, Array], steps: int
+    def run_guided(
+        self,
+        critic: str,
+        s: Array,
+        noise: Array,
+        weight: Array,
+        rows: NDArray[np.intp],
+        common: dict[str, Array],
+        steps: int,
     ) -> tuple[Array, Array, Array, Array]:
         count, size = noise.shape
         feeds = {"s": s, "noise": noise, "weight": weight, **common}
         shapes = {"action": (2 * count, size), "norm": (count, 1), "q": (count, self._ensemble[critic])}
         a, total, q = self._critics[critic](steps)(feeds, shapes, capture=self.capturing)
         return a[:count][rows], a[count:], total[rows], q[rows]
+
+
+class FusedTick:
+    """The fast path given observations, whose part of each first layer the graphs compute once a run.
+
+    Rows of weight 0 are the very rows of `plain`: the critic never sees them.
+
+    Args:
+        sampler: Whose graphs run.
+        observations: float32 [R, S].
+    """
+
+    def __init__(self, sampler: FusedSampler, observations: Array) -> None:
+        self._sampler = sampler
+        self._s = observations
+
+    def rows(self, rows: Rows) -> FusedTick:
+        """Return the fast path given some of the observations."""
+        return FusedTick(self._sampler, self._s[rows])
+
+    def plain(self, noise: Array, steps: int) -> Sample:
+        """Integrate the unguided flow.
+
+        Args:
+            noise: float32 starting points [R, C].
+            steps: Euler steps T.
+
+        Raises:
+            GuidanceError: A velocity is not finite.
+        """
+        feeds = {"s": self._s, "noise": noise, **self._sampler.time(steps)[0]}
+        a = self._sampler.run_plain(feeds, steps)
+        return _finished(a, np.zeros(len(a), dtype=np.float32))
+
+    def guided(self, critic: str, noise: Array, weight: Array, steps: int, guidance: Guidance) -> Guided:
+        """Integrate the guided flow of `guidance.sampler`, its estimator being ``qgf``, and the unguided one beside it.
+
+        Args:
+            critic: Name of a critic that was composed.
+            noise: float32 starting points [R, C].
+            weight: float32 guidance weights [R], finite, at least 0 and not all 0.
+            steps: Euler steps T.
+            guidance: Its options.
+
+        Raises:
+            GuidanceError: A gradient of the critic or a velocity is not finite.
+        """
+        time, remaining = self._sampler.time(steps)
+        factors, options = _options(guidance, steps, noise.shape[1])
+        common = {"remaining": remaining, **time, **options}
+        rows = np.flatnonzero(weight)
+        a, plain, total, q = self._sampler.run_guided(
+            critic, self._s, noise, factors * weight[:, None], rows, common, steps
+        )
+        if not np.isfinite(total).all():
+            raise GuidanceError("the critic's gradient is not finite; check the observation and the critic")
+        norm = np.zeros(len(noise), dtype=np.float32)
+        norm[rows] = total[:, 0] / steps
+        guided = plain.copy()
+        guided[rows] = a
+        return Guided(_finished(guided, norm), np.clip(plain, -1.0, 1.0), q.T)
+
+
+@lru_cache(maxsize=32)
+def _options(guidance: Guidance, steps: int, chunk_size: int) -> tuple[Array, dict[str, Array]]:
+    """Return the schedule's factors [T, 1, 1] and the inputs of the other options."""
+    factors = np.array([guidance.factor(k, steps) for k in range(steps)], dtype=np.float32)
+    mask = np.resize(np.array(guidance.mask or (1.0,), dtype=np.float32), chunk_size)
+    limits = {"max_norm": guidance.max_gradient_norm, "disagreement": guidance.disagreement_scale}
+    scalars = {name: np.array(value, dtype=np.float32) for name, value in limits.items()}
+    return factors[:, None, None], {"mask": mask, **scalars}
 
 
 def _finished(a: Array, norm: Array) -> Sample:

@@ -1,15 +1,19 @@
-"""The protocols of `guidance`, fulfilled by a bundle's ONNX primitives."""
+"""The protocols of `guidance`, fulfilled by a bundle's ONNX primitives.
+
+A primitive takes the observation at every run, so that given observations are kept as a run reads them, and nothing is
+copied between runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 
 import numpy as np
+import onnxruntime
 
 from qgf_ros.bundle.store import critic_file
-from qgf_ros.guidance.protocols import Array
+from qgf_ros.guidance.protocols import Array, Rows
 from qgf_ros.runtime.session import open_session
 
 
@@ -30,20 +34,44 @@ class OnnxVelocityField:
         started = self._forward.get_providers()
         self.providers = [provider for provider in providers if provider in started]
         vjp = files["velocity_vjp.onnx"]
-        self._open_vjp = partial(open_session, vjp, "velocity_vjp.onnx", self.providers, threads)
-        self._vjp: Any = None
+        self._vjp = cache(partial(open_session, vjp, "velocity_vjp.onnx", self.providers, threads))
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+    def given(self, observations: Array) -> OnnxFlow:
         """See `VelocityField`; float32."""
-        (v,) = self._forward.run(("v",), {"s": s, "a": a, "t": t})
+        return OnnxFlow(self._forward, self._vjp, observations)
+
+
+class OnnxFlow:
+    """A bundle's velocity field given observations.
+
+    Args:
+        forward: Session of ``velocity.onnx``.
+        vjp: Returns the session of ``velocity_vjp.onnx``, which is loaded at the first product, that of the warm-up.
+        observations: float32 [N, S].
+    """
+
+    def __init__(
+        self,
+        forward: onnxruntime.InferenceSession,
+        vjp: Callable[[], onnxruntime.InferenceSession],
+        observations: Array,
+    ) -> None:
+        self._forward, self._vjp = forward, vjp
+        self._s = np.ascontiguousarray(observations)
+
+    def __call__(self, a: Array, t: Array) -> Array:
+        """See `Flow`; float32."""
+        (v,) = self._forward.run(("v",), {"s": self._s, "a": a, "t": t})
         return np.asarray(v)
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        """See `VelocityField`; float32. The graph is loaded at the first call, that of the warm-up."""
-        if self._vjp is None:
-            self._vjp = self._open_vjp()
-        v, product = self._vjp.run(("v", "u_dv_da"), {"s": s, "a": a, "t": t, "u": u})
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        """See `Flow`; float32."""
+        v, product = self._vjp().run(("v", "u_dv_da"), {"s": self._s, "a": a, "t": t, "u": u})
         return v, product
+
+    def rows(self, rows: Rows) -> OnnxFlow:
+        """See `Flow`."""
+        return OnnxFlow(self._forward, self._vjp, self._s[rows])
 
 
 class OnnxCritic:
@@ -64,16 +92,37 @@ class OnnxCritic:
         self._session = open_session(files[path], path, providers, threads)
         self._aggregate = np.min if aggregation == "min" else np.mean
 
-    def __call__(self, s: Array, a: Array) -> Array:
+    def given(self, observations: Array) -> OnnxActionValue:
         """See `Critic`; float32."""
-        (q,) = self._session.run(("q",), {"s": s, "a": a})
-        return np.asarray(q)
-
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        """See `Critic`; float32."""
-        q, gradient = self._session.run(("q", "dq_da"), {"s": s, "a": a})
-        return q, gradient
+        return OnnxActionValue(self._session, observations)
 
     def aggregate(self, q: Array) -> Array:
         """See `Critic`."""
         return np.asarray(self._aggregate(q, axis=0))
+
+
+class OnnxActionValue:
+    """A critic of a bundle given observations.
+
+    Args:
+        session: Of its primitive.
+        observations: float32 [N, S].
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, observations: Array) -> None:
+        self._session = session
+        self._s = np.ascontiguousarray(observations)
+
+    def __call__(self, a: Array) -> Array:
+        """See `ActionValue`; float32."""
+        (q,) = self._session.run(("q",), {"s": self._s, "a": a})
+        return np.asarray(q)
+
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
+        """See `ActionValue`; float32."""
+        q, gradient = self._session.run(("q", "dq_da"), {"s": self._s, "a": a})
+        return q, gradient
+
+    def rows(self, rows: Rows) -> OnnxActionValue:
+        """See `ActionValue`."""
+        return OnnxActionValue(self._session, self._s[rows])

@@ -15,8 +15,9 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_bundle
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.guidance.prefix import Prefix
-from qgf_ros.guidance.protocols import Array, Critic, VelocityField
+from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import Sample, best_candidate, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
@@ -116,7 +117,7 @@ class Policy:
             self.act(observation, noise, name, 1.0, Guidance(estimator="noisy"))  # never on the fast path
         start = noise[0, :1]
         self._plain(observation, start)
-        self._velocity.vjp(observation, start, np.zeros(1, dtype=np.float32), start)
+        self._velocity.given(observation).vjp(start, np.zeros(1, dtype=np.float32), start)
         if self._fused is not None:
             self._fused.capturing = False
 
@@ -161,7 +162,7 @@ class Policy:
                 raise
             _log.error("critic %s failed (%s); plain BC goes on", critic, error)
             failed = True
-            result = self._plain(observations, noise[:, 0], prefix)
+            result = self._plain(observations, noise[:, 0], prefix=prefix)
             unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
         shape = (self.manifest.horizon, self.manifest.action_size)
@@ -214,26 +215,26 @@ class Policy:
         """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
         critic = self._critics[name]
-        s = np.repeat(observations, candidates, axis=0)
-        start = noise.reshape(-1, size)
-        weights = np.repeat(weight, candidates)
-        tied = None if prefix is None else prefix.rows(np.repeat(np.arange(batch), candidates))
+        rows = np.repeat(np.arange(batch), candidates)  # the observation of each candidate
+        start, weights = noise.reshape(-1, size), weight[rows]
+        tied = None if prefix is None else prefix.rows(rows)
         q = np.full(len(start), np.nan, dtype=np.float32)
         judged = np.ones(len(start), dtype=bool) if candidates > 1 else weights > 0.0
         asked = judged
-        if not weights.any():
-            result = self._plain(s, start, tied)
+        value = critic.given(observations).rows(rows) if judged.any() else None
+        if value is None or not weights.any():
+            result = self._plain(observations, start, rows, tied)
             unguided = result.action
         elif tied is None and guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
-            result, unguided, values = self._fused.guided(
-                name, s, start, weights, self.manifest.denoising_steps, guidance
-            )
+            tick = self._fused.given(observations).rows(rows)
+            result, unguided, values = tick.guided(name, start, weights, self.manifest.denoising_steps, guidance)
             q[weights > 0.0] = critic.aggregate(values)
             asked = judged & (weights == 0.0)
         else:
-            result, unguided = self._guided(critic, s, start, weights, guidance, tied)
-        if asked.any():
-            q[asked] = critic.aggregate(critic(s[asked], result.action[asked]))
+            flow = self._velocity.given(observations).rows(rows)
+            result, unguided = self._guided(flow, value, start, weights, guidance, tied)
+        if value is not None and asked.any():
+            q[asked] = critic.aggregate(value.rows(np.flatnonzero(asked))(result.action[asked]))
         if not np.isfinite(q[judged]).all():
             raise GuidanceError("the critic's value is not finite; check the observation and the critic")
         best = best_candidate(q.reshape(batch, candidates)) if candidates > 1 else np.zeros(batch, dtype=np.int64)
@@ -244,30 +245,33 @@ class Policy:
             q[kept],
         )
 
-    def _plain(self, s: Array, noise: Array, prefix: Prefix | None = None) -> Sample:
-        """Return unguided samples of observations [R, S] and noises [R, C]."""
+    def _plain(
+        self, observations: Array, noise: Array, rows: Rows = slice(None), prefix: Prefix | None = None
+    ) -> Sample:
+        """Return unguided samples of noises [R, C], given R rows of observations [B, S]."""
         steps = self.manifest.denoising_steps
         if self._fused is not None and prefix is None:
-            return self._fused.plain(s, noise, steps)
-        return sample(self._velocity, None, s, noise, steps=steps, prefix=prefix)
+            return self._fused.given(observations).rows(rows).plain(noise, steps)
+        flow = self._velocity.given(observations).rows(rows)
+        return sample(flow, None, noise, steps=steps, prefix=prefix)
 
     def _guided(
-        self, critic: Critic, s: Array, noise: Array, weight: Array, guidance: Guidance, prefix: Prefix | None
+        self, flow: Flow, value: ActionValue, noise: Array, weight: Array, guidance: Guidance, prefix: Prefix | None
     ) -> tuple[Sample, Array]:
         """Return guided samples over the primitives, and the unguided actions [R, C] of the same noise."""
-        rows, count = np.flatnonzero(weight), len(noise)
+        guided, count = np.flatnonzero(weight), len(noise)
+        rows = np.concatenate([np.arange(count), guided])  # behind all of them, the guided ones' unguided twins
         result = sample(
-            self._velocity,
-            critic,
-            np.concatenate([s, s[rows]]),
-            np.concatenate([noise, noise[rows]]),
-            np.concatenate([weight, np.zeros_like(weight[rows])]),
+            flow.rows(rows),
+            value.rows(rows),
+            noise[rows],
+            np.concatenate([weight, np.zeros_like(weight[guided])]),
             steps=self.manifest.denoising_steps,
             guidance=guidance,
-            prefix=None if prefix is None else prefix.rows(np.concatenate([np.arange(count), rows])),
+            prefix=None if prefix is None else prefix.rows(rows),
         )
         unguided = result.action[:count].copy()
-        unguided[rows] = result.action[count:]
+        unguided[guided] = result.action[count:]
         return Sample(result.action[:count], result.gradient_norm[:count], result.clip_fraction[:count]), unguided
 
 
@@ -281,7 +285,7 @@ def _load_fused(
     providers: Sequence[str],
 ) -> FusedSampler | None:
     try:
-        from qgf_ros.runtime.fused import load_fused  # here, because it needs the package onnx
+        from qgf_ros.runtime.proof import load_fused  # here, because it needs the package onnx
     except ImportError as error:
         _log.warning("the policy runs over the reference path, because %s; pip install onnx", error)
         return None

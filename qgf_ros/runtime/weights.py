@@ -1,7 +1,7 @@
 """Networks read back out of a bundle's primitives, so that the robot can compose them anew.
 
 A primitive is a graph of operators whose weights carry the names that the exporter gave them. Reading is no proof that
-the graph computes what its names say: `runtime.fused` holds what it composes to the primitive itself.
+the graph computes what its names say: `runtime.proof` holds what is composed to the primitive itself.
 """
 
 from __future__ import annotations

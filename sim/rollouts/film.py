@@ -16,7 +16,7 @@ from qgf_ros.control.controller import Settings
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
-from qgf_ros.guidance.protocols import Critic
+from qgf_ros.guidance.conditioning import Critic
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import check_environment
 from qgf_sim.rollouts.film_files import Picture, check_film, check_sheet, write_pictures, write_sheet
@@ -60,7 +60,7 @@ class _JudgedPolicy:
         """See `Policy.act`; for one observation."""
         (chunk,) = self._policy.act(observations, *arguments)
         action = chunk.actions.reshape(1, -1).astype(np.float32)
-        self.value = float(self._critic.aggregate(self._critic(observations, action))[0])
+        self.value = float(self._critic.aggregate(self._critic.given(observations)(action))[0])
         return [chunk]
 
 

@@ -33,6 +33,7 @@ from qgf_ros.benchmark.tick_plan import PEERS, TickPlan
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.numbers import plain
 from qgf_ros.runtime import policy as policy_module
+from qgf_ros.runtime.models import OnnxActionValue
 
 SCHEDULE = Schedule(rounds=3, ticks=2, inputs=3)
 PLAN = TickPlan(("bc", "qgf"), (1, 2), ("reference", "fused", "torch"), threads=1, schedule=SCHEDULE)
@@ -175,8 +176,7 @@ def test_a_critic_that_fails_is_no_fast_tick(bundle: Path, monkeypatch: pytest.M
     def fail(*_: Any) -> Any:
         raise RuntimeError("broken")
 
-    for critic in policy._critics.values():
-        monkeypatch.setattr(critic, "value_and_grad", fail)
+    monkeypatch.setattr(OnnxActionValue, "value_and_grad", fail)
     with pytest.raises(GuidanceError, match="critic random failed"):
         tick(policy, subject, Case("qgf", 1))(np.zeros((1, 7), np.float32), np.zeros((1, 4), np.float32))
 

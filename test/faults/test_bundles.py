@@ -108,10 +108,10 @@ def test_what_was_checked_is_what_is_loaded(bundle: Path) -> None:
     _, files = load_bundle(bundle)
     for path in bundle.rglob("*.onnx"):
         path.write_bytes(b"something else")
-    batch = [np.zeros(shape, dtype=np.float32) for shape in ((1, 5), (1, 6), (1,))]
-    field = OnnxVelocityField(files, ["CPUExecutionProvider"], 1)
-    assert np.isfinite(field(*batch)).all()
-    assert np.isfinite(field.vjp(*batch, batch[1])[1]).all()
+    s, a, t = (np.zeros(shape, dtype=np.float32) for shape in ((1, 5), (1, 6), (1,)))
+    flow = OnnxVelocityField(files, ["CPUExecutionProvider"], 1).given(s)
+    assert np.isfinite(flow(a, t)).all()
+    assert np.isfinite(flow.vjp(a, t, a)[1]).all()
 
 
 # Forgeries: the checksums fit

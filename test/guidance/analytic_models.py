@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from qgf_ros.guidance.protocols import Array
+from qgf_ros.guidance.conditioning import Unconditioned
+from qgf_ros.guidance.protocols import Array, Rows
 
 
-class LinearField:
+class LinearField(Unconditioned):
     """v = m a + o, whose Euler iterates are known in closed form."""
 
     def __init__(self, slope: float, offset: Array) -> None:
         self.slope, self.offset = slope, offset
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
+    def __call__(self, a: Array, t: Array) -> Array:
         return self.slope * a + self.offset
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        return self(s, a, t), self.slope * u
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        return self(a, t), self.slope * u
 
 
 class CurvedField:
@@ -31,30 +33,44 @@ class CurvedField:
         self.u = random.standard_normal((observation_size, size))
         self.c = random.standard_normal(size)
 
-    def __call__(self, s: Array, a: Array, t: Array) -> Array:
-        out: Array = np.tanh(a @ self.w + s @ self.u + t[:, None] * self.c)
+    def given(self, observations: Array) -> CurvedFlow:
+        return CurvedFlow(self, observations @ self.u)
+
+
+@dataclass(frozen=True)
+class CurvedFlow:
+    """A `CurvedField` given observations, of which s U is all it needs."""
+
+    field: CurvedField
+    offset: Array
+
+    def __call__(self, a: Array, t: Array) -> Array:
+        out: Array = np.tanh(a @ self.field.w + self.offset + t[:, None] * self.field.c)
         return out
 
-    def vjp(self, s: Array, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
-        v = self(s, a, t)
-        return v, (u * (1.0 - v**2)) @ self.w.T
+    def vjp(self, a: Array, t: Array, u: Array) -> tuple[Array, Array]:
+        v = self(a, t)
+        return v, (u * (1.0 - v**2)) @ self.field.w.T
+
+    def rows(self, rows: Rows) -> CurvedFlow:
+        return replace(self, offset=self.offset[rows])
 
 
-class QuadraticCritic:
+class QuadraticCritic(Unconditioned):
     """Members Q_e = -|a - target_e|^2 / 2; counts its calls."""
 
     def __init__(self, *targets: Array) -> None:
         self.targets, self.calls = targets, 0
 
-    def __call__(self, s: Array, a: Array) -> Array:
+    def __call__(self, a: Array) -> Array:
         self.calls += 1
         return np.stack([-0.5 * np.square(a - target).sum(axis=1) for target in self.targets])
 
     def aggregate(self, q: Array) -> Array:
         return np.asarray(q.min(axis=0))
 
-    def value_and_grad(self, s: Array, a: Array) -> tuple[Array, Array]:
-        q = self(s, a)
+    def value_and_grad(self, a: Array) -> tuple[Array, Array]:
+        q = self(a)
         gradients = np.stack([target - a for target in self.targets])
         return q, gradients[q.argmin(axis=0), np.arange(len(a))]
 
@@ -62,7 +78,7 @@ class QuadraticCritic:
 class BrokenCritic(QuadraticCritic):
     """A critic that must not be called."""
 
-    def __call__(self, s: Array, a: Array) -> Array:
+    def __call__(self, a: Array) -> Array:
         raise AssertionError("the critic was called")
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from analytic_models import CurvedField, LinearField, QuadraticCritic, central_differences
+from analytic_models import CurvedField, CurvedFlow, LinearField, QuadraticCritic, central_differences
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.prefix import Prefix, make_prefix, soft_mask
 from qgf_ros.guidance.sampler import sample
 
@@ -20,7 +21,7 @@ NOISE = RANDOM.standard_normal((N, C))
 TARGET = RANDOM.uniform(-0.8, 0.8, (N, C))
 
 
-class GaussianField:
+class GaussianField(Unconditioned):
     """The exact velocity of the flow from N(0, I) to N(mean, I) along a_t = (1 - t) noise + t action.
 
     Given a_t the action is normal with mean m + t/(t^2 + (1-t)^2) (a_t - t m) and variance r^2, equation 4, exactly.
@@ -29,30 +30,30 @@ class GaussianField:
     def __init__(self, mean: Any) -> None:
         self.mean = mean
 
-    def __call__(self, s: Any, a: Any, t: Any) -> Any:
+    def __call__(self, a: Any, t: Any) -> Any:
         t = t[:, None]
         # E[action - noise | a_t], with E[noise | a_t] = (1-t)/(t^2 + (1-t)^2) (a_t - t m).
         return self.mean + (2.0 * t - 1.0) / (t**2 + (1.0 - t) ** 2) * (a - t * self.mean)
 
-    def vjp(self, s: Any, a: Any, t: Any, u: Any) -> tuple[Any, Any]:
+    def vjp(self, a: Any, t: Any, u: Any) -> tuple[Any, Any]:
         slope = (2.0 * t - 1.0) / (t**2 + (1.0 - t) ** 2)
-        return self(s, a, t), slope[:, None] * u
+        return self(a, t), slope[:, None] * u
 
 
 @pytest.mark.parametrize("t", [0.0, 0.1, 0.5, 0.9])
 def test_the_correction_is_the_gradient_of_the_weighted_distance_to_the_target(t: float) -> None:
     # (Y - a1)^T diag(W) da1/da is minus the gradient of |Y - a1|^2_W / 2, whatever the field.
-    field, weight = CurvedField(S, C), RANDOM.uniform(0.0, 1.0, (N, C))
+    flow, weight = CurvedField(S, C).given(OBSERVATION), RANDOM.uniform(0.0, 1.0, (N, C))
     a, times = NOISE, np.full(N, t)
 
     def closeness(x: Any) -> Any:
-        clean = x + (1.0 - t) * field(OBSERVATION, x, times)
+        clean = x + (1.0 - t) * flow(x, times)
         return -0.5 * (weight * np.square(TARGET - clean)).sum(axis=1)
 
     beta = 3.0
     scale = beta if t == 0.0 else min(beta, (1.0 - t) / (t * ((1.0 - t) ** 2 / (t**2 + (1.0 - t) ** 2))))
     expected = scale * central_differences(closeness, a)
-    got = Prefix(TARGET, weight).correction(field, OBSERVATION, a, times, field(OBSERVATION, a, times), beta)
+    got = Prefix(TARGET, weight).correction(flow, a, times, flow(a, times), beta)
     np.testing.assert_allclose(got, expected, atol=1e-8)
 
 
@@ -64,7 +65,7 @@ def test_the_weight_of_the_correction_is_clipped_at_beta(t: float, expected: flo
     field = LinearField(0.0, np.zeros(C))
     prefix = Prefix(np.ones((1, C)), np.ones((1, C)))
     zeros = np.zeros((1, C))
-    got = prefix.correction(field, OBSERVATION[:1], zeros, np.array([t]), zeros)
+    got = prefix.correction(field, zeros, np.array([t]), zeros)
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
@@ -78,13 +79,13 @@ def test_in_a_gaussian_flow_the_guided_path_is_the_straight_line_to_the_prefix(s
     a = NOISE
     for k in range(steps):
         t = np.full(N, k / steps)
-        v = field(OBSERVATION, a, t)
-        v = v + prefix.correction(field, OBSERVATION, a, t, v, max_weight=1e9)
+        v = field(a, t)
+        v = v + prefix.correction(field, a, t, v, max_weight=1e9)
         if k:
             np.testing.assert_allclose(v[:, :2], ((TARGET - a) / (1.0 - k / steps))[:, :2], atol=1e-9)
         a = a + v / steps
     np.testing.assert_allclose(a[:, :2], TARGET[:, :2], atol=1e-9)
-    plain = sample(field, None, OBSERVATION, NOISE, steps=steps).action
+    plain = sample(field, None, NOISE, steps=steps).action
     np.testing.assert_array_equal(np.clip(a, -1.0, 1.0)[:, 2:], plain[:, 2:])
 
 
@@ -100,34 +101,35 @@ def test_a_flow_with_a_prefix_matches_its_affine_closed_form() -> None:
         pull = gain * weight / steps
         expected = (1.0 - pull) * expected + offset / steps + pull * (target - (1.0 - t) * offset)
     prefix = Prefix(np.tile(target, (N, 1)), np.tile(weight, (N, 1)))
-    result = sample(LinearField(0.0, offset), None, OBSERVATION, noise, steps=steps, prefix=prefix)
+    result = sample(LinearField(0.0, offset), None, noise, steps=steps, prefix=prefix)
     np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
 
 
 def test_the_prefix_and_the_critic_add_up_in_one_loop() -> None:
-    field, critic = CurvedField(S, C), QuadraticCritic(np.full(C, 0.4))
+    flow, critic = CurvedField(S, C).given(OBSERVATION), QuadraticCritic(np.full(C, 0.4))
     prefix, weight, steps = Prefix(TARGET, RANDOM.uniform(0.0, 1.0, (N, C))), 0.3, 7
     a = NOISE
     for k in range(steps):
         t = np.full(N, k / steps)
-        v = field(OBSERVATION, a, t)
+        v = flow(a, t)
         clean = np.clip(a + (1.0 - t)[:, None] * v, -1.0, 1.0)
         pull = weight * (0.4 - clean)
-        a = a + (v + pull + prefix.correction(field, OBSERVATION, a, t, v)) / steps
-    result = sample(field, critic, OBSERVATION, NOISE, weight, steps=steps, prefix=prefix)
+        a = a + (v + pull + prefix.correction(flow, a, t, v)) / steps
+    result = sample(flow, critic, NOISE, weight, steps=steps, prefix=prefix)
     np.testing.assert_allclose(result.action, np.clip(a, -1.0, 1.0), atol=1e-14)
 
 
 @pytest.mark.parametrize("guidance_weight", [0.0, 0.3])
 def test_a_prefix_of_weight_zero_changes_no_bit_and_asks_for_no_product(guidance_weight: float) -> None:
-    class NoProduct(CurvedField):
+    class NoProduct(CurvedFlow):
         def vjp(self, *arguments: Any) -> Any:
             raise AssertionError("a product was asked for")
 
-    field, critic = NoProduct(S, C), QuadraticCritic(np.full(C, 0.4))
+    field = CurvedField(S, C)
+    flow, critic = NoProduct(field, field.given(OBSERVATION).offset), QuadraticCritic(np.full(C, 0.4))
     prefix = Prefix(TARGET, np.zeros((N, C)))
-    without = sample(field, critic, OBSERVATION, NOISE, guidance_weight)
-    result = sample(field, critic, OBSERVATION, NOISE, guidance_weight, prefix=prefix)
+    without = sample(flow, critic, NOISE, guidance_weight)
+    result = sample(flow, critic, NOISE, guidance_weight, prefix=prefix)
     for name in ("action", "gradient_norm", "clip_fraction"):
         assert np.array_equal(getattr(result, name), getattr(without, name))
 
@@ -136,10 +138,10 @@ def test_a_prefix_of_weight_zero_changes_no_bit_and_asks_for_no_product(guidance
 def test_rows_without_a_prefix_are_bit_identical_to_a_run_without_any(
     bound: list[bool], guidance_weight: float
 ) -> None:
-    field, critic = CurvedField(S, C), QuadraticCritic(np.full(C, 0.4))
+    flow, critic = CurvedField(S, C).given(OBSERVATION), QuadraticCritic(np.full(C, 0.4))
     weight = np.where(np.array(bound)[:, None], 0.7, 0.0) * np.ones((N, C))
-    without = sample(field, critic, OBSERVATION, NOISE, guidance_weight).action
-    result = sample(field, critic, OBSERVATION, NOISE, guidance_weight, prefix=Prefix(TARGET, weight)).action
+    without = sample(flow, critic, NOISE, guidance_weight).action
+    result = sample(flow, critic, NOISE, guidance_weight, prefix=Prefix(TARGET, weight)).action
     for row, tied in enumerate(bound):
         assert np.array_equal(result[row], without[row]) != tied
 
@@ -153,7 +155,7 @@ def test_the_frozen_actions_agree_better_than_without_a_prefix(seed: int, frozen
     weight = np.tile(soft_mask(C, frozen, C), (N, 1))
 
     def distance(prefix: Prefix | None) -> float:
-        action = sample(field, None, OBSERVATION, noise, prefix=prefix).action
+        action = sample(field, None, noise, prefix=prefix).action
         return float(np.square(action - target)[:, :frozen].sum())
 
     assert distance(Prefix(target, weight)) < 0.5 * distance(None)
@@ -165,7 +167,7 @@ def test_float32_stays_float32() -> None:
     noise = NOISE.astype(np.float32)
     a, t = noise, np.zeros(N, np.float32)
     field = LinearField(0.5, np.zeros(C, np.float32))
-    assert rows.correction(field, OBSERVATION, a, t, field(OBSERVATION, a, t)).dtype == np.float32
+    assert rows.correction(field, a, t, field(a, t)).dtype == np.float32
 
 
 def test_the_mask_freezes_decays_and_leaves_free() -> None:

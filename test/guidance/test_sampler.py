@@ -12,7 +12,6 @@ from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import clean_action, qgf
 from qgf_ros.guidance.sampler import best_candidate, sample
 
-S = np.zeros((4, 3))
 NOISE = np.random.default_rng(1).standard_normal((4, 2)) * 0.1
 
 
@@ -22,7 +21,7 @@ def test_weight_zero_is_euler_integration_of_the_field(steps: int) -> None:
     slope, offset = -0.7, np.array([0.1, -0.2])
     r = 1.0 + slope / steps
     expected = r**steps * NOISE + offset / steps * (r**steps - 1.0) / (r - 1.0)
-    result = sample(LinearField(slope, offset), None, S, NOISE, 0.0, steps=steps)
+    result = sample(LinearField(slope, offset), None, NOISE, 0.0, steps=steps)
     np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
 
 
@@ -36,14 +35,14 @@ def test_guided_flow_matches_its_affine_closed_form(weight: float) -> None:
     for k in range(steps):
         push = (offset + weight * (target - (1.0 - k / steps) * offset)) / steps
         expected = expected + slope ** (steps - 1 - k) * push
-    result = sample(LinearField(0.0, offset), QuadraticCritic(target), S, NOISE, weight, steps=steps)
+    result = sample(LinearField(0.0, offset), QuadraticCritic(target), NOISE, weight, steps=steps)
     np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
 
 
 def test_gradient_is_that_of_the_smallest_member() -> None:
     near, far = np.zeros(2), np.array([0.9, 0.9])
     a, v, t = np.full((1, 2), 0.1), np.zeros((1, 2)), np.zeros(1)
-    gradient, _ = qgf(LinearField(0.0, v), QuadraticCritic(near, far), S[:1], a, t, v, 10)
+    gradient, _ = qgf(LinearField(0.0, v), QuadraticCritic(near, far), a, t, v, 10)
     np.testing.assert_allclose(gradient, far - a)
 
 
@@ -53,13 +52,13 @@ def test_clean_action_is_clipped_to_the_action_range() -> None:
 
 
 def test_weight_zero_never_calls_the_critic() -> None:
-    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), S, NOISE, 0.0)
-    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), S, NOISE, np.zeros(4))
+    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), NOISE, 0.0)
+    sample(LinearField(0.3, np.zeros(2)), BrokenCritic(), NOISE, np.zeros(4))
 
 
 def test_guided_action_calls_the_critic_once_a_step() -> None:
     critic = QuadraticCritic(np.zeros(2))
-    sample(LinearField(0.3, np.zeros(2)), critic, S, NOISE, 0.1, steps=7)
+    sample(LinearField(0.3, np.zeros(2)), critic, NOISE, 0.1, steps=7)
     assert critic.calls == 7
 
 
@@ -67,8 +66,8 @@ def test_guided_action_calls_the_critic_once_a_step() -> None:
 @settings(max_examples=30, deadline=None)
 def test_rows_of_weight_zero_are_bit_identical_to_plain_cloning(weights: list[float]) -> None:
     field, critic = LinearField(0.4, np.array([0.2, -0.3])), QuadraticCritic(np.array([0.5, 0.5]))
-    mixed = sample(field, critic, S, NOISE, np.array(weights))
-    plain = sample(field, None, S, NOISE, 0.0)
+    mixed = sample(field, critic, NOISE, np.array(weights))
+    plain = sample(field, None, NOISE, 0.0)
     rows = np.array(weights) == 0.0
     assert (mixed.action[rows] == plain.action[rows]).all()
     assert (mixed.gradient_norm[rows] == 0.0).all()
@@ -80,19 +79,19 @@ def test_rows_of_weight_zero_are_bit_identical_to_plain_cloning(weights: list[fl
 def test_rows_do_not_influence_each_other(order: list[int]) -> None:
     field, critic = LinearField(0.4, np.zeros(2)), QuadraticCritic(np.array([0.5, 0.5]), np.array([-0.5, 0.1]))
     weight = np.array([0.0, 0.1, 0.5, 2.0])
-    straight = sample(field, critic, S, NOISE, weight).action
-    permuted = sample(field, critic, S[order], NOISE[order], weight[order]).action
+    straight = sample(field, critic, NOISE, weight).action
+    permuted = sample(field, critic, NOISE[order], weight[order]).action
     assert (permuted == straight[order]).all()
 
 
 def test_noise_is_left_unchanged() -> None:
     noise = NOISE.copy()
-    sample(LinearField(0.4, np.zeros(2)), QuadraticCritic(np.ones(2)), S, noise, 1.0)
+    sample(LinearField(0.4, np.zeros(2)), QuadraticCritic(np.ones(2)), noise, 1.0)
     np.testing.assert_array_equal(noise, NOISE)
 
 
 def test_clip_fraction_counts_the_components_the_last_clip_moved() -> None:
-    result = sample(LinearField(0.0, np.array([5.0, 0.0])), None, S, NOISE)
+    result = sample(LinearField(0.0, np.array([5.0, 0.0])), None, NOISE)
     np.testing.assert_array_equal(result.clip_fraction, np.full(4, 0.5))
     assert np.abs(result.action).max() <= 1.0
 
@@ -100,22 +99,22 @@ def test_clip_fraction_counts_the_components_the_last_clip_moved() -> None:
 @pytest.mark.parametrize("weight", [-0.1, np.nan, np.inf])
 def test_a_weight_outside_its_domain_is_refused(weight: float) -> None:
     with pytest.raises(GuidanceError, match="finite and at least 0"):
-        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.zeros(2)), S, NOISE, weight)
+        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.zeros(2)), NOISE, weight)
 
 
 def test_guidance_without_a_critic_is_refused() -> None:
     with pytest.raises(GuidanceError, match="without a critic"):
-        sample(LinearField(0.0, np.zeros(2)), None, S, NOISE, 0.1)
+        sample(LinearField(0.0, np.zeros(2)), None, NOISE, 0.1)
 
 
 def test_a_gradient_that_is_not_finite_is_refused() -> None:
     with pytest.raises(GuidanceError, match="gradient is not finite"):
-        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.full(2, np.nan)), S, NOISE, 0.1)
+        sample(LinearField(0.0, np.zeros(2)), QuadraticCritic(np.full(2, np.nan)), NOISE, 0.1)
 
 
 def test_a_velocity_that_is_not_finite_is_refused() -> None:
     with pytest.raises(GuidanceError, match="velocity field"):
-        sample(LinearField(0.0, np.full(2, np.nan)), None, S, NOISE)
+        sample(LinearField(0.0, np.full(2, np.nan)), None, NOISE)
 
 
 def test_best_candidate_is_the_one_of_highest_value() -> None:

@@ -53,8 +53,8 @@ def test_the_mask_repeats_along_the_chunk_and_leaves_its_components_alone() -> N
 
 def test_a_masked_component_moves_as_in_plain_cloning_where_components_are_independent() -> None:
     field, critic, noise = LinearField(-0.4, np.full(6, 0.1)), QuadraticCritic(np.full(6, 0.8)), 0.1 * GRADIENT
-    plain = sample(field, None, np.zeros((5, 2)), noise).action
-    guided = sample(field, critic, np.zeros((5, 2)), noise, 0.5, guidance=Guidance(mask=(1.0, 1.0, 0.0))).action
+    plain = sample(field, None, noise).action
+    guided = sample(field, critic, noise, 0.5, guidance=Guidance(mask=(1.0, 1.0, 0.0))).action
     np.testing.assert_array_equal(guided[:, [2, 5]], plain[:, [2, 5]])
     assert (guided[:, [0, 1, 3, 4]] > plain[:, [0, 1, 3, 4]]).all()
 
@@ -76,7 +76,7 @@ def test_a_schedule_weights_each_denoising_step(schedule: str, factors: list[flo
     for factor in factors:
         expected += weight * factor * (c - expected) / 4
     field, critic = LinearField(0.0, np.zeros(1)), QuadraticCritic(np.array([c]))
-    result = sample(field, critic, np.zeros((1, 1)), np.full((1, 1), 0.1), weight, steps=4, guidance=guidance)
+    result = sample(field, critic, np.full((1, 1), 0.1), weight, steps=4, guidance=guidance)
     np.testing.assert_allclose(result.action, expected)
 
 
@@ -87,8 +87,8 @@ def test_options_keep_float32() -> None:
 
 
 def test_telemetry_reports_the_gradient_before_any_option() -> None:
-    field, critic = CurvedField(2, 6), QuadraticCritic(np.full(6, 0.8))
-    arguments = (field, critic, np.zeros((5, 2)), GRADIENT, 1e-9)
+    flow, critic = CurvedField(2, 6).given(np.zeros((5, 2))), QuadraticCritic(np.full(6, 0.8))
+    arguments = (flow, critic, GRADIENT, 1e-9)
     plain, shaped = sample(*arguments), sample(*arguments, guidance=Guidance(max_gradient_norm=1e-3))
     np.testing.assert_allclose(shaped.gradient_norm, plain.gradient_norm, rtol=1e-6)
 

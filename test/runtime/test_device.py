@@ -20,6 +20,7 @@ from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.session import CPU, CUDA, TENSORRT, provider_options
 
 fused = pytest.importorskip("qgf_ros.runtime.fused", reason="the fast path needs onnx")
+proof = pytest.importorskip("qgf_ros.runtime.proof", reason="the fast path needs onnx")
 binding = pytest.importorskip("qgf_ros.runtime.binding")
 
 SHIPPED = Path(__file__).parents[2] / "models" / "cube-single"
@@ -57,12 +58,12 @@ def test_laid_out_over_fixed_buffers_it_is_the_fast_path_to_the_bit(
     """In float32, on one thread; both members' rows and rows of weight 0 among them."""
     s, noise = draw(bundle[0], len(weight))
     weights = np.array(weight, dtype=np.float32)
-    expected, got = (one.guided(CRITIC, s, noise, weights, steps, guidance) for one in samplers)
+    expected, got = (one.given(s).guided(CRITIC, noise, weights, steps, guidance) for one in samplers)
     for name in ("action", "gradient_norm", "clip_fraction"):
         np.testing.assert_array_equal(getattr(got.sample, name), getattr(expected.sample, name))
     np.testing.assert_array_equal(got.unguided, expected.unguided)
     np.testing.assert_array_equal(got.q, expected.q)
-    plain, laid_out = (one.plain(s, noise, steps) for one in samplers)
+    plain, laid_out = (one.given(s).plain(noise, steps) for one in samplers)
     np.testing.assert_array_equal(plain.action, laid_out.action)
     np.testing.assert_array_equal(got.sample.action[weights == 0.0], got.unguided[weights == 0.0])
 
@@ -72,16 +73,16 @@ def test_results_outlive_their_buffers_whatever_the_shapes(samplers: Any, bundle
     expected, device = samplers
     rows = [*range(1, binding.KEPT + 3), 1]
     given = [draw(bundle[0], count, seed) for seed, count in enumerate(rows)]
-    got = [device.plain(s, noise, 2).action for s, noise in given]
+    got = [device.given(s).plain(noise, 2).action for s, noise in given]
     for (s, noise), action in zip(given, got):
-        np.testing.assert_allclose(action, expected.plain(s, noise, 2).action, atol=1e-6)
+        np.testing.assert_allclose(action, expected.given(s).plain(noise, 2).action, atol=1e-6)
 
 
 def test_what_is_not_finite_is_found(samplers: Any, bundle: Any) -> None:
     s, noise = draw(bundle[0], 2)
     s[1, 0] = np.nan
     with pytest.raises(GuidanceError, match="not finite"):
-        samplers[1].guided(CRITIC, s, noise, np.array([0.1, 0.1], np.float32), 10, QGF)
+        samplers[1].given(s).guided(CRITIC, noise, np.array([0.1, 0.1], np.float32), 10, QGF)
 
 
 def test_a_gpu_multiplies_in_full_precision_and_captures_where_it_may() -> None:
@@ -97,7 +98,7 @@ def load(bundle: Any, providers: tuple[str, ...]) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # ONNX Runtime's own: it does not know the provider
         velocity, critic = OnnxVelocityField(files, (CPU,), 1), OnnxCritic(files, CRITIC, "min", (CPU,), 1)
-        return fused.load_fused(files, manifest, velocity, {CRITIC: critic}, 1, providers=providers)
+        return proof.load_fused(files, manifest, velocity, {CRITIC: critic}, 1, providers=providers)
 
 
 def test_where_a_gpu_cannot_run_the_fast_path_the_cpu_does(bundle: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -155,8 +156,8 @@ def test_a_graph_that_is_replayed_with_old_inputs_is_not_used(bundle: Any, monke
 
 def test_other_numbers_than_float32_are_converted_and_not_read_as_such(samplers: Any, bundle: Any) -> None:
     s, noise = draw(bundle[0], 2)
-    got = samplers[1].plain(s.astype(np.float64), np.asfortranarray(noise), 2)
-    np.testing.assert_array_equal(got.action, samplers[1].plain(s, noise, 2).action)
+    got = samplers[1].given(s.astype(np.float64)).plain(np.asfortranarray(noise), 2)
+    np.testing.assert_array_equal(got.action, samplers[1].given(s).plain(noise, 2).action)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from qgf_ros.runtime.session import CPU
 
 graphs = pytest.importorskip("qgf_ros.learning.export.primitives", reason="building graphs needs onnx")
 fused = pytest.importorskip("qgf_ros.runtime.fused", reason="the fast path needs onnx")
+proof = pytest.importorskip("qgf_ros.runtime.proof", reason="the fast path needs onnx")
 
 SHIPPED = sorted(path.parent for path in Path(__file__).parents[2].glob("models/*/manifest.json"))
 FREQUENCIES = np.array([1.0, 0.1, 0.01], dtype=np.float32)
@@ -124,18 +125,19 @@ def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     else:
         sampler = fused.FusedSampler(files, manifest, 1)
 
-    result = sampler.guided(CRITIC, s, noise, weight, steps, guidance)
-    expected = sample(velocity, critic, s, noise, weight, steps=steps, guidance=guidance)
-    plain = sample(velocity, None, s, noise, steps=steps)
+    tick, flow, value = sampler.given(s), velocity.given(s), critic.given(s)
+    result = tick.guided(CRITIC, noise, weight, steps, guidance)
+    expected = sample(flow, value, noise, weight, steps=steps, guidance=guidance)
+    plain = sample(flow, None, noise, steps=steps)
     guided = weight > 0.0
     np.testing.assert_allclose(result.sample.action, expected.action, atol=1e-5)
     np.testing.assert_allclose(result.sample.gradient_norm, expected.gradient_norm, atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(result.unguided, plain.action, atol=1e-5)
-    np.testing.assert_allclose(result.q, critic(s, expected.action)[:, guided], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(result.q, value(expected.action)[:, guided], atol=1e-5, rtol=1e-5)
     # A component within rounding of a bound may count as clipped or not.
     assert np.abs(result.sample.clip_fraction - expected.clip_fraction).max() <= 1.0 / sizes[1] + 1e-6
 
-    alone = sampler.plain(s, noise, steps).action
+    alone = tick.plain(noise, steps).action
     np.testing.assert_array_equal(result.unguided, alone)
     np.testing.assert_array_equal(result.sample.action[~guided], alone[~guided])
 
@@ -169,6 +171,19 @@ def test_the_same_inputs_give_the_same_bits_whatever_ran_before(tiny_policy: Pol
     again = tiny_policy.act(s, noise, "task1", 0.3)[0]
     np.testing.assert_array_equal(first.actions, again.actions)
     np.testing.assert_array_equal(first.unguided, again.unguided)
+
+
+def test_rows_of_given_observations_share_their_tick(tiny_policy: Policy) -> None:
+    sampler, rng = tiny_policy._fused, np.random.default_rng(12)
+    assert sampler is not None
+    s, noise, weight = normal(rng, 3, 28), normal(rng, 4, 25), np.full(4, 0.3, np.float32)
+    for rows in (np.array([2, 0, 2, 1]), slice(1, None)):
+        count = len(s[rows])
+        tick, whole = sampler.given(s).rows(rows), sampler.given(s[rows])
+        given = noise[:count], weight[:count]
+        np.testing.assert_array_equal(tick.plain(given[0], 10).action, whole.plain(given[0], 10).action)
+        got, expected = (one.guided("task1", *given, 10, QGF) for one in (tick, whole))
+        np.testing.assert_array_equal(got.sample.action, expected.sample.action)
 
 
 def test_a_row_of_weight_zero_is_plain_cloning_to_the_bit(tiny_policy: Policy) -> None:
@@ -222,11 +237,11 @@ def test_a_critic_that_gives_nan_leaves_plain_cloning_and_says_so(random_bundle:
     rng = np.random.default_rng(6)
     s, noise = normal(rng, 2, 7), normal(rng, 2, 1, 4)
     with pytest.raises(GuidanceError, match="critic's gradient is not finite"):
-        sampler.guided(CRITIC, s, noise[:, 0], np.ones(2, np.float32), 10, QGF)
+        sampler.given(s).guided(CRITIC, noise[:, 0], np.ones(2, np.float32), 10, QGF)
     policy = Policy(manifest, velocity, {CRITIC: critic}, sampler)
     for row, chunk in enumerate(policy.act(s, noise, CRITIC, 0.4)):
         assert chunk.telemetry["critic_failed"] == 1.0
-        np.testing.assert_array_equal(chunk.actions[0], sampler.plain(s, noise[:, 0], 10).action[row])
+        np.testing.assert_array_equal(chunk.actions[0], sampler.given(s).plain(noise[:, 0], 10).action[row])
     # Where nothing is guided the broken critic is not even asked.
     assert policy.act(s, noise, CRITIC, 0.0)[0].telemetry["critic_failed"] == 0.0
 
@@ -239,7 +254,7 @@ def test_a_critic_that_gives_nan_keeps_no_other_from_the_fast_path(
     manifest = manifest.model_copy(update={"critics": dict.fromkeys((CRITIC, "bad"), manifest.critics[CRITIC])})
     velocity, critic = models(files)
     _, bad = models(files, critic="bad")
-    sampler = fused.load_fused(files, manifest, velocity, {CRITIC: critic, "bad": bad}, 1)
+    sampler = proof.load_fused(files, manifest, velocity, {CRITIC: critic, "bad": bad}, 1)
     assert sampler is not None
     assert (sampler.has(CRITIC), sampler.has("bad")) == (True, False)
     assert "critic bad runs over the reference path" in caplog.text
@@ -249,7 +264,7 @@ def test_a_velocity_that_gives_nan_is_an_error(random_bundle: Any) -> None:
     files, manifest = random_bundle
     sampler = fused.FusedSampler(broken(files, "velocity"), manifest, 1)
     with pytest.raises(GuidanceError, match="velocity field gave a value that is not finite"):
-        sampler.plain(np.zeros((1, 7), np.float32), np.zeros((1, 4), np.float32), 10)
+        sampler.given(np.zeros((1, 7), np.float32)).plain(np.zeros((1, 4), np.float32), 10)
 
 
 def test_a_graph_that_is_not_what_its_weights_say_runs_over_the_reference_path(
@@ -269,7 +284,7 @@ def test_a_graph_that_is_not_what_its_weights_say_runs_over_the_reference_path(
         changed = {**files, path: model.SerializeToString()}
         velocity, critic = models(changed)
         caplog.clear()
-        sampler = fused.load_fused(changed, manifest, velocity, {CRITIC: critic}, 1)
+        sampler = proof.load_fused(changed, manifest, velocity, {CRITIC: critic}, 1)
         assert message in caplog.text
         assert sampler is None or not sampler.has(CRITIC)
 
@@ -285,13 +300,13 @@ def test_a_critic_of_another_form_runs_over_the_reference_path(
     files = random_files(np.random.default_rng(7), sizes, hidden, critic_normed=critic_normed)
     velocity, critic = models(files)
     with caplog.at_level(logging.WARNING):
-        sampler = fused.load_fused(files, manifest_of(sizes), velocity, {CRITIC: critic}, 1)
+        sampler = proof.load_fused(files, manifest_of(sizes), velocity, {CRITIC: critic}, 1)
     assert message in caplog.text
     assert sampler is not None and not sampler.has(CRITIC)
     rng = np.random.default_rng(8)
     s, noise = normal(rng, 1, 7), normal(rng, 1, 1, 4)
     policy = Policy(manifest_of(sizes), velocity, {CRITIC: critic}, sampler)
-    expected = sample(velocity, critic, s, noise[:, 0], 0.4)
+    expected = sample(velocity.given(s), critic.given(s), noise[:, 0], 0.4)
     np.testing.assert_allclose(policy.act(s, noise, CRITIC, 0.4)[0].actions, expected.action, atol=1e-6)
 
 
@@ -301,14 +316,14 @@ def test_a_velocity_field_with_other_names_runs_over_the_reference_path(
     files, manifest = random_bundle
     velocity, critic = models(files)
     renamed = {**files, "velocity.onnx": files["velocity.onnx"].replace(b"velocity.", b"speedity.")}
-    assert fused.load_fused(renamed, manifest, velocity, {CRITIC: critic}, 1) is None
+    assert proof.load_fused(renamed, manifest, velocity, {CRITIC: critic}, 1) is None
     assert "the policy runs over the reference path: no hidden layer of velocity was found" in caplog.text
 
 
 def test_without_onnx_the_policy_runs_over_the_reference_path(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "qgf_ros.runtime.fused", None)
+    monkeypatch.setitem(sys.modules, "qgf_ros.runtime.proof", None)
     policy = Policy.load(tiny_bundle)
     assert policy._fused is None
     assert "pip install onnx" in caplog.text
@@ -339,12 +354,12 @@ def test_another_precision_stays_close_to_fp32_and_is_not_it(aggregation: str, p
     manifest = manifest_of(sizes, aggregation=aggregation)
     velocity, critic = models(files, aggregation)
     exact, rough = (
-        fused.load_fused(files, manifest, velocity, {CRITIC: critic}, 1, name) for name in ("fp32", precision)
+        proof.load_fused(files, manifest, velocity, {CRITIC: critic}, 1, name) for name in ("fp32", precision)
     )
     rng = np.random.default_rng(10)
     s, noise = normal(rng, 8, sizes[0]), normal(rng, 8, sizes[1])
     weight = np.array([0.0, 0.1] * 4, dtype=np.float32)
-    ours, theirs = (sampler.guided(CRITIC, s, noise, weight, 10, QGF) for sampler in (rough, exact))
+    ours, theirs = (sampler.given(s).guided(CRITIC, noise, weight, 10, QGF) for sampler in (rough, exact))
     for got, expected in ((ours.sample.action, theirs.sample.action), (ours.unguided, theirs.unguided)):
         error = np.abs(got - expected).max()
         assert 1e-5 < error < 0.05

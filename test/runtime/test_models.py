@@ -81,11 +81,11 @@ def test_velocity_and_its_vjp_match_a_float64_network(rng: Any, inputs: Any) -> 
         name: graphs.velocity_graph(layers, S, C, FREQUENCIES, PERIOD, vjp=vjp)
         for vjp, name in ((False, "velocity.onnx"), (True, "velocity_vjp.onnx"))
     }
-    field = OnnxVelocityField(files, [CPU], 1)
+    flow = OnnxVelocityField(files, [CPU], 1).given(s)
     doubles = [x.astype(np.float64) for x in (s, a, t)]
-    np.testing.assert_allclose(field(s, a, t), velocity64(layers, *doubles), atol=3e-6)
-    v, product = field.vjp(s, a, t, u)
-    np.testing.assert_array_equal(v, field(s, a, t))
+    np.testing.assert_allclose(flow(a, t), velocity64(layers, *doubles), atol=3e-6)
+    v, product = flow.vjp(a, t, u)
+    np.testing.assert_array_equal(v, flow(a, t))
     numeric = central_differences(lambda x: (u * velocity64(layers, doubles[0], x, doubles[2])).sum(axis=1), doubles[1])
     np.testing.assert_allclose(product, numeric, atol=3e-6)
 
@@ -97,14 +97,15 @@ def test_critic_gradient_matches_central_differences(rng: Any, inputs: Any, aggr
     members = [random_layers(rng, S + C, 1, norm_last=True) for _ in range(ensemble)]
     files = {critic_file("task"): graphs.critic_graph(members, S, C, aggregation)}
     critic = OnnxCritic(files, "task", aggregation, [CPU], 1)
+    value = critic.given(s)
     s64, a64 = s.astype(np.float64), a.astype(np.float64)
 
     def values(x: Double) -> Double:
         return np.stack([mlp(layers, np.concatenate([s64, x], axis=1))[:, 0] for layers in members])
 
     reduce = np.min if aggregation == "min" else np.mean
-    np.testing.assert_allclose(critic(s, a), values(a64), atol=3e-6)
-    q, gradient = critic.value_and_grad(s, a)
+    np.testing.assert_allclose(value(a), values(a64), atol=3e-6)
+    q, gradient = value.value_and_grad(a)
     np.testing.assert_allclose(critic.aggregate(q), reduce(values(a64), axis=0), atol=3e-6)
     np.testing.assert_allclose(gradient, central_differences(lambda x: reduce(values(x), axis=0), a64), atol=3e-6)
 
@@ -115,14 +116,32 @@ def test_at_a_tie_the_gradient_is_that_of_the_first_member(rng: Any, inputs: Any
     gradients = []
     for members in ([layers, layers], [layers]):
         files = {critic_file("task"): graphs.critic_graph(members, S, C, "min")}
-        gradients.append(OnnxCritic(files, "task", "min", [CPU], 1).value_and_grad(s, a)[1])
+        gradients.append(OnnxCritic(files, "task", "min", [CPU], 1).given(s).value_and_grad(a)[1])
     np.testing.assert_allclose(gradients[0], gradients[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [np.array([2, 0, 2, 1]), np.array([], dtype=np.intp), slice(1, 5, 2), slice(None)])
+def test_rows_of_given_observations_are_those_observations_given(tiny_bundle: Path, rows: Any) -> None:
+    rng = np.random.default_rng(4)
+    s = np.asfortranarray(rng.standard_normal((5, 28), dtype=np.float32))
+    count = len(s[rows])
+    a, u = (rng.standard_normal((count, 25), dtype=np.float32) for _ in range(2))
+    t = rng.random(count, dtype=np.float32)
+    files = load_bundle(tiny_bundle)[1]
+    field, critic = OnnxVelocityField(files, [CPU], 1), OnnxCritic(files, "task1", "min", [CPU], 1)
+    flow, whole = field.given(s).rows(rows), field.given(np.ascontiguousarray(s[rows]))
+    np.testing.assert_array_equal(flow(a, t), whole(a, t))
+    np.testing.assert_array_equal(flow.vjp(a, t, u)[1], whole.vjp(a, t, u)[1])
+    value, judged = critic.given(s).rows(rows), critic.given(np.ascontiguousarray(s[rows]))
+    np.testing.assert_array_equal(value(a), judged(a))
+    for got, expected in zip(value.value_and_grad(a), judged.value_and_grad(a), strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_batch_size_changes_a_row_by_rounding_only(tiny_bundle: Path) -> None:
     rng = np.random.default_rng(3)
     s, a = (rng.standard_normal((16, n), dtype=np.float32) for n in (28, 25))
-    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
-    _, together = critic.value_and_grad(s, a)
-    alone = np.concatenate([critic.value_and_grad(s[i : i + 1], a[i : i + 1])[1] for i in range(16)])
+    value = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1).given(s)
+    _, together = value.value_and_grad(a)
+    alone = np.concatenate([value.rows(slice(i, i + 1)).value_and_grad(a[i : i + 1])[1] for i in range(16)])
     np.testing.assert_allclose(together, alone, atol=1e-5)

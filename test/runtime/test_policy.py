@@ -11,15 +11,17 @@ import pytest
 
 from qgf_ros.bundle.store import load_bundle
 from qgf_ros.errors import BundleError, GuidanceError
+from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.prefix import Prefix, make_prefix
 from qgf_ros.guidance.sampler import sample
+from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.session import CPU, choose_providers
 
 
-class FailingCritic:
-    def __call__(self, s: Any, a: Any) -> Any:
+class FailingCritic(Unconditioned):
+    def __call__(self, a: Any) -> Any:
         raise RuntimeError("device lost")
 
     value_and_grad = __call__
@@ -29,10 +31,10 @@ class FailingCritic:
 
 
 class NanCritic(FailingCritic):
-    def __call__(self, s: Any, a: Any) -> Any:
+    def __call__(self, a: Any) -> Any:
         return np.full((2, len(a)), np.nan, dtype=np.float32)
 
-    def value_and_grad(self, s: Any, a: Any) -> Any:
+    def value_and_grad(self, a: Any) -> Any:
         return np.zeros((2, len(a)), dtype=np.float32), np.full_like(a, np.nan)
 
     def aggregate(self, q: Any) -> Any:
@@ -58,15 +60,17 @@ def test_weight_zero_is_bit_identical_to_the_plain_flow_and_runs_no_critic(
 ) -> None:
     s, noise = batch
     chunks = with_critic(tiny_policy, FailingCritic()).act(s, noise, "task1", 0.0)
-    plain = sample(OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1), None, s, noise[:, 0])
+    flow = OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1).given(s)
+    plain = sample(flow, None, noise[:, 0])
     assert (actions(chunks).reshape(3, 25) == plain.action).all()
     assert all(np.isnan(chunk.telemetry["q"]) and chunk.telemetry["critic_failed"] == 0.0 for chunk in chunks)
 
 
 def test_guided_action_is_the_sampler_s(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
     s, noise = batch
-    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task2", "min", [CPU], 1)
-    expected = sample(OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1), critic, s, noise[:, 0], 0.3)
+    files = load_bundle(tiny_bundle)[1]
+    flow, value = OnnxVelocityField(files, [CPU], 1).given(s), OnnxCritic(files, "task2", "min", [CPU], 1).given(s)
+    expected = sample(flow, value, noise[:, 0], 0.3)
     got = tiny_policy.act(s, noise, "task2", 0.3)
     np.testing.assert_allclose(actions(got).reshape(3, 25), expected.action, atol=1e-5)
     np.testing.assert_allclose([c.telemetry["gradient_norm"] for c in got], expected.gradient_norm, rtol=1e-4)
@@ -87,7 +91,7 @@ def test_telemetry_q_is_that_of_the_action_returned(tiny_policy: Policy, tiny_bu
     s, noise = batch
     critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
     got = tiny_policy.act(s, noise, "task1", 0.2)
-    expected = critic(s, actions(got).reshape(3, 25)).min(axis=0)
+    expected = critic.given(s)(actions(got).reshape(3, 25)).min(axis=0)
     np.testing.assert_allclose([c.telemetry["q"] for c in got], expected, atol=1e-5)
 
 
@@ -97,11 +101,38 @@ def test_best_of_n_keeps_the_candidate_of_highest_value(tiny_policy: Policy, bat
     noise = np.random.default_rng(6).standard_normal((3, 8, 25), dtype=np.float32)
     best = tiny_policy.act(s, noise, "task1", weight)
     singles = [tiny_policy.act(s, noise[:, n : n + 1], "task1", weight) for n in range(8)]
-    critic = tiny_policy._critics["task1"]
-    q = np.stack([critic(s, actions(single).reshape(3, 25)).min(axis=0) for single in singles])
+    value = tiny_policy._critics["task1"].given(s)
+    q = np.stack([value(actions(single).reshape(3, 25)).min(axis=0) for single in singles])
     np.testing.assert_allclose([c.telemetry["q"] for c in best], q.max(axis=0), atol=1e-5)
     for row, chunk in enumerate(best):
         np.testing.assert_allclose(chunk.actions, singles[q[:, row].argmax()][row].actions, atol=1e-5)
+
+
+class Watched:
+    """A velocity field or critic that keeps the observations it was given."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.given_to_it = model, []
+        self.aggregate = getattr(model, "aggregate", None)
+
+    def given(self, observations: Any) -> Any:
+        self.given_to_it.append(observations)
+        return self.model.given(observations)
+
+
+@pytest.mark.parametrize("estimator", ["qgf", "bptt"])
+@pytest.mark.parametrize("candidates", [1, 8])
+def test_an_observation_is_given_once_whatever_shares_it(
+    tiny_policy: Policy, batch: Any, candidates: int, estimator: str
+) -> None:
+    """Candidates, twins, denoising steps and the judgement at the end: an encoder would run once for all of them."""
+    s, noise = batch[0], np.repeat(batch[1], candidates, axis=1)
+    velocity, critic = Watched(tiny_policy._velocity), Watched(tiny_policy._critics["task1"])
+    policy = Policy(tiny_policy.manifest, velocity, {"task1": critic})
+    policy.act(s, noise, "task1", 0.3, Guidance(estimator=estimator), prefix_of(np.random.default_rng(8), 3))
+    assert [given is s for given in (*velocity.given_to_it, *critic.given_to_it)] == [True, True]
+    policy.act(s, noise[:, :1], "task1", 0.0)
+    assert (len(velocity.given_to_it), len(critic.given_to_it)) == (2, 1)  # without guidance no critic sees it
 
 
 def test_weight_may_differ_from_sample_to_sample(tiny_policy: Policy, batch: Any) -> None:
@@ -199,9 +230,9 @@ def test_with_a_prefix_the_action_is_the_sampler_s_over_the_primitives(
     s, noise = batch
     prefix = prefix_of(np.random.default_rng(8), 3)
     files = load_bundle(tiny_bundle)[1]
-    velocity, critic = OnnxVelocityField(files, [CPU], 1), OnnxCritic(files, "task2", "min", [CPU], 1)
-    expected = sample(velocity, critic, s, noise[:, 0], weight, prefix=prefix)
-    unguided = sample(velocity, None, s, noise[:, 0], prefix=prefix)
+    flow, value = OnnxVelocityField(files, [CPU], 1).given(s), OnnxCritic(files, "task2", "min", [CPU], 1).given(s)
+    expected = sample(flow, value, noise[:, 0], weight, prefix=prefix)
+    unguided = sample(flow, None, noise[:, 0], prefix=prefix)
     got = tiny_policy.act(s, noise, "task2", weight, prefix=prefix)
     np.testing.assert_allclose(actions(got).reshape(3, 25), expected.action, atol=1e-5)
     np.testing.assert_allclose([c.unguided.ravel() for c in got], unguided.action, atol=1e-5)

@@ -138,7 +138,7 @@ def test_the_ensemble_is_aggregated_as_told(
         inputs = np.concatenate([s, x], axis=1)
         return reduce([conversion.forward(layers, inputs)[:, 0] for layers in members], axis=0)
 
-    q, gradient = critic.value_and_grad(s, a)
+    q, gradient = critic.given(s).value_and_grad(a)
     assert q.shape == (ensemble, 6)
     np.testing.assert_allclose(critic.aggregate(q), value(a), atol=1e-5)
     np.testing.assert_allclose(gradient, conversion.central_differences(value, a), atol=1e-5)
