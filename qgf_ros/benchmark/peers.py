@@ -14,11 +14,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from qgf_ros.analysis.compute import Case
+from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file, load_bundle
 from qgf_ros.errors import BundleError
 from qgf_ros.guidance.shaping import GRAD_STEP
-from qgf_ros.runtime.weights import Layer, UnknownFormError, read_critic, read_velocity
+from qgf_ros.runtime.weights import UnknownFormError, read_critic, read_velocity
 
 LAYER_NORM_EPS = 1e-6
 

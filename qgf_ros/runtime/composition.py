@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from onnx import TensorProto
 
+from qgf_ros.bundle.layers import Layers
 from qgf_ros.runtime.graph import Graph, tensor
 from qgf_ros.runtime.passes import Ensemble, Network
 from qgf_ros.runtime.precision import Precision
-from qgf_ros.runtime.weights import Layers
 
 
 def plain_flow(velocity: Layers, observation_size: int, chunk_size: int, precision: Precision = "fp32") -> bytes:

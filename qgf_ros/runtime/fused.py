@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.layers import Layers
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.errors import GuidanceError
@@ -25,7 +26,7 @@ from qgf_ros.runtime.composition import guided_flow, laid_out_flow, plain_flow
 from qgf_ros.runtime.passes import centred
 from qgf_ros.runtime.precision import Precision
 from qgf_ros.runtime.session import CPU, open_session
-from qgf_ros.runtime.weights import Layers, UnknownFormError, read_critic, read_velocity
+from qgf_ros.runtime.weights import UnknownFormError, read_critic, read_velocity
 
 _log = logging.getLogger(__name__)
 

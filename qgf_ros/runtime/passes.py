@@ -17,11 +17,11 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from qgf_ros.bundle.layers import LAYER_NORM_EPS, Layer, Layers, Weights
 from qgf_ros.runtime.graph import CONTRIB, Graph
 from qgf_ros.runtime.precision import Precision
-from qgf_ros.runtime.weights import Layer, Layers, UnknownFormError, Weights
+from qgf_ros.runtime.weights import UnknownFormError
 
-LAYER_NORM_EPS = 1e-6
 #: GELU(y) = y sigmoid(w + _CUBIC w^3) with w = _LINEAR y, in its tanh form.
 _LINEAR = 2.0 * float(np.sqrt(2.0 / np.pi))
 _CUBIC = 0.044715 / _LINEAR**2

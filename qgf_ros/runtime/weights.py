@@ -8,31 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-Weights = NDArray[np.float32]
+from qgf_ros.bundle.layers import FREQUENCIES, PARTS, VELOCITY, Layer, Layers, Weights, member_network, weight_name
 
 
 class UnknownFormError(Exception):
     """A primitive is not of the form that the fast path composes; the message says in what."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One dense layer: weight [I, O], bias [O], and LayerNorm scale and shift [O] where it has one."""
-
-    weight: Weights
-    bias: Weights
-    scale: Weights | None = None
-    shift: Weights | None = None
-
-
-#: Of an MLP: one or more hidden layers with GELU in its tanh form, then a linear one.
-Layers: TypeAlias = tuple[Layer, ...]
 
 
 @dataclass(frozen=True)
@@ -67,9 +52,9 @@ def read_velocity(model: bytes) -> VelocityWeights:
     """
     graph = onnx.load_from_string(model).graph
     weights = _initialisers(graph)
-    frequencies = weights.get("frequencies")
+    frequencies = weights.get(FREQUENCIES)
     period = np.float32(1.0) if frequencies is None else _period(graph, weights)
-    return VelocityWeights(_layers(weights, "velocity"), frequencies, period)
+    return VelocityWeights(_layers(weights, VELOCITY), frequencies, period)
 
 
 def read_critic(model: bytes) -> tuple[Layers, ...]:
@@ -80,8 +65,8 @@ def read_critic(model: bytes) -> tuple[Layers, ...]:
     """
     weights = _initialisers(onnx.load_from_string(model).graph)
     members: list[Layers] = []
-    while f"q{len(members)}.0.weight" in weights:
-        members.append(_layers(weights, f"q{len(members)}"))
+    while weight_name(network := member_network(len(members)), 0, "weight") in weights:
+        members.append(_layers(weights, network))
     if not members:
         raise UnknownFormError("no ensemble member was found")
     return tuple(members)
@@ -91,19 +76,18 @@ def _initialisers(graph: Any) -> dict[str, Any]:
     return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
 
 
-def _layers(weights: Mapping[str, Any], prefix: str) -> Layers:
+def _layers(weights: Mapping[str, Any], network: str) -> Layers:
     layers: list[Layer] = []
-    while f"{prefix}.{len(layers)}.weight" in weights:
-        name = f"{prefix}.{len(layers)}"
-        parts: list[Any] = [weights.get(f"{name}.{part}") for part in ("weight", "bias", "scale", "shift")]
+    while weight_name(network, number := len(layers), "weight") in weights:
+        parts: list[Any] = [weights.get(weight_name(network, number, part)) for part in PARTS]
         weight, bias, scale, shift = parts
         inputs = len(layers[-1].bias) if layers else len(weight)
         vectors = [bias] if scale is None and shift is None else [bias, scale, shift]
         if any(vector is None or (inputs, *vector.shape) != weight.shape for vector in vectors):
-            raise UnknownFormError(f"the weights of {name} do not form a dense layer")
+            raise UnknownFormError(f"the weights of {network}.{number} do not form a dense layer")
         layers.append(Layer(weight, bias, scale, shift))
     if len(layers) < 2:
-        raise UnknownFormError(f"no hidden layer of {prefix} was found")
+        raise UnknownFormError(f"no hidden layer of {network} was found")
     return tuple(layers)
 
 
@@ -111,8 +95,8 @@ def _period(graph: Any, weights: Mapping[str, Any]) -> np.float32:
     """Return the scalar that the time is multiplied by before the frequencies."""
     producers = {output: node for node in graph.node for output in node.output}
     for node in graph.node:
-        if node.op_type == "Mul" and "frequencies" in node.input:
-            scaled = producers.get(next(name for name in node.input if name != "frequencies"))
+        if node.op_type == "Mul" and FREQUENCIES in node.input:
+            scaled = producers.get(next(name for name in node.input if name != FREQUENCIES))
             constants = [weights[name] for name in (scaled.input if scaled is not None else ()) if name in weights]
             if len(constants) == 1 and constants[0].size == 1:
                 period: np.float32 = np.float32(constants[0].item())

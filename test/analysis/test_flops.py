@@ -81,7 +81,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def test_our_own_graphs_are_countable_and_their_products_as_derived(tmp_path: Path) -> None:
-    from qgf_ros.learning.export.primitives import Layer, critic_graph, velocity_graph
+    from qgf_ros.bundle.layers import Layer
+    from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
 
     def layers(*sizes: int) -> list[Layer]:
         random = np.random.default_rng(0)

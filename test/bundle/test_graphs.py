@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.graphs import MOST_FIELDS, OPERATORS, Signature, check_graph
+from qgf_ros.bundle.layers import Layer
 
 onnx = pytest.importorskip("onnx", reason="building graphs needs onnx")
 
@@ -207,10 +208,8 @@ def test_what_passes_says_the_same_to_the_library() -> None:
 
 def test_operators_of_the_exporter_are_known() -> None:
     graphs = pytest.importorskip("qgf_ros.learning.export.primitives")
-    layer = graphs.Layer(
-        np.ones((7, 4), np.float32), np.ones(4, np.float32), np.ones(4, np.float32), np.ones(4, np.float32)
-    )
-    last = graphs.Layer(np.ones((4, 3), np.float32), np.ones(3, np.float32))
+    layer = Layer(np.ones((7, 4), np.float32), np.ones(4, np.float32), np.ones(4, np.float32), np.ones(4, np.float32))
+    last = Layer(np.ones((4, 3), np.float32), np.ones(3, np.float32))
     signature = {"s": (None, 2), "a": (None, 3), "t": (None,)}
     frequencies = np.ones(1, np.float32)
     plain = graphs.velocity_graph([layer, last], 2, 3, frequencies, 30.0, vjp=False)
@@ -218,7 +217,7 @@ def test_operators_of_the_exporter_are_known() -> None:
     vjp = graphs.velocity_graph([layer, last], 2, 3, frequencies, 30.0, vjp=True)
     check_graph(vjp, Signature({**signature, "u": (None, 3)}, {"v": (None, 3), "u_dv_da": (None, 3)}))
     for aggregation in ("min", "mean"):
-        first = graphs.Layer(layer.weight[:5], layer.bias, layer.scale, layer.shift)
-        value = graphs.Layer(last.weight[:, :1], last.bias[:1])
+        first = Layer(layer.weight[:5], layer.bias, layer.scale, layer.shift)
+        value = Layer(last.weight[:, :1], last.bias[:1])
         critic = graphs.critic_graph([[first, value]] * 10, 2, 3, aggregation)
         check_graph(critic, Signature({"s": (None, 2), "a": (None, 3)}, {"q": (10, None), "dq_da": (None, 3)}))

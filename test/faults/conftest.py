@@ -21,6 +21,7 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
     The critic ``broken`` returns NaN.
     """
     graphs = pytest.importorskip("qgf_ros.learning.export.primitives", reason="building graphs needs onnx")
+    from qgf_ros.bundle.layers import Layer
     from qgf_ros.bundle.store import critic_file
 
     random = np.random.default_rng(5)
@@ -30,9 +31,9 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
             return random.standard_normal(shape, dtype=np.float32) / 3
 
         return [
-            graphs.Layer(normal(inputs, HIDDEN), normal(HIDDEN), 1 + normal(HIDDEN), normal(HIDDEN)),
-            graphs.Layer(normal(HIDDEN, HIDDEN), normal(HIDDEN), *([1 + normal(HIDDEN), normal(HIDDEN)] * norm_last)),
-            graphs.Layer(normal(HIDDEN, outputs), normal(outputs)),
+            Layer(normal(inputs, HIDDEN), normal(HIDDEN), 1 + normal(HIDDEN), normal(HIDDEN)),
+            Layer(normal(HIDDEN, HIDDEN), normal(HIDDEN), *([1 + normal(HIDDEN), normal(HIDDEN)] * norm_last)),
+            Layer(normal(HIDDEN, outputs), normal(outputs)),
         ]
 
     frequencies = np.array([1.0, 0.1], dtype=np.float32)

@@ -158,7 +158,7 @@ def test_an_algorithm_says_what_its_bundle_is_made_of(train: Train, tmp_path: Pa
     a = torch.rand(1, 4)
     with torch.no_grad():
         expected = trained.judge(torch.from_numpy(s), a)[1]
-    q, _ = policy._critics["push"].value_and_grad(s, a.numpy())
+    q, _ = policy._critics["push"].given(s).value_and_grad(a.numpy())
     np.testing.assert_allclose(q, expected.numpy(), atol=1e-5)
 
 

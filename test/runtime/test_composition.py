@@ -10,8 +10,8 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="the fast path needs onnx")
 
+from qgf_ros.bundle.layers import Layer, Layers  # noqa: E402
 from qgf_ros.runtime.composition import guided_flow, plain_flow  # noqa: E402
-from qgf_ros.runtime.weights import Layer, Layers  # noqa: E402
 
 OBSERVATION, CHUNK, WIDTH = 3, 2, 8
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import critic_file, load_bundle
 from qgf_ros.errors import GuidanceError
@@ -40,7 +41,7 @@ def random_layers(rng: np.random.Generator, inputs: int, hidden: tuple[int, ...]
         weight = rng.standard_normal((fan_in, fan_out), dtype=np.float32) / np.float32(np.sqrt(fan_in))
         bias, scale, shift = 0.2 * rng.standard_normal((3, fan_out), dtype=np.float32)
         norm = (1.0 + scale, shift) if number < normed else ()
-        layers.append(graphs.Layer(weight, bias, *norm))
+        layers.append(Layer(weight, bias, *norm))
     return layers
 
 

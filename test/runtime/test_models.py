@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.store import critic_file, load_bundle
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
@@ -29,9 +30,9 @@ def random_layers(rng: np.random.Generator, inputs: int, outputs: int, *, norm_l
         bias = 0.1 * rng.standard_normal(fan_out, dtype=np.float32)
         if number < len(HIDDEN) - (0 if norm_last else 1):
             scale = 1.0 + 0.3 * rng.standard_normal(fan_out, dtype=np.float32)
-            layers.append(graphs.Layer(weight, bias, scale, 0.2 * rng.standard_normal(fan_out, dtype=np.float32)))
+            layers.append(Layer(weight, bias, scale, 0.2 * rng.standard_normal(fan_out, dtype=np.float32)))
         else:
-            layers.append(graphs.Layer(weight, bias))
+            layers.append(Layer(weight, bias))
     return layers
 
 

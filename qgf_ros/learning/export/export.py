@@ -10,6 +10,7 @@ import onnxruntime
 import torch
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import critic_file, write_bundle
 from qgf_ros.errors import TrainingError

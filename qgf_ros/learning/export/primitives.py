@@ -22,23 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
-Weights = NDArray[np.float32]
+from qgf_ros.bundle.layers import (
+    FREQUENCIES,
+    LAYER_NORM_EPS,
+    VELOCITY,
+    Layer,
+    Weights,
+    member_network,
+    weight_name,
+)
 
 OPSET = 17
 IR_VERSION = 8
-LAYER_NORM_EPS = 1e-6
 _GELU = float(np.sqrt(2.0 / np.pi))
 _GELU_CUBIC = _GELU * 0.044715
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One dense layer: weight [I, O], bias [O], and LayerNorm scale and shift [O] where it has one."""
-
-    weight: Weights
-    bias: Weights
-    scale: Weights | None = None
-    shift: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +97,11 @@ class _Builder:
         return serialised
 
 
-def _forward(g: _Builder, x: str, layers: Sequence[Layer], prefix: str) -> tuple[str, list[_Tape]]:
+def _forward(g: _Builder, x: str, layers: Sequence[Layer], network: str) -> tuple[str, list[_Tape]]:
     tapes: list[_Tape] = []
     for number, layer in enumerate(layers):
-        weight = g.constant(layer.weight, f"{prefix}.{number}.weight")
-        bias = g.constant(layer.bias, f"{prefix}.{number}.bias")
+        weight = g.constant(layer.weight, weight_name(network, number, "weight"))
+        bias = g.constant(layer.bias, weight_name(network, number, "bias"))
         x = g.add("Gemm", x, weight, bias)
         if number == len(layers) - 1:
             break
@@ -112,11 +109,11 @@ def _forward(g: _Builder, x: str, layers: Sequence[Layer], prefix: str) -> tuple
         if layer.scale is not None and layer.shift is not None:
             size = len(layer.scale)
             ones, zeros = g.constant(np.ones(size, np.float32)), g.constant(np.zeros(size, np.float32))
-            normalised, reciprocal = f"{prefix}.{number}.n", f"{prefix}.{number}.r"
-            names = [normalised, f"{prefix}.{number}.mean", reciprocal]
+            normalised, reciprocal = f"{network}.{number}.n", f"{network}.{number}.r"
+            names = [normalised, f"{network}.{number}.mean", reciprocal]
             g.add("LayerNormalization", x, ones, zeros, outputs=names, epsilon=LAYER_NORM_EPS)
-            x = g.add("Mul", normalised, g.constant(layer.scale, f"{prefix}.{number}.scale"))
-            x = g.add("Add", x, g.constant(layer.shift, f"{prefix}.{number}.shift"))
+            x = g.add("Mul", normalised, g.constant(layer.scale, weight_name(network, number, "scale")))
+            x = g.add("Add", x, g.constant(layer.shift, weight_name(network, number, "shift")))
         y, square = x, g.add("Mul", x, x)
         inner = g.add("Mul", y, g.add("Add", g.add("Mul", square, g.scalar(_GELU_CUBIC)), g.scalar(_GELU)))
         tanh = g.add("Tanh", inner)
@@ -140,7 +137,7 @@ def _backward(
     layers: Sequence[Layer],
     tapes: Sequence[_Tape],
     wanted: slice,
-    prefix: str,
+    network: str,
     output: str = "",
 ) -> str:
     """Return the cotangent of the input columns `wanted`, given that of the last hidden layer's output."""
@@ -149,13 +146,13 @@ def _backward(
         tape, layer = tapes[number], layers[number]
         d = g.add("Mul", dh, _gelu_slope(g, tape))
         if tape.normalised:
-            dn = g.add("Mul", d, f"{prefix}.{number}.scale")
+            dn = g.add("Mul", d, weight_name(network, number, "scale"))
             along = g.add("Mul", tape.normalised, g.mean(g.add("Mul", dn, tape.normalised)))
             d = g.add("Mul", g.add("Sub", g.add("Sub", dn, g.mean(dn)), along), tape.reciprocal)
         if number:
-            dh = g.add("Gemm", d, f"{prefix}.{number}.weight", transB=1)
+            dh = g.add("Gemm", d, weight_name(network, number, "weight"), transB=1)
         else:
-            columns = g.constant(np.ascontiguousarray(layer.weight[wanted].T), f"{prefix}.0.wanted")
+            columns = g.constant(np.ascontiguousarray(layer.weight[wanted].T), f"{network}.0.wanted")
             dh = g.add("Gemm", d, columns, outputs=[output] if output else ())
     return dh
 
@@ -164,7 +161,7 @@ def _embedded(g: _Builder, frequencies: Weights | None, period: float) -> str:
     column = g.add("Unsqueeze", "t", g.constant(np.array([1], dtype=np.int64)))
     if frequencies is None:
         return column
-    angles = g.add("Mul", g.add("Mul", column, g.scalar(period)), g.constant(frequencies, "frequencies"))
+    angles = g.add("Mul", g.add("Mul", column, g.scalar(period)), g.constant(frequencies, FREQUENCIES))
     return g.add("Concat", g.add("Cos", angles), g.add("Sin", angles), axis=1)
 
 
@@ -192,14 +189,14 @@ def velocity_graph(
     """
     g = _Builder()
     x = g.add("Concat", "s", "a", _embedded(g, frequencies, period), axis=1)
-    out, tapes = _forward(g, x, layers, "velocity")
+    out, tapes = _forward(g, x, layers, VELOCITY)
     g.add("Identity", out, outputs=["v"])
     inputs: dict[str, int | None] = {"s": observation_size, "a": chunk_size, "t": None}
     outputs: dict[str, Sequence[int | str]] = {"v": ["N", chunk_size]}
     if vjp:
-        dh = g.add("Gemm", "u", f"velocity.{len(layers) - 1}.weight", transB=1)
+        dh = g.add("Gemm", "u", weight_name(VELOCITY, len(layers) - 1, "weight"), transB=1)
         action = slice(observation_size, observation_size + chunk_size)
-        _backward(g, dh, layers, tapes, action, "velocity", "u_dv_da")
+        _backward(g, dh, layers, tapes, action, VELOCITY, "u_dv_da")
         inputs["u"] = chunk_size
         outputs["u_dv_da"] = ["N", chunk_size]
     return g.model(inputs, outputs)
@@ -222,7 +219,7 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
     """
     g = _Builder()
     x = g.add("Concat", "s", "a", axis=1)
-    passes = [_forward(g, x, layers, f"q{e}") for e, layers in enumerate(members)]
+    passes = [_forward(g, x, layers, member_network(e)) for e, layers in enumerate(members)]
     columns = g.add("Concat", *(q for q, _ in passes), axis=1)
     g.add("Transpose", columns, outputs=["q"], perm=[1, 0])
     if aggregation == "min":
@@ -232,11 +229,11 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
         row = layers[-1].weight.T  # dq/dh of the last hidden layer, the same for every row of the batch
         if aggregation == "min":
             chosen = g.add("Equal", smallest, g.constant(np.array([[e]], dtype=np.int64)))
-            dh = g.add("Mul", g.add("Cast", chosen, to=TensorProto.FLOAT), g.constant(row, f"q{e}.row"))
+            dh = g.add("Mul", g.add("Cast", chosen, to=TensorProto.FLOAT), g.constant(row, f"{member_network(e)}.row"))
         else:
-            dh = g.constant(row / len(members), f"q{e}.row")
+            dh = g.constant(row / len(members), f"{member_network(e)}.row")
         action = slice(observation_size, observation_size + chunk_size)
-        gradients.append(_backward(g, dh, layers, tapes, action, f"q{e}"))
+        gradients.append(_backward(g, dh, layers, tapes, action, member_network(e)))
     g.add("Sum", *gradients, outputs=["dq_da"])
     outputs: dict[str, Sequence[int | str]] = {"q": [len(members), "N"], "dq_da": ["N", chunk_size]}
     return g.model({"s": observation_size, "a": chunk_size}, outputs)

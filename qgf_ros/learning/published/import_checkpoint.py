@@ -14,11 +14,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from qgf_ros.bundle.layers import LAYER_NORM_EPS, Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.store import critic_file, file_record, write_bundle
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.data.contract import Contract
-from qgf_ros.learning.export.primitives import LAYER_NORM_EPS, Layer, critic_graph, velocity_graph
+from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
 from qgf_ros.learning.published.published_checkpoint import EMBEDDING_PERIOD, PublishedNetworks, load_published
 
 #: Largest difference that an import may show, relative to the largest value of an output where that exceeds 1.

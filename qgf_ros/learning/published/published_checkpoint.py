@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from qgf_ros.bundle.layers import Layer, Weights
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.export.primitives import Layer, Weights
 from qgf_ros.learning.published.pickles import read_pickle, shown
 
 EMBEDDING_SIZE = 16
