@@ -21,8 +21,6 @@ from qgf_ros.errors import BundleError
 from qgf_ros.guidance.shaping import GRAD_STEP
 from qgf_ros.runtime.weights import UnknownFormError, read_critic, read_velocity
 
-LAYER_NORM_EPS = 1e-6
-
 
 class Dense(NamedTuple):
     """One dense layer: weight [I, O], bias [O], and LayerNorm scale and shift [O] where it has one."""

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from qgf_ros.analysis.compute import Case
 from qgf_ros.benchmark.latency import Act, Float
-from qgf_ros.benchmark.peers import LAYER_NORM_EPS, PeerNetworks, make_sampler, map_arrays
+from qgf_ros.benchmark.peers import PeerNetworks, make_sampler, map_arrays
+from qgf_ros.bundle.layers import LAYER_NORM_EPS
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.learning import compilation
 

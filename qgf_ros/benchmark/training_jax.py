@@ -12,8 +12,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from qgf_ros.bundle.layers import LAYER_NORM_EPS
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow
-from qgf_ros.learning.algorithms.networks import EMBEDDING_PERIOD, LAYER_NORM_EPS, StackedMLP, embedding_frequencies
+from qgf_ros.learning.algorithms.networks import EMBEDDING_PERIOD, StackedMLP, embedding_frequencies
 from qgf_ros.learning.data.chunks import Batch
 
 #: Adam's, as torch has them by default.

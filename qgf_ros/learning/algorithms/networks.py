@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LAYER_NORM_EPS = 1e-6
+from qgf_ros.bundle.layers import LAYER_NORM_EPS
+
 EMBEDDING_SIZE = 16
 EMBEDDING_PERIOD = 10000.0
 #: GELU(x) = x sigmoid(_LINEAR x + _CUBIC x^3), in its tanh form.

@@ -24,7 +24,7 @@ from qgf_ros.learning.algorithms.networks import (
     embedding_frequencies,
 )
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
-from qgf_ros.learning.export.primitives import Layer, critic_graph, velocity_graph
+from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
 #: Largest difference between torch and ONNX Runtime that an export may show.
