@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.background import BackgroundWorker, Worker
 from qgf_ros.control.chunking import ChunkSchedule
-from qgf_ros.control.inference import Chunk as Chunk  # these three are part of this interface
-from qgf_ros.control.inference import ChunkPolicy as ChunkPolicy
-from qgf_ros.control.inference import ChunkRequest, infer
+from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
 from qgf_ros.control.measured import MeasuredValues
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
-from qgf_ros.control.settings import Settings as Settings
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import NotReadyError
 from qgf_ros.guidance.prefix import make_prefix
 

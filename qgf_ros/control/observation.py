@@ -16,16 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.extraction import READING_TYPES as READING_TYPES  # readings are part of this interface
-from qgf_ros.control.extraction import JointReading as JointReading
-from qgf_ros.control.extraction import PoseReading as PoseReading
-from qgf_ros.control.extraction import Reading as Reading
-from qgf_ros.control.extraction import Scaling, instant, not_finite
-from qgf_ros.control.extraction import TwistReading as TwistReading
-from qgf_ros.control.extraction import VectorReading as VectorReading
-from qgf_ros.control.extraction import WrenchReading as WrenchReading
-from qgf_ros.control.extraction import extract as extract
-from qgf_ros.control.extraction import yaw_of as yaw_of
+from qgf_ros.control.extraction import Reading, Scaling, instant, not_finite
 from qgf_ros.errors import ObservationError
 
 Array = NDArray[np.float64]

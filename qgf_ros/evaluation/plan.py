@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.observation import Observation, ObservationAssembler, Reading
+from qgf_ros.control.extraction import Reading
+from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import foreign_clock
 

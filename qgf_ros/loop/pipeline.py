@@ -13,16 +13,19 @@ from enum import IntEnum
 from typing import Protocol
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
-from qgf_ros.control.observation import Reading
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.extraction import Reading
+from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.safety import LONGEST_STOP
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import ClockJumps
+from qgf_ros.loop.gate import Outputs
 from qgf_ros.loop.inference_thread import InferenceThread
 from qgf_ros.loop.intake import ObservationIntake
 from qgf_ros.loop.realtime import collect_garbage
 from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
-from qgf_ros.loop.tick_loop import Outputs, Tick, TickLoop
+from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
 from qgf_ros.loop.watchdog import STUCK_AFTER, Watchdog
 

@@ -9,15 +9,14 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from qgf_ros.control.controller import Command, Controller, Settings
+from qgf_ros.control.controller import Command, Controller
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, NotReadyError, QgfError
 from qgf_ros.loop.degradation import Degradation, Rung
-from qgf_ros.loop.gate import CommandGate
-from qgf_ros.loop.gate import Outputs as Outputs
+from qgf_ros.loop.gate import CommandGate, Outputs
 from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
-from qgf_ros.loop.telemetry import Figures as Figures
-from qgf_ros.loop.telemetry import tick_figures
+from qgf_ros.loop.telemetry import Figures, tick_figures
 from qgf_ros.loop.tick_statistics import TickStatistics
 
 

@@ -16,7 +16,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
-from qgf_ros.control.observation import Reading, extract
+from qgf_ros.control.extraction import Reading, extract
 from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import (

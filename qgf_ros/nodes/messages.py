@@ -20,14 +20,7 @@ from std_msgs.msg import Float32MultiArray, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.control.observation import (
-    JointReading,
-    PoseReading,
-    Reading,
-    TwistReading,
-    VectorReading,
-    WrenchReading,
-)
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.control.outputs import Output, Sent
 from qgf_ros.errors import ObservationError
 

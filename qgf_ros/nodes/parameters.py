@@ -17,9 +17,8 @@ from rclpy.parameter import Parameter
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.chunking import SEAMS
-from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import GuidanceOptions
-from qgf_ros.control.settings import EXECUTIONS, without_idle
+from qgf_ros.control.settings import EXECUTIONS, Settings, without_idle
 from qgf_ros.errors import GuidanceError
 from qgf_ros.loop.realtime import RealTime, parse_cores
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision

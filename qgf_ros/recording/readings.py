@@ -11,16 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.observation import (
-    JointReading,
-    Observation,
-    ObservationAssembler,
-    PoseReading,
-    Reading,
-    TwistReading,
-    VectorReading,
-    WrenchReading,
-)
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.errors import RecordingError
 from qgf_ros.recording.epochs import Restart, split
 from qgf_ros.recording.recording import Recorded, Recording

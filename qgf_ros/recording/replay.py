@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.limit_overrides import manifest_with_limits
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.parameter_history import ParameterHistory

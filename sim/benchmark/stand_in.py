@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 
 from qgf_ros.benchmark.ros_latency import Exchange
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message, to_time
 from qgf_sim.processes import environment

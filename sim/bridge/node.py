@@ -36,7 +36,7 @@ from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.bundle.fields import GOAL
-from qgf_ros.control.observation import PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import PoseReading, Reading, WrenchReading
 from qgf_ros.errors import ObservationError, QgfError
 from qgf_ros.learning.data.dataset import load_dataset
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_values, from_time, to_message, to_time

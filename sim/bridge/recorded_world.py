@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_sim.bridge.sources import WorldStep

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.observation import Reading
+from qgf_ros.control.extraction import Reading
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 

@@ -27,7 +27,7 @@ from std_srvs.srv import SetBool, Trigger
 from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.observation import Reading
+from qgf_ros.control.extraction import Reading
 from qgf_ros.errors import QgfError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_reading
 from qgf_ros.nodes.parameters import LIVE

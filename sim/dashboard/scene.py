@@ -15,7 +15,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.observation import JointReading, PoseReading, Reading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import ARM_JOINTS, GRIPPER_JOINT
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from viser import GuiApi, SceneApi, uplot
 
-from qgf_ros.control.observation import Reading
+from qgf_ros.control.extraction import Reading
 from qgf_ros.nodes.declarations import declarations
 from qgf_sim.dashboard.controls import Control, Slider
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.controller import Settings
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan, environment_of
 from qgf_ros.evaluation.results import Episode, critic_for_task

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from qgf_ros.analysis.inputs import load_primitives
-from qgf_ros.control.controller import Settings
 from qgf_ros.control.inference import Chunk
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 from qgf_ros.guidance.conditioning import Critic

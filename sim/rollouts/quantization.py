@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from qgf_ros.analysis.precision_cost import PrecisionComparison
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess, PrecisionEvidence
-from qgf_ros.control.controller import ChunkPolicy, Settings
+from qgf_ros.control.inference import ChunkPolicy
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, critic_for_task, summarise
 from qgf_ros.reports.statistics import compare_paired

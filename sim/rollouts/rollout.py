@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import GOAL
-from qgf_ros.control.controller import ChunkPolicy, Controller, Settings
-from qgf_ros.control.inference import Chunk, ChunkRequest, infer
-from qgf_ros.control.observation import Observation, ObservationAssembler, Reading, VectorReading
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.extraction import Reading, VectorReading
+from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
+from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_ros.evaluation.results import Episode, commanded_jerk
 from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment

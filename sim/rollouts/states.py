@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import Chunk, Settings
+from qgf_ros.control.inference import Chunk
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 from qgf_ros.guidance.prefix import Prefix

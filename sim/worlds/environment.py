@@ -25,7 +25,7 @@ import ogbench  # noqa: F401  (registers the environments)
 from dm_control import mjcf
 from numpy.typing import NDArray
 
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.families import ARM_JOINTS, GRIPPER_JOINT, action_fields, family_of
 from qgf_sim.worlds.families import observation_fields as observation_fields  # part of this interface

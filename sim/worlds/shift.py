@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, TwistReading, VectorReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading
 from qgf_ros.errors import SimulationError
 
 Array = NDArray[np.float64]

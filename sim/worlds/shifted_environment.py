@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.observation import Reading
+from qgf_ros.control.extraction import Reading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import Step, TaskEnvironment
 from qgf_sim.worlds.shift import NONE, Channel, Shift, camera_offset, multiply

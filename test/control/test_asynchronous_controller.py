@@ -16,9 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.chunking import SEAMS
-from qgf_ros.control.controller import Chunk, Controller, Settings
-from qgf_ros.control.inference import ChunkRequest
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.inference import Chunk, ChunkRequest
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, NotReadyError
 from qgf_ros.guidance.prefix import soft_mask
 from qgf_ros.guidance.shaping import QGF

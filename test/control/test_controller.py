@@ -9,8 +9,10 @@ import pytest
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.controller import Chunk, Controller, Settings
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, SafetyError
 from qgf_ros.guidance.shaping import QGF
 

@@ -11,8 +11,11 @@ import pytest
 from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.chunking import SEAMS
-from qgf_ros.control.controller import Chunk, Controller, Settings
-from qgf_ros.control.observation import Observation, ObservationAssembler, VectorReading
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.extraction import VectorReading
+from qgf_ros.control.inference import Chunk
+from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import NotReadyError, ObservationError
 from qgf_ros.guidance.shaping import QGF
 

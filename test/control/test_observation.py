@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.observation import (
+from qgf_ros.control.extraction import (
     JointReading,
-    ObservationAssembler,
     PoseReading,
     Reading,
     TwistReading,
@@ -19,6 +18,7 @@ from qgf_ros.control.observation import (
     extract,
     yaw_of,
 )
+from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import ObservationError
 
 SECOND = 1_000_000_000

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.controller import Command
-from qgf_ros.control.observation import JointReading, ObservationAssembler, VectorReading, extract
+from qgf_ros.control.extraction import JointReading, VectorReading, extract
+from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.control.outputs import OutputSource
 from qgf_ros.control.robot_contract import FieldSource, RobotContract, read_robot_contract, template
 from qgf_ros.errors import ContractError, ObservationError

@@ -11,7 +11,7 @@ import pytest
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.controller import Chunk
+from qgf_ros.control.inference import Chunk
 from qgf_ros.guidance.shaping import QGF
 
 ARM = ("shoulder", "elbow")

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ActionField
-from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.loop.degradation import Rung
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.intake import ObservationIntake
 

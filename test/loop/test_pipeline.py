@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.controller import Settings
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, VectorReading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, VectorReading, WrenchReading
 from qgf_ros.control.robot_contract import RobotContract
+from qgf_ros.control.settings import Settings
 from qgf_ros.loop import pipeline as pipeline_module
 from qgf_ros.loop.pipeline import Level, Pipeline
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.fields import ActionField
-from qgf_ros.control.controller import Chunk, Controller, Settings
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
 from qgf_ros.loop.degradation import RECOVERY, Rung
 from qgf_ros.loop.supervision import Supervision

@@ -22,7 +22,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message
 from qgf_sim.processes import reserve_domain
 

@@ -15,7 +15,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from peer import STEP, TIMEOUT, Peer, good_readings  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
-from qgf_ros.control.controller import Chunk  # noqa: E402
+from qgf_ros.control.inference import Chunk  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
 
 HORIZON = 8

@@ -28,7 +28,7 @@ from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from qgf_ros.bundle.fields import ActionField, Measurement  # noqa: E402
 from qgf_ros.control.controller import Command  # noqa: E402
-from qgf_ros.control.observation import JointReading, PoseReading, WrenchReading  # noqa: E402
+from qgf_ros.control.extraction import JointReading, PoseReading, WrenchReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
 from qgf_ros.nodes.commander import Commander  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402

@@ -18,7 +18,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E
 
 from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
-from qgf_ros.control.observation import JointReading, VectorReading  # noqa: E402
+from qgf_ros.control.extraction import JointReading, VectorReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import Settings
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.settings import Settings
 
 pytest.importorskip("rclpy", reason="the pipeline counts garbage collections with a module that needs rclpy")
 

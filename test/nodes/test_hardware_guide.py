@@ -22,8 +22,8 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 
 from qgf_ros.bundle.manifest import CriticCard, Manifest  # noqa: E402
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
 from qgf_ros.control.limit_overrides import manifest_with_limits  # noqa: E402
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
 from qgf_ros.control.outputs import Output  # noqa: E402
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.control.safety import SafetyEnvelope  # noqa: E402

@@ -14,7 +14,7 @@ from sensor_msgs.msg import JointState
 
 from qgf_ros.bundle.fields import EXTRACTIONS
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.observation import (
+from qgf_ros.control.extraction import (
     READING_TYPES,
     JointReading,
     PoseReading,

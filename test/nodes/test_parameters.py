@@ -15,8 +15,8 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import Settings
 from qgf_ros.control.options import DEFAULT_OPTIONS
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision

@@ -20,7 +20,7 @@ from peer import STEP, TIMEOUT, Peer, good_readings  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
-from qgf_ros.control.observation import JointReading, PoseReading, Reading  # noqa: E402
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading  # noqa: E402
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
 from qgf_ros.nodes.messages import from_time  # noqa: E402

@@ -18,7 +18,7 @@ from peer import DOMAIN, STEP, TIMEOUT, Peer  # noqa: E402
 
 from qgf_ros.bundle.fields import ObservationField  # noqa: E402
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
-from qgf_ros.control.observation import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
+from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
 
 
 def readings_for(fields: Sequence[ObservationField]) -> dict[str, Reading]:

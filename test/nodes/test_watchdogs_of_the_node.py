@@ -17,7 +17,7 @@ from rclpy.clock import Clock, ClockType  # noqa: E402
 from std_msgs.msg import Header  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
-from qgf_ros.control.observation import WrenchReading  # noqa: E402
+from qgf_ros.control.extraction import WrenchReading  # noqa: E402
 from qgf_ros.loop.degradation import RECOVERY  # noqa: E402
 from qgf_ros.nodes.heartbeat import heartbeat_quality  # noqa: E402
 from qgf_ros.nodes.messages import from_time  # noqa: E402

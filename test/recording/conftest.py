@@ -20,8 +20,10 @@ from std_msgs.msg import String
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, FileRecord, Manifest
-from qgf_ros.control.controller import Chunk, Command, Controller, Settings
+from qgf_ros.control.controller import Command, Controller
+from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
+from qgf_ros.control.settings import Settings
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics

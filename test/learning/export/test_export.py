@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
-from qgf_ros.control.controller import Settings  # noqa: E402
+from qgf_ros.control.settings import Settings  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.algorithm import Problem  # noqa: E402
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402

@@ -8,7 +8,8 @@ import pytest
 pytest.importorskip("ogbench", reason="replay needs the contract of the sim extra")
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.observation import JointReading, ObservationAssembler, PoseReading
+from qgf_ros.control.extraction import JointReading, PoseReading
+from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_sim.bridge.recorded_world import RecordedWorld, readings_from_vector

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("trimesh", reason="needs the dashboard extra")
 
-from qgf_ros.control.observation import JointReading, PoseReading
+from qgf_ros.control.extraction import JointReading, PoseReading
 from qgf_sim.dashboard.scene import Scene, coarser
 from qgf_sim.worlds.environment import TaskEnvironment
 

@@ -24,8 +24,10 @@ from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.controller import Controller, Settings
-from qgf_ros.control.observation import ObservationAssembler, VectorReading
+from qgf_ros.control.controller import Controller
+from qgf_ros.control.extraction import VectorReading
+from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.settings import Settings
 from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.nodes.messages import command_values, from_time
 from qgf_ros.runtime.policy import Policy

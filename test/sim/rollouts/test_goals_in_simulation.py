@@ -14,7 +14,7 @@ pytest.importorskip("ogbench", reason="goals need the sim extra")
 
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
-from qgf_ros.control.controller import Settings
+from qgf_ros.control.settings import Settings
 from qgf_ros.evaluation.halving import BC, Outcome
 from qgf_ros.evaluation.trials import Trial, Trials, TrialStore
 from qgf_ros.evaluation.tuning import Protocol, critics_of, tune, write_evidence

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from qgf_ros.cli import main
 from qgf_ros.commands.show.shifts import decay_table
-from qgf_ros.control.controller import Settings
+from qgf_ros.control.settings import Settings
 from qgf_ros.evaluation.results import Episode
 from qgf_ros.reports.statistics import compare_paired, wilson_interval
 from qgf_sim.rollouts.robustness import level_record, levels

@@ -16,8 +16,9 @@ pytest.importorskip("ogbench", reason="needs the sim extra")
 
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.controller import Controller, Settings
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, SimulationError
 from qgf_ros.evaluation.results import commanded_jerk, critic_for_task, default_weights, summarise
 from qgf_sim.rollouts.evaluate import Plan, evaluate

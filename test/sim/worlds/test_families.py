@@ -13,7 +13,7 @@ pytest.importorskip("ogbench", reason="environments need the sim extra")
 import gymnasium
 
 from qgf_ros.commands.generate import generate
-from qgf_ros.control.observation import JointReading, extract
+from qgf_ros.control.extraction import JointReading, extract
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.families import ENVIRONMENTS, FAMILIES, family_of, observation_fields
 

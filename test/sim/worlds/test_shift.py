@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qgf_ros.control.observation import JointReading, PoseReading, VectorReading, WrenchReading
+from qgf_ros.control.extraction import JointReading, PoseReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.shift import NONE, RANGES, Channel, Shift, camera_offset, multiply, parse_shifts, rotation
 
