@@ -10,7 +10,7 @@ from typing import Protocol
 from qgf_ros.control.inference import Chunk, ChunkRequest
 
 
-class Worker(Protocol):
+class InferenceWorker(Protocol):
     """Infers one chunk at a time; `BackgroundWorker` is one, and tests have one that delivers after a fixed delay."""
 
     @property
@@ -63,17 +63,17 @@ class BackgroundWorker:
 
     @property
     def busy(self) -> bool:
-        """See `Worker`."""
+        """See `InferenceWorker`."""
         return self._request is not None
 
     @property
     def busy_for(self) -> float:
-        """See `Worker`."""
+        """See `InferenceWorker`."""
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
     def submit(self, request: ChunkRequest) -> None:
-        """See `Worker`; after an abandoned inference, which cannot be interrupted, the request waits for its end."""
+        """See `InferenceWorker`; after an abandoned inference, which cannot be interrupted, the request waits for its end."""
         with self._condition:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="chunks", daemon=True)
@@ -82,7 +82,7 @@ class BackgroundWorker:
             self._condition.notify_all()
 
     def take(self, stamp: int) -> tuple[ChunkRequest, Chunk] | None:
-        """See `Worker`; whatever is ready is returned."""
+        """See `InferenceWorker`; whatever is ready is returned."""
         with self._condition:
             request, outcome = self._request, self._outcome
             if request is None or outcome is None:
@@ -93,7 +93,7 @@ class BackgroundWorker:
         return request, outcome
 
     def abandon(self) -> None:
-        """See `Worker`."""
+        """See `InferenceWorker`."""
         with self._condition:
             self._request, self._waiting, self._outcome = None, False, None
 

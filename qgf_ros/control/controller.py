@@ -7,59 +7,27 @@ it is computed.
 from __future__ import annotations
 
 import math
-import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.background import BackgroundWorker, Worker
+from qgf_ros.control.background import BackgroundWorker, InferenceWorker
 from qgf_ros.control.chunking import ChunkSchedule
-from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
-from qgf_ros.control.measured import MeasuredValues
-from qgf_ros.control.observation import Observation
+from qgf_ros.control.command import Command
+from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, Inference
+from qgf_ros.control.noise import NoiseSource
+from qgf_ros.control.observation import MeasuredValues, Observation
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import NotReadyError
 from qgf_ros.guidance.prefix import make_prefix
 
-#: Random numbers skipped at once when the noise is restarted further on.
-_SKIPPED_AT_ONCE = 1 << 20
 #: The longest of so many last inference delays is expected of the next, as in arXiv 2506.07339.
 _DELAYS_KEPT = 10
 _NOTHING = np.empty((0, 0), dtype=np.float32)
-
-
-@dataclass(frozen=True)
-class Command:
-    """The answer to one observation.
-
-    Attributes:
-        values: float64 [A], in the units of the action contract.
-        action: The normalised action behind it, float32 [A].
-        stamp: Stamp of the observation it answers [ns].
-        inferred: Whether this tick ran inference, rather than going on with a chunk.
-        begins: Whether it is the first one, or the first after a hold.
-        measured: Where the robot was, float64 [A] in the same units; NaN if unknown.
-        upcoming: The commands that follow if the rest of the chunk is executed, one per control period, float64 [K, A];
-            none unless the controller previews.
-        braking: Whether it answers no observation, but is on the way from the one it follows to rest.
-        telemetry: Of the chunk it belongs to.
-    """
-
-    values: NDArray[np.float64]
-    action: NDArray[np.float32]
-    stamp: int
-    inferred: bool
-    begins: bool
-    measured: NDArray[np.float64]
-    upcoming: NDArray[np.float64]
-    braking: bool = False
-    telemetry: Mapping[str, float] = field(default_factory=dict)
 
 
 class Controller:
@@ -75,7 +43,8 @@ class Controller:
     Attributes:
         counts: ``starved_ticks``, which found no chunk because the next one was not ready, and ``late_chunks``, which
             were ready after their last action was due and were dropped.
-        inference_time: How long the inference of the newest chunk took [s of wall time].
+        inference: Of a chunk on the thread at hand; it knows how long the newest one took.
+        noise: What chunks are inferred from.
 
     Raises:
         GuidanceError: The bundle cannot run the settings.
@@ -87,7 +56,7 @@ class Controller:
         settings: Settings,
         *,
         previews: bool = False,
-        worker: Worker | None = None,
+        worker: InferenceWorker | None = None,
         fields: Sequence[ObservationField] | None = None,
     ) -> None:
         manifest = policy.manifest
@@ -98,9 +67,8 @@ class Controller:
         self.safety = SafetyEnvelope(manifest.action, self._period)
         self._measured = MeasuredValues(manifest)
         self._schedule = ChunkSchedule(self._period)
-        self._inferring = threading.Lock()
-        self.inference_time = 0.0
-        self._worker = BackgroundWorker(self._infer) if worker is None else worker
+        self.inference = Inference(policy)
+        self._worker = BackgroundWorker(self.inference) if worker is None else worker
         self._delays: deque[int] = deque(maxlen=_DELAYS_KEPT)
         self._outdated = False  # whether no chunk was asked for since the settings changed
         self._newest = -math.inf  # stamp [ns]
@@ -114,7 +82,7 @@ class Controller:
         self._lasting = np.flatnonzero(np.repeat([not one.live for one in fields], [one.size for one in fields]))
         self._goal, self._other_goal = _NOTHING, False  # and whether the chunk under way is for another one
         self._guided = False  # whether the chunk under way is guided, or blended from one that is
-        self.seek_noise(settings.seed)
+        self.noise = NoiseSource(settings.seed)
 
     def apply(self, settings: Settings, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
@@ -136,7 +104,7 @@ class Controller:
         self.settings = settings
         self._renew()
         if reseed:
-            self.seek_noise(settings.seed)
+            self.noise.restart(settings.seed)
 
     def _renew(self) -> None:
         """Want another chunk; in asynchronous execution the one under way goes on meanwhile."""
@@ -156,14 +124,7 @@ class Controller:
         self._delays.clear()
         self._newest = -math.inf
         if seed is not None:
-            self.seek_noise(seed)
-
-    def seek_noise(self, seed: int, drawn: int = 0) -> None:
-        """Restart the noise from a seed and skip the first `drawn` numbers; `noise_drawn` says how many have been drawn."""
-        self._random = np.random.default_rng(seed)
-        for start in range(0, drawn, _SKIPPED_AT_ONCE):
-            self._random.standard_normal(min(_SKIPPED_AT_ONCE, drawn - start), dtype=np.float32)
-        self.noise_drawn = drawn
+            self.noise.restart(seed)
 
     def close(self) -> None:
         """End the thread of asynchronous execution."""
@@ -187,12 +148,6 @@ class Controller:
         """Whether an inference is due at the observation stamped `stamp` [ns]."""
         return self._outdated or self._schedule.action(stamp, self.settings.execution_horizon) is None
 
-    def draw_noise(self) -> NDArray[np.float32]:
-        """Draw the noise of the next chunk, float32 [N, C]."""
-        size = (self.settings.num_samples, self.policy.manifest.chunk_size)
-        self.noise_drawn += size[0] * size[1]
-        return self._random.standard_normal(size, dtype=np.float32)
-
     def request(self, observation: Observation) -> ChunkRequest:
         """Return what the next chunk is to be inferred from; draws its noise."""
         settings, manifest = self.settings, self.policy.manifest
@@ -202,7 +157,7 @@ class Controller:
         return ChunkRequest(
             observation.stamp,
             observation.vector,
-            self.draw_noise(),
+            self.noise.draw(settings.num_samples, manifest.chunk_size),
             settings.critic,
             self._weight,
             settings.guidance,
@@ -258,7 +213,7 @@ class Controller:
         if not self.needs_chunk(observation.stamp):
             return False
         request = self.request(observation)
-        self._go_on(request, self._infer(request), request.stamp)
+        self._go_on(request, self.inference(request), request.stamp)
         return True
 
     def _follow_goal(self, goal: NDArray[np.float32]) -> None:
@@ -296,13 +251,6 @@ class Controller:
         self.guidance_weight = request.guidance_weight if guided else 0.0
         self._guided = self.guidance_weight > 0.0 or (self._guided and self._weight > 0.0)
         return True
-
-    def _infer(self, request: ChunkRequest) -> Chunk:
-        began = time.perf_counter()
-        with self._inferring:  # an abandoned inference may still be under way, and waiting for it counts
-            (chunk,) = infer(self.policy, [request])
-            self.inference_time = time.perf_counter() - began
-            return chunk
 
     @property
     def _playable(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -89,3 +91,27 @@ def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
     prefixes = [request.prefix or Prefix(free, free) for request in requests]
     prefix = Prefix(np.stack([each.target for each in prefixes]), np.stack([each.weight for each in prefixes]))
     return policy.act(observations, noise, *settings, prefix=prefix)
+
+
+class Inference:
+    """Infers one chunk after the other, whichever threads ask.
+
+    Args:
+        policy: Infers them.
+
+    Attributes:
+        seconds: How long the newest took [s of wall time], with the wait for one of before that was still under way.
+    """
+
+    def __init__(self, policy: ChunkPolicy) -> None:
+        self._policy = policy
+        self._one_at_a_time = threading.Lock()
+        self.seconds = 0.0
+
+    def __call__(self, request: ChunkRequest) -> Chunk:
+        """Return the chunk of a request; raises GuidanceError if its inference failed."""
+        began = time.perf_counter()
+        with self._one_at_a_time:  # an abandoned inference may still be under way, and waiting for it counts
+            (chunk,) = infer(self._policy, [request])
+            self.seconds = time.perf_counter() - began
+            return chunk

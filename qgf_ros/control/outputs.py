@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from qgf_ros.bundle.fields import ActionField, Name, Record, Topic
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.controller import Command
+from qgf_ros.control.command import Command
 from qgf_ros.errors import ContractError
 
 Array = NDArray[np.float64]

@@ -102,7 +102,7 @@ class SafetyEnvelope:
 
         Args:
             action: float32 [A], in [-1, 1].
-            measured: What `control.measured.MeasuredValues` found, float64 [A]; None where nothing is measured.
+            measured: What `control.observation.MeasuredValues` found, float64 [A]; None where nothing is measured.
 
         Returns:
             float64 [A] in the units of the action contract.

@@ -1,6 +1,6 @@
 """What becomes of inference that is too slow: late chunks are dropped, less is asked for, and more again. No clock here.
 
-A ladder of four rungs: what was asked for; one sample; plain behaviour cloning of one sample; and the same with nothing
+Below what was asked for lie three fallbacks: one sample; plain behaviour cloning of one sample; and the same with nothing
 sent, only to see when it is in time again. Late inferences in a row lead down, those in time in a row lead up. That
 takes more of them than the way down, and after an attempt that failed twice as many, so that a machine that can just
 not do what is asked does not stumble every few seconds.
@@ -14,13 +14,13 @@ from enum import IntEnum
 
 from qgf_ros.control.settings import Settings
 
-#: Inferences in time, in a row, that lead one rung up.
+#: Inferences in time, in a row, that lead one fallback up.
 RECOVERY = 20
 #: After failed attempts it takes at most so many times as many.
 MOST_PATIENCE = 8
 
 
-class Rung(IntEnum):
+class Fallback(IntEnum):
     """How much is asked of inference; the higher the number, the less."""
 
     AS_ASKED = 0
@@ -42,10 +42,10 @@ class Degradation:
         horizon: Actions of a chunk.
         deadline: An inference that takes longer [s] is late; None for as long as a chunk lasts: after that time nothing of
             it is left to execute.
-        misses: Late inferences in a row that lead one rung down.
+        misses: Late inferences in a row that lead one fallback down.
 
     Attributes:
-        rung: Where it is now.
+        fallback: Where it is now.
         late: How many inferences were late so far.
         misses: As given.
     """
@@ -55,7 +55,7 @@ class Degradation:
         self._horizon = horizon
         self._deadline = deadline
         self.misses = misses
-        self.rung = Rung.AS_ASKED
+        self.fallback = Fallback.AS_ASKED
         self.late = 0
         self._late_in_a_row = 0
         self._in_time = 0
@@ -86,33 +86,33 @@ class Degradation:
 
     def settings(self, asked: Settings) -> Settings:
         """Return the settings to use where these are asked for."""
-        if self.rung is Rung.AS_ASKED:
+        if self.fallback is Fallback.AS_ASKED:
             return asked
-        if self.rung is Rung.ONE_SAMPLE:
+        if self.fallback is Fallback.ONE_SAMPLE:
             return replace(asked, num_samples=1)
         # The slew limit would keep the critic, and what it takes, in use for a while.
         return replace(asked, num_samples=1, guidance_weight=0.0, guidance_weight_slew=math.inf)
 
     def figures(self) -> dict[str, str | int | float]:
         """Return what telemetry and diagnostics say of it."""
-        return {"degradation": self.rung.words, "late_chunks": self.late}
+        return {"degradation": self.fallback.words, "late_chunks": self.late}
 
     def _descend(self, asked: Settings) -> None:
         self._late_in_a_row = 0
         if self._climbed:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
         self._climbed = False
-        self.rung = min((rung for rung in _rungs(asked) if rung > self.rung), default=Rung.HOLD)
+        self.fallback = min((one for one in _fallbacks(asked) if one > self.fallback), default=Fallback.HOLD)
 
     def _climb(self, asked: Settings) -> None:
         self._in_time = 0
-        self._climbed = self.rung is not Rung.AS_ASKED
+        self._climbed = self.fallback is not Fallback.AS_ASKED
         if not self._climbed:
             self._patience = 1
-        self.rung = max((rung for rung in _rungs(asked) if rung < self.rung), default=Rung.AS_ASKED)
+        self.fallback = max((one for one in _fallbacks(asked) if one < self.fallback), default=Fallback.AS_ASKED)
 
 
-def _rungs(asked: Settings) -> list[Rung]:
-    """Return the rungs that differ for these settings."""
+def _fallbacks(asked: Settings) -> list[Fallback]:
+    """Return the fallbacks that differ for these settings."""
     differs = (True, asked.num_samples > 1, asked.guidance_weight > 0.0, True)
-    return [rung for rung in Rung if differs[rung]]
+    return [one for one in Fallback if differs[one]]

@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.controller import Command, Controller
+from qgf_ros.control.command import Command
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.errors import GuidanceError
 from qgf_ros.loop.telemetry import Figures, interventions

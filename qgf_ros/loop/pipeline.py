@@ -288,9 +288,9 @@ class Pipeline:
         quiet = self._wall() - self._complete_at
         if quiet > QUIET_AFTER:
             return Level.WARN, f"no complete observation for {quiet:.0f} s, {self._intake.describe_gap()}"
-        rung = self.loop.degradation.rung
-        if rung > 0:
-            return Level.WARN, f"inference is too slow for what is asked; degraded to {rung.words}"
+        fallback = self.loop.degradation.fallback
+        if fallback > 0:
+            return Level.WARN, f"inference is too slow for what is asked; degraded to {fallback.words}"
         if self.loop.critic_failed:
             return Level.WARN, f"critic {self._controller.critic} failed; plain behaviour cloning acts instead"
         if not self.loop.commanding:

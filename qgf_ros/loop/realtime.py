@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from qgf_ros.errors import GuidanceError
 
@@ -21,9 +20,6 @@ from qgf_ros.errors import GuidanceError
 LEFT_BETWEEN_TICKS = 100_000
 #: Ticks from one collection of all generations to the next.
 FULL_COLLECTION = 1000
-
-#: What may take in messages; the first is the one of rclpy that is not experimental.
-EXECUTORS = ("single_threaded", "events")
 
 _MCL_CURRENT, _MCL_FUTURE = 1, 2  # mman.h
 
@@ -129,27 +125,3 @@ def collect_garbage() -> None:
     """Collect what a tick left behind; to be called after each of them."""
     collections_since_full = gc.get_count()[2]
     gc.collect(2 if collections_since_full >= FULL_COLLECTION else 1)
-
-
-def make_executor(name: str = EXECUTORS[0], **options: Any) -> Any:
-    """Return an executor; without an EventsExecutor in this rclpy (Humble), the single-threaded one.
-
-    Spin it with `spin_once`: the `spin` of some versions of EventsExecutor never returns.
-
-    Args:
-        name: One of `EXECUTORS`.
-        options: Of the executor, such as `context`.
-
-    Raises:
-        GuidanceError: The name is unknown.
-    """
-    if name not in EXECUTORS:
-        raise GuidanceError(f"executor {name!r} was given; it must be {' or '.join(EXECUTORS)}")
-    if name == "events":
-        with suppress(ImportError):
-            from rclpy.experimental import EventsExecutor
-
-            return EventsExecutor(**options)
-    from rclpy.executors import SingleThreadedExecutor
-
-    return SingleThreadedExecutor(**options)

@@ -6,7 +6,8 @@ import zlib
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from qgf_ros.control.controller import Command, Controller
+from qgf_ros.control.command import Command
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.loop.tick_statistics import TickStatistics
@@ -45,7 +46,7 @@ def tick_figures(
         "command": str(command.values.tolist()),  # whatever outputs it goes to; floats to the bit
         **interventions(controller.safety),
         # What a replay needs to know that it sees what this tick saw.
-        "noise_drawn": controller.noise_drawn,
+        "noise_drawn": controller.noise.drawn,
         "observation_crc32": zlib.crc32(observation.vector.tobytes()),
         **chunk,
         "latency_ms": latency * 1e3,

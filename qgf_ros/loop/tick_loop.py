@@ -9,11 +9,12 @@ import time
 import traceback
 from dataclasses import dataclass, field
 
-from qgf_ros.control.controller import Command, Controller
+from qgf_ros.control.command import Command
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, NotReadyError, QgfError
-from qgf_ros.loop.degradation import Degradation, Rung
+from qgf_ros.loop.degradation import Degradation, Fallback
 from qgf_ros.loop.gate import CommandGate, Outputs
 from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
 from qgf_ros.loop.telemetry import Figures, tick_figures
@@ -117,10 +118,10 @@ class TickLoop(CommandGate):
                 if not self._passing or turn != self.turn:
                     self._controller.drop_chunk()
                     return True
-                if late or self.degradation.rung is Rung.HOLD:
+                if late or self.degradation.fallback is Fallback.HOLD:
                     if inferred:
                         self._controller.drop_chunk()
-                    if self.degradation.rung is Rung.HOLD:
+                    if self.degradation.fallback is Fallback.HOLD:
                         self._blame(self._too_slow)  # whatever else was the matter meanwhile
                     return not late
                 self._check_bar()
@@ -174,16 +175,16 @@ class TickLoop(CommandGate):
 
     def _infer(self, observation: Observation) -> tuple[bool, bool]:
         """Return whether a chunk begins at this tick, and whether it must not because it came too late."""
-        controller, rung = self._controller, self.degradation.rung
+        controller, fallback = self._controller, self.degradation.fallback
         outlived = controller.counts["late_chunks"]
         inferred = controller.prepare(observation)
         late = False
         if controller.counts["late_chunks"] > outlived:
             late = self._note(math.inf)
         elif inferred:
-            late = self._note(controller.inference_time)
-        if self.degradation.rung is not rung:
-            self._tell_rung(rung)
+            late = self._note(controller.inference.seconds)
+        if self.degradation.fallback is not fallback:
+            self._tell_fallback(fallback)
         # In asynchronous execution a chunk begins with the action that is due, however long it took.
         return inferred, late and not controller.settings.asynchronous
 
@@ -218,14 +219,14 @@ class TickLoop(CommandGate):
             "untold until it is in time: relieve the machine, or raise inference_deadline"
         )
 
-    def _tell_rung(self, before: Rung) -> None:
-        rung, misses = self.degradation.rung, self.degradation.misses
-        if rung < before:
-            self._outputs.report(logging.INFO, f"inference is in time again; now {rung.words}")
-        elif rung is Rung.HOLD:
+    def _tell_fallback(self, before: Fallback) -> None:
+        fallback, misses = self.degradation.fallback, self.degradation.misses
+        if fallback < before:
+            self._outputs.report(logging.INFO, f"inference is in time again; now {fallback.words}")
+        elif fallback is Fallback.HOLD:
             self.hold(self._too_slow)
         else:
-            self._outputs.report(logging.ERROR, f"inference was late {misses} times in a row; now {rung.words}")
+            self._outputs.report(logging.ERROR, f"inference was late {misses} times in a row; now {fallback.words}")
 
     def _report_critic(self, command: Command) -> None:
         failed = command.telemetry.get("critic_failed", 0.0) > 0.0

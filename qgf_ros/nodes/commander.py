@@ -11,7 +11,7 @@ from numpy import float64
 from numpy.typing import NDArray
 from rclpy.duration import Duration
 
-from qgf_ros.control.controller import Command
+from qgf_ros.control.command import Command
 from qgf_ros.control.outputs import Output
 from qgf_ros.loop.pipeline import Level
 from qgf_ros.loop.telemetry import Figures

@@ -12,7 +12,7 @@ from qgf_ros.control.limit_overrides import ADJUSTABLE
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.control.settings import EXECUTIONS
 from qgf_ros.guidance.shaping import METHODS, MOST_ASCENT_STEPS, SCHEDULES
-from qgf_ros.loop.realtime import EXECUTORS
+from qgf_ros.nodes.executors import EXECUTORS
 from qgf_ros.runtime.precision import CHOICES
 
 RECOMMENDED = "recommended"

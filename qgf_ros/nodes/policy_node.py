@@ -39,9 +39,10 @@ from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.loop.pipeline import Level, LoadedPolicy, Pipeline
-from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later, make_executor
+from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
+from qgf_ros.nodes.executors import make_executor
 from qgf_ros.nodes.guards import callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices

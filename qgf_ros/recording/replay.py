@@ -267,7 +267,7 @@ class _Replayer:
         if self._noise != (seed, before):
             inferences = before // (samples * size)  # since the seed; exact as long as num_samples was the same
             skipped = before if settings.num_samples == samples else inferences * settings.num_samples * size
-            controller.seek_noise(settings.seed, skipped)
+            controller.noise.restart(settings.seed, skipped)
         self._noise = (seed, drawn)
 
     def _causes(self, values: Mapping[str, str]) -> tuple[str, ...]:

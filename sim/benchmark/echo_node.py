@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
-from qgf_ros.loop.realtime import make_executor
+from qgf_ros.nodes.executors import make_executor
 from qgf_ros.nodes.messages import MESSAGE_CLASSES
 
 

@@ -18,7 +18,7 @@ from qgf_ros.benchmark.ros_latency import SCHEMA, SUBJECTS, Setting, Trace
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_bundle, write_bundle
 from qgf_ros.errors import SimulationError
-from qgf_ros.loop.realtime import EXECUTORS
+from qgf_ros.nodes.executors import EXECUTORS
 from qgf_ros.reports.machine import LoadMeter, describe_machine
 from qgf_sim.benchmark.stand_in import StandIn
 from qgf_sim.processes import Child, environment, private_graph, stop_all
@@ -32,7 +32,7 @@ class RosPlan:
         bundle: Folder of the bundle.
         rates: Observations a second [Hz]; the bundle is run at each of them as its control rate.
         neighbour: Whether to measure beside a busy process as well.
-        executor: What takes messages in, in both subjects; one of `loop.realtime.EXECUTORS`.
+        executor: What takes messages in, in both subjects; one of `nodes.executors.EXECUTORS`.
         threads: Of each ONNX Runtime operator.
         rounds: Turns of each setting.
         ticks: Measured observations in a turn.

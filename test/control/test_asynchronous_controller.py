@@ -105,7 +105,7 @@ def asynchronous(policy: NumberedPolicy, delay: int, **changes: Any) -> Controll
     worker = DelayedWorker(delay)
     values = {"guidance_weight": 0.1, "critic": "near", "execution_horizon": 3, "execution": "asynchronous"}
     controller = Controller(policy, Settings(**{**values, **changes}), worker=worker)
-    worker.infer = controller._infer
+    worker.infer = controller.inference
     return controller
 
 
@@ -470,7 +470,7 @@ TestAsynchronousRuns = AsynchronousRuns.TestCase
 def test_waiting_for_an_abandoned_inference_counts_as_inference(monkeypatch: pytest.MonkeyPatch) -> None:
     controller = asynchronous(NumberedPolicy(), 1, execution="synchronous")
     now = [0.0]
-    monkeypatch.setattr("qgf_ros.control.controller.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("qgf_ros.control.inference.time.perf_counter", lambda: now[0])
 
     class Abandoned:
         """A lock that somebody else gives back after 0.7 s."""
@@ -481,6 +481,6 @@ def test_waiting_for_an_abandoned_inference_counts_as_inference(monkeypatch: pyt
         def __exit__(self, *_: Any) -> None:
             pass
 
-    monkeypatch.setattr(controller, "_inferring", Abandoned())
+    monkeypatch.setattr(controller.inference, "_one_at_a_time", Abandoned())
     assert controller.prepare(seen(0))
-    assert controller.inference_time == 0.7
+    assert controller.inference.seconds == 0.7

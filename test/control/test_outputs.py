@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.controller import Command
+from qgf_ros.control.command import Command
 from qgf_ros.control.outputs import Output, OutputSource
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.errors import ContractError

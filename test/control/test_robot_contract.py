@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.controller import Command
+from qgf_ros.control.command import Command
 from qgf_ros.control.extraction import JointReading, VectorReading, extract
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.control.outputs import OutputSource

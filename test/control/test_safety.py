@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.limit_overrides import manifest_with_limits
-from qgf_ros.control.measured import MeasuredValues
+from qgf_ros.control.observation import MeasuredValues
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.errors import SafetyError
 

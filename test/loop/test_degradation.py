@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.control.settings import Settings
-from qgf_ros.loop.degradation import MOST_PATIENCE, RECOVERY, Degradation, Rung
+from qgf_ros.loop.degradation import MOST_PATIENCE, RECOVERY, Degradation, Fallback
 
 PERIOD, HORIZON, MISSES = 0.05, 4, 3
 LATE, IN_TIME = 1.0, 0.01
@@ -35,9 +35,9 @@ def fail(ladder: Degradation, asked: Settings, times: int = MISSES) -> None:
 
 
 def keep_up(ladder: Degradation, asked: Settings) -> int:
-    """Let inference be in time until the next rung up, and return how many inferences that took."""
-    before, count = ladder.rung, 0
-    while ladder.rung is before:
+    """Let inference be in time until the next fallback up, and return how many inferences that took."""
+    before, count = ladder.fallback, 0
+    while ladder.fallback is before:
         ladder.note(IN_TIME, asked)
         count += 1
     return count
@@ -51,7 +51,7 @@ def test_never_more_samples_or_guidance_than_asked_for(history: list[tuple[float
         used = ladder.settings(asked)
         assert used.num_samples in (1, asked.num_samples)
         assert used.guidance_weight in (0.0, asked.guidance_weight)
-        assert (used == asked) or ladder.rung is not Rung.AS_ASKED
+        assert (used == asked) or ladder.fallback is not Fallback.AS_ASKED
         assert (used.critic, used.seed, used.execution_horizon) == (asked.critic, asked.seed, asked.execution_horizon)
 
 
@@ -63,9 +63,9 @@ def test_enough_late_inferences_lead_to_the_hold_from_anywhere(
     for seconds, earlier in history:
         ladder.note(seconds, earlier)
     fail(ladder, asked, MISSES * 3)
-    assert ladder.rung is Rung.HOLD
+    assert ladder.fallback is Fallback.HOLD
     fail(ladder, asked)
-    assert ladder.rung is Rung.HOLD
+    assert ladder.fallback is Fallback.HOLD
 
 
 @given(st.lists(st.tuples(durations, asked_settings), max_size=80), asked_settings)
@@ -77,7 +77,7 @@ def test_enough_inferences_in_time_lead_back_to_what_is_asked_from_anywhere(
         ladder.note(seconds, earlier)
     for _ in range(3 * RECOVERY * MOST_PATIENCE):
         ladder.note(0.0, asked)
-    assert ladder.rung is Rung.AS_ASKED
+    assert ladder.fallback is Fallback.AS_ASKED
     assert ladder.settings(asked) == asked
 
 
@@ -85,36 +85,36 @@ def test_enough_inferences_in_time_lead_back_to_what_is_asked_from_anywhere(
 def test_a_live_change_keeps_the_rung(late: int, first: Settings, second: Settings) -> None:
     ladder = make()
     fail(ladder, first, late)
-    rung = ladder.rung
+    fallback = ladder.fallback
     ladder.settings(second)
-    assert ladder.rung is rung
+    assert ladder.fallback is fallback
     ladder.note(IN_TIME, second)
-    assert ladder.rung is rung
-    if rung >= Rung.PLAIN_BC:
+    assert ladder.fallback is fallback
+    if fallback >= Fallback.PLAIN_BC:
         assert ladder.settings(second).guidance_weight == 0.0
         assert ladder.settings(second).num_samples == 1
 
 
 @pytest.mark.parametrize(
-    ("samples", "weight", "rungs"),
+    ("samples", "weight", "fallbacks"),
     [
-        (16, 0.5, [Rung.ONE_SAMPLE, Rung.PLAIN_BC, Rung.HOLD]),
-        (1, 0.5, [Rung.PLAIN_BC, Rung.HOLD]),
-        (16, 0.0, [Rung.ONE_SAMPLE, Rung.HOLD]),
-        (1, 0.0, [Rung.HOLD]),
+        (16, 0.5, [Fallback.ONE_SAMPLE, Fallback.PLAIN_BC, Fallback.HOLD]),
+        (1, 0.5, [Fallback.PLAIN_BC, Fallback.HOLD]),
+        (16, 0.0, [Fallback.ONE_SAMPLE, Fallback.HOLD]),
+        (1, 0.0, [Fallback.HOLD]),
     ],
 )
 def test_rungs_that_would_change_nothing_are_skipped_on_both_ways(
-    samples: int, weight: float, rungs: list[Rung]
+    samples: int, weight: float, fallbacks: list[Fallback]
 ) -> None:
     ladder, asked = make(), Settings(weight, "near", samples)
     down = []
-    for _ in rungs:
+    for _ in fallbacks:
         fail(ladder, asked)
-        down.append(ladder.rung)
-    assert down == rungs
-    up = [ladder.rung for _ in rungs if keep_up(ladder, asked)]
-    assert up == [*reversed(rungs[:-1]), Rung.AS_ASKED]
+        down.append(ladder.fallback)
+    assert down == fallbacks
+    up = [ladder.fallback for _ in fallbacks if keep_up(ladder, asked)]
+    assert up == [*reversed(fallbacks[:-1]), Fallback.AS_ASKED]
 
 
 def test_late_inferences_lead_down_only_in_a_row() -> None:
@@ -122,7 +122,7 @@ def test_late_inferences_lead_down_only_in_a_row() -> None:
     for _ in range(50):
         fail(ladder, asked, MISSES - 1)
         ladder.note(IN_TIME, asked)
-    assert ladder.rung is Rung.AS_ASKED
+    assert ladder.fallback is Fallback.AS_ASKED
     assert ladder.late == 50 * (MISSES - 1)
 
 

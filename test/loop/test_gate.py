@@ -14,7 +14,7 @@ from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
-from qgf_ros.loop.degradation import Rung
+from qgf_ros.loop.degradation import Fallback
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
@@ -181,7 +181,7 @@ def test_on_the_lowest_rung_a_fault_that_passed_leaves_the_reason_of_the_rung(
 ) -> None:
     loop = build()
     loop.handle(at(0))
-    loop.degradation.rung = Rung.HOLD
+    loop.degradation.fallback = Fallback.HOLD
     loop.hold("blind")
     assert loop.fault == "blind"
     loop.handle(at(1))

@@ -11,9 +11,6 @@ import weakref
 from collections.abc import Iterator
 
 import pytest
-
-pytest.importorskip("rclpy", reason="the executors need the ros extra or a ROS 2 installation")
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -180,40 +177,3 @@ def test_garbage_that_outlived_a_tick_is_collected_in_the_end() -> None:
     for _ in range(realtime.FULL_COLLECTION):
         realtime.collect_garbage()
     assert old() is None
-
-
-def test_the_executor_asked_for_is_made_or_else_the_one_every_rclpy_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rclpy.context import Context
-
-    context = Context()
-    context.init()
-
-    def made(*name: str) -> str:
-        executor = realtime.make_executor(*name, context=context)
-        executor.spin_once(timeout_sec=0.0)
-        executor.shutdown()
-        return type(executor).__name__
-
-    try:
-        assert made() == made("single_threaded") == "SingleThreadedExecutor"
-        experimental = pytest.importorskip("rclpy.experimental", reason="Humble has no EventsExecutor")
-        assert made("events") == experimental.EventsExecutor.__name__
-        monkeypatch.setitem(sys.modules, "rclpy.experimental", None)  # as in Humble
-        assert made("events") == "SingleThreadedExecutor"
-        with pytest.raises(GuidanceError, match="executor 'fast' was given; it must be single_threaded or events"):
-            realtime.make_executor("fast", context=context)
-    finally:
-        context.try_shutdown()
-
-
-def test_the_parameters_of_the_node_say_what_the_process_is_to_get() -> None:
-    from qgf_ros.nodes import parameters
-    from qgf_ros.nodes.declarations import declarations
-
-    values = {name: default for name, (default, _) in declarations().items()}
-    values = {**values, "bundle": "cube-single"}
-    assert parameters.startup_from(values).real_time == RealTime()
-    asked = {"sched_fifo": 40, "cpu_affinity": "2-3", "memory_lock": True}
-    assert parameters.startup_from({**values, **asked}).real_time == RealTime(40, frozenset({2, 3}), True)
-    with pytest.raises(GuidanceError, match="cpu_affinity 'all' was given"):
-        parameters.startup_from({**values, "cpu_affinity": "all"})

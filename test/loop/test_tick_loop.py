@@ -16,7 +16,7 @@ from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
-from qgf_ros.loop.degradation import RECOVERY, Rung
+from qgf_ros.loop.degradation import RECOVERY, Fallback
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
@@ -338,8 +338,8 @@ def test_late_chunks_lead_down_to_the_hold_step_by_step_and_back_up(policy: Any,
     for step in range(100, 101 + 3 * RECOVERY):
         loop.handle(at(step))
         assert bool(recorder.commands[2:]) is (step >= 99 + RECOVERY)  # until then it is only tried
-    rungs = [("near", 0.0, 1)] * 2 * RECOVERY + [("near", 0.5, 1)] * RECOVERY + [("near", 0.5, 4)]
-    assert policy.calls[calls:] == rungs
+    fallbacks = [("near", 0.0, 1)] * 2 * RECOVERY + [("near", 0.5, 1)] * RECOVERY + [("near", 0.5, 4)]
+    assert policy.calls[calls:] == fallbacks
     assert (loop.settings.num_samples, loop.fault) == (4, None)
     assert recorder.texts[-1] == "inference is in time again; now as asked"
 
@@ -459,7 +459,7 @@ def test_in_asynchronous_execution_late_chunks_count_and_those_that_outlived_the
     settings = Settings(0.5, "near", 4, execution_horizon=2, execution="asynchronous")
     worker = DelayedWorker(delay)
     controller = Controller(policy, settings, worker=worker)
-    worker.infer = controller._infer
+    worker.infer = controller.inference
     supervision = Supervision(deadline=None, misses=1)
     loop = TickLoop(controller, recorder, TickStatistics(0.05), supervision=supervision)
     clock.duration = 0.21  # and the chunk of four lasts 0.2 s
@@ -468,7 +468,7 @@ def test_in_asynchronous_execution_late_chunks_count_and_those_that_outlived_the
     assert "still being inferred" in str(loop.fault)
     loop.handle(at(delay))
     assert [stamp for _, stamp in recorder.commands] == answered
-    assert (loop.degradation.late, loop.degradation.rung) == (1, Rung.ONE_SAMPLE)
+    assert (loop.degradation.late, loop.degradation.fallback) == (1, Fallback.ONE_SAMPLE)
     assert len(policy.calls) == 1
 
 

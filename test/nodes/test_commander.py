@@ -27,7 +27,7 @@ from std_msgs.msg import Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from qgf_ros.bundle.fields import ActionField, Measurement  # noqa: E402
-from qgf_ros.control.controller import Command  # noqa: E402
+from qgf_ros.control.command import Command  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, WrenchReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
 from qgf_ros.nodes.commander import Commander  # noqa: E402

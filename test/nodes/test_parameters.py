@@ -19,8 +19,10 @@ from qgf_ros.control.options import DEFAULT_OPTIONS
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import Guidance
+from qgf_ros.loop.realtime import RealTime
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes import parameters
+from qgf_ros.nodes.declarations import declarations
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
@@ -288,3 +290,13 @@ def test_what_is_watched_follows_the_bundle_unless_it_is_said() -> None:
     values = {**DEFAULTS, "inference_deadline": 1, "deadline_misses": 5, "watchdog_timeout": math.inf}
     supervision = parameters.startup_from({**values, "on_fault": "decelerate"}).supervision
     assert supervision == Supervision(1.0, 5, math.inf, "decelerate")
+
+
+def test_the_parameters_of_the_node_say_what_the_process_is_to_get() -> None:
+    values = {name: default for name, (default, _) in declarations().items()}
+    values = {**values, "bundle": "cube-single"}
+    assert parameters.startup_from(values).real_time == RealTime()
+    asked = {"sched_fifo": 40, "cpu_affinity": "2-3", "memory_lock": True}
+    assert parameters.startup_from({**values, **asked}).real_time == RealTime(40, frozenset({2, 3}), True)
+    with pytest.raises(GuidanceError, match="cpu_affinity 'all' was given"):
+        parameters.startup_from({**values, "cpu_affinity": "all"})

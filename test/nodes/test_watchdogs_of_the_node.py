@@ -44,7 +44,7 @@ def run(start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest) -> Cal
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """By which inferences are timed: none takes any time but those that hang, however busy the machine is."""
     clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
-    monkeypatch.setattr("qgf_ros.control.controller.time", clock)
+    monkeypatch.setattr("qgf_ros.control.inference.time", clock)
     return clock
 
 
@@ -105,7 +105,7 @@ def test_late_inference_leads_down_the_ladder_which_is_told_and_back_up(
     hang(peer, policy, clock, 21 * STEP, 30 * STEP)
     policy.gate.set()
     peer.hears("even with one sample and no guidance")
-    for step in range(3 * RECOVERY + 1):  # what is tried on the lowest rung is not sent
+    for step in range(3 * RECOVERY + 1):  # what is tried on the lowest fallback is not sent
         calls = len(policy.calls)
         while len(policy.calls) == calls:
             policy.entered.clear()

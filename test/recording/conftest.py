@@ -20,7 +20,8 @@ from std_msgs.msg import String
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, FileRecord, Manifest
-from qgf_ros.control.controller import Command, Controller
+from qgf_ros.control.command import Command
+from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings

@@ -16,7 +16,7 @@ from std_msgs.msg import Float64MultiArray
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.cli import main
-from qgf_ros.control.controller import Command
+from qgf_ros.control.command import Command
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.errors import DatasetError, RecordingError
 from qgf_ros.learning.data.contract import plain_contract, read_contract
