@@ -1,10 +1,9 @@
-"""What lets commands out, and ends commanding: held, stopped, closed, at once or braking. No ROS in here.
+"""What lets commands out, and ends commanding: held, interrupted, stopped or closed. No ROS in here.
 
-A hold is one command that keeps the robot still, sent when commanding ends, and then silence until an observation
-can be answered again. It repeats the stamp of the last command, since it answers no newer observation; where nothing
-was ever commanded, nothing is sent. Where a fault is to be silence, the hold waits for a deliberate end. A *stop* is a
-hold that lasts until it is taken back. Where commanding ends by deceleration, the watchdog's thread sends the commands
-on the way to the hold, and no observation is answered meanwhile.
+Four verbs end commanding, and each means one thing. A *hold* is for a fault that a tick found itself, and lasts until an
+observation can be answered again. An *interruption* is a hold from outside: what is under way comes to nothing. A *stop*
+is a hold that lasts until it is taken back, and whoever *closes* the gate holds until it is opened. Where commanding ends
+by deceleration, the watchdog's thread sends the commands on the way to the hold, and no observation is answered meanwhile.
 """
 
 from __future__ import annotations
@@ -13,46 +12,30 @@ import logging
 import math
 import threading
 import time
-from dataclasses import replace
-from typing import Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable
+from typing import NamedTuple
 
 from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
-from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.errors import GuidanceError
-from qgf_ros.loop.telemetry import Figures, interventions
+from qgf_ros.loop.command_stream import CommandStream, Outputs, StreamState
 from qgf_ros.loop.tick_statistics import TickStatistics
 
 
-class Outputs(Protocol):
-    """Where commands, telemetry and messages to people go."""
+class Answer(NamedTuple):
+    """What went out, and what was so when it did.
 
-    def send_command(self, command: Command, *, motion: bool) -> None:
-        """Publish a command to the robot or, without motion, where no robot listens."""
-        ...
+    Attributes:
+        command: What was sent.
+        motion: Whether it went to the robot.
+        holds: How often commanding had ended before.
+        held: How long [s] there had been a reason to hold the robot; None where there was none.
+    """
 
-    def send_hold(self, values: NDArray[np.float64], stamp: int, *, motion: bool, moved: bool = False) -> None:
-        """Publish the command that keeps the robot still, float64 [A], stamped `stamp` [ns].
-
-        Where the robot may have been `moved` since the last command, no position that calls it back.
-        """
-        ...
-
-    @property
-    def watched(self) -> bool:
-        """Whether anybody takes telemetry in."""
-        ...
-
-    def send_telemetry(self, figures: Figures, stamp: int) -> None:
-        """Publish the telemetry of one tick."""
-        ...
-
-    def report(self, level: int, text: str) -> None:
-        """Tell people, at a level of `logging`."""
-        ...
+    command: Command
+    motion: bool
+    holds: int
+    held: float | None
 
 
 class CommandGate:
@@ -68,7 +51,6 @@ class CommandGate:
 
     Attributes:
         turn: Goes up whenever commanding is interrupted; a tick of an earlier one comes to nothing.
-        stopped: Why nothing goes out until `resume`, or None.
         fault: Why the robot is held, or None.
         sent_at: When a command was last sent, or was to be (`time.monotonic` [s]); a hold does not count.
         wake: Set when there is something to `brake`, which is the watchdog's.
@@ -77,144 +59,200 @@ class CommandGate:
     def __init__(
         self, controller: Controller, outputs: Outputs, statistics: TickStatistics, *, motion: bool, on_fault: str
     ) -> None:
-        self._controller = controller
+        self._stream = CommandStream(controller, outputs, statistics, motion=motion, on_fault=on_fault)
         self._outputs = outputs
-        self.statistics = statistics
-        self._on_fault = on_fault
-        self._last: Command | None = None
-        self._gate = threading.Lock()  # whatever is sent is made and sent under it
+        self._statistics = statistics
+        self._lock = threading.Lock()  # whatever is sent is made and sent under it
+        self._at_rest = threading.Condition(self._lock)
         self._open = True
-        self.turn = 0
-        self.stopped: str | None = None
         self._bar: str | None = None
-        self._motion = motion
-        self._commanding = False
+        self._restarted = False  # to begin anew at the next tick
         self._held_since = 0.0
+        self.turn = 0
         self.fault: str | None = None
         self.sent_at = -math.inf
-        self._silenced = False  # whether commanding ended without its hold
-        self._braking: bool | None = None  # if so, `motion` of the commands on the way to rest
-        self._braked = 0  # commands on the way to rest
-        self._forgetful = False  # to begin anew at rest
-        self._at_rest = threading.Condition(self._gate)
         self.wake = threading.Event()
 
     @property
-    def commanding(self) -> bool:
-        """Whether the last request was answered with a command."""
-        return self._commanding
-
-    @property
-    def braking(self) -> bool:
-        """Whether the robot is on its way to rest."""
-        return self._braking is not None
-
-    def hold(
-        self, reason: str, level: int | None = None, *, deliberate: bool = False, keep_chunk: bool = False
-    ) -> None:
-        """Keep the robot still and say why.
-
-        Args:
-            reason: For people.
-            level: Of `logging`; by default a warning before the first command, then an error.
-            deliberate: Whether commanding ends because somebody wants it to.
-            keep_chunk: Whether to go on with the chunk that is being inferred.
-        """
-        with self._gate:
-            if level is None:
-                level = logging.WARNING if self._last is None else logging.ERROR
-            self._blame(reason)
-            self._end(deliberate=deliberate, keep_chunk=keep_chunk)
-        self._outputs.report(level, f"holding: {reason}")
-
-    def interrupt(self, reason: str) -> None:
-        """Hold at once; what is under way comes to nothing."""
-        with self._gate:
-            self.turn += 1
-        self.hold(reason)
-
-    def stop(self, reason: str) -> None:
-        """Hold at once, whatever is under way, unless that was done already; let nothing out until `resume`."""
-        with self._gate:
-            self.turn += 1
-            self.stopped = reason
-            self._end(deliberate=True)
-        self._outputs.report(logging.WARNING, f"stopped: {reason}")
-
-    def resume(self) -> None:
-        """Take a stop back: the next observation is answered as after activation."""
-        with self._gate:
-            self.stopped = None
-            self._forget()
+    def state(self) -> StreamState:
+        """How it stands with the robot."""
+        return self._stream.state
 
     @property
     def motion(self) -> bool:
         """Whether commands go to the robot."""
-        return self._motion
+        return self._stream.motion
 
-    def enable(self, motion: bool) -> None:
-        """Let commands go to the robot, or hold it and send shadows from now on."""
-        with self._gate:
-            if motion == self._motion:
-                return
-            self._end(deliberate=True)
-            self.turn += 1
-            self._motion = motion
-            self._forget()
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing is answered until `resume`, or None."""
+        return self._stream.stopped
 
     @property
     def barred(self) -> str | None:
         """Why no command may reach the robot, or None; shadows always may be sent."""
-        return self._bar if self._motion else None
+        return self._bar if self.motion else None
 
-    def bar(self, reason: str | None) -> None:
-        """Let no command reach the robot from now on, not even that of a tick under way; None takes it back."""
-        with self._gate:
-            self._bar = reason
+    # The way of an observation
+
+    def admit(self, stamp: int, turn: int | None, change: Callable[[], None]) -> int | None:
+        """Let an observation in that may be answered.
+
+        The one that was answered last comes again where its command was lost: it has the same answer, at once.
+
+        Args:
+            stamp: Of the observation [ns].
+            turn: In which it was handed over; None for the one at hand.
+            change: Called for one that is let in, before anything else is done for it.
+
+        Returns:
+            The turn to `answer` it in; None where it gets no answer, or has it.
+
+        Raises:
+            GuidanceError: No command may reach the robot.
+        """
+        with self._lock:
+            turn = self.turn if turn is None else turn
+            if not self._admits(turn):
+                return None
+            change()
+            if self._restarted:
+                self._restarted = False
+                self._end(deliberate=False)
+                self._stream.begin_anew()
+            self._check_bar()
+            last = self._stream.last
+            if self.state is StreamState.COMMANDING and last is not None and stamp == last.stamp:
+                self._send(last)
+                return None
+            return turn
+
+    def answer(self, turn: int, make: Callable[[], Command]) -> Answer | None:
+        """Make the command that answers an observation and send it; None, and nothing of it, where its turn is over.
+
+        Raises:
+            GuidanceError: No command may reach the robot.
+            QgfError: What `make` raises; nothing was sent.
+        """
+        with self._lock:
+            if not self._admits(turn):
+                return None
+            self._check_bar()
+            command = make()
+            held = None if self.fault is None else time.monotonic() - self._held_since
+            self.fault = None
+            self._send(command)
+            return Answer(command, self.motion, self._statistics.holds, held)
+
+    def withhold(self, turn: int, reason: str | None) -> bool:
+        """Leave an observation without its answer, for a reason that people know, if any; return whether its turn lasts."""
+        with self._lock:
+            lasts = self._admits(turn)
+            if lasts and reason is not None:
+                self._blame(reason)
+            return lasts
+
+    # The four ends of commanding
+
+    def hold(self, reason: str, *, keep_chunk: bool = False) -> None:
+        """Keep the robot still for a fault, and say why; with `keep_chunk`, go on with the chunk that is being inferred."""
+        with self._lock:
+            level = logging.WARNING if self._stream.last is None else logging.ERROR
+            self._blame(reason)
+            self._end(deliberate=False, keep_chunk=keep_chunk)
+        self._outputs.report(level, f"holding: {reason}")
+
+    def interrupt(self, reason: str) -> None:
+        """Hold at once; what is under way comes to nothing."""
+        with self._lock:
+            self.turn += 1
+        self.hold(reason)
+
+    def stop(self, reason: str) -> None:
+        """Hold at once, whatever is under way, unless that was done already; answer nothing until `resume`."""
+        with self._lock:
+            self.turn += 1
+            if self._stream.stop(reason):
+                self.wake.set()
+        self._outputs.report(logging.WARNING, f"stopped: {reason}")
+
+    def close(self, reason: str) -> None:
+        """Hold at once, whatever is under way; answer nothing until `open`."""
+        with self._lock:
+            self.turn += 1
+            self._open = False
+            self._blame(reason)
+            self._end(deliberate=True)
+        self._outputs.report(logging.INFO, f"holding: {reason}")
+
+    # What commanding begins with
 
     def open(self) -> None:
         """Let commands out and forget why the robot was held."""
-        with self._gate:
+        with self._lock:
             self.fault = None
             self._open = True
 
-    def close(self) -> None:
-        """Let no command out any more, not even that of a tick under way; a hold, and what leads to it, still passes."""
-        with self._gate:
+    def resume(self) -> None:
+        """Take a stop back, if there is one: the next observation is answered as after activation."""
+        with self._lock:
+            self._stream.release()
+
+    def restart(self) -> None:
+        """Void every tick of before, and hold, and forget chunk and last command, at the next: the clock was restarted."""
+        with self._lock:
             self.turn += 1
-            self._open = False
+            self._restarted = True
+
+    def enable(self, motion: bool) -> None:
+        """Let commands go to the robot, or hold it and send shadows from now on."""
+        with self._lock:
+            if motion == self.motion:
+                return
+            self._end(deliberate=True)
+            self.turn += 1
+            self._stream.motion = motion
+            self._stream.begin_anew()
+
+    def bar(self, reason: str | None) -> None:
+        """Let no command reach the robot from now on, not even that of a tick under way; None takes it back."""
+        with self._lock:
+            self._bar = reason
+
+    # The way to rest
 
     def brake(self) -> bool:
         """Send the next command on the way to rest, or the hold that ends it; return whether more are to come."""
-        with self._gate:
-            if self._braking is None:
+        with self._lock:
+            if self.state is not StreamState.BRAKING:
                 return False
             self.sent_at = time.monotonic()
-            values = self._controller.safety.brake()
-            self._braked += 1
-            if values is None or self._last is None or self._braked > LONGEST_STOP:
-                self._come_to_rest()
-                return False
-            place, rest = self._controller.safety.place, self._last.upcoming[:0]
-            command = replace(self._last, values=values, begins=False, measured=place, upcoming=rest, braking=True)
-            self._outputs.send_command(command, motion=self._braking)
-            return True
+            try:
+                self._stream.brake()
+            finally:
+                self._at_rest.notify_all()
+            return self._brakes
 
     def wait_for_rest(self, timeout: float) -> bool:
         """Wait until the robot has braked, then hold it in any case; return whether `timeout` [s] was enough."""
         with self._at_rest:
-            rested = self._at_rest.wait_for(lambda: self._braking is None, timeout)
+            rested = self._at_rest.wait_for(lambda: not self._brakes, timeout)
             if not rested:
-                self._come_to_rest()
+                try:
+                    self._stream.rest()
+                finally:
+                    self._at_rest.notify_all()
         return rested
 
-    def interventions(self) -> dict[str, str | int | float]:
-        """Return how often the safety envelope intervened, by kind, and what it did at the last tick."""
-        return interventions(self._controller.safety)
+    # Under the lock
 
     @property
-    def _passing(self) -> bool:
-        return self._open and self.stopped is None and self._braking is None
+    def _brakes(self) -> bool:
+        return self.state is StreamState.BRAKING
+
+    def _admits(self, turn: int) -> bool:
+        """Whether an observation of a turn may be answered."""
+        return self._open and self.stopped is None and not self._brakes and turn == self.turn
 
     def _check_bar(self) -> None:
         """Raise GuidanceError where no command may reach the robot."""
@@ -223,8 +261,7 @@ class CommandGate:
 
     def _send(self, command: Command) -> None:
         self.sent_at = time.monotonic()
-        self._silenced = False
-        self._outputs.send_command(command, motion=self._motion)
+        self._stream.send(command)
 
     def _blame(self, reason: str) -> None:
         """Note why the robot is held."""
@@ -233,47 +270,5 @@ class CommandGate:
         self.fault = reason
 
     def _end(self, *, deliberate: bool, keep_chunk: bool = False) -> None:
-        """End commanding; a robot that is held already may have been moved, and is not called back to where it was.
-
-        Nor is one that was left to itself; but that was not held, and may still be carrying out what was sent.
-        """
-        if not keep_chunk:
-            self._controller.drop_chunk()
-        if not self._commanding:
-            if deliberate and self._silenced:
-                self._send_hold(self._motion, moved=True)
-                self._silenced = False
-            return
-        self.statistics.held()
-        self._commanding = False
-        if self._on_fault == "decelerate":
-            self._braking, self._braked = self._motion, 0
+        if self._stream.end(deliberate=deliberate, keep_chunk=keep_chunk):
             self.wake.set()
-        elif self._on_fault == "stop_publishing" and not deliberate:
-            self._controller.safety.hold()  # the next command starts from rest
-            self._silenced = True
-        else:
-            self._send_hold(self._motion)
-
-    def _send_hold(self, motion: bool, *, moved: bool = False) -> None:
-        values = self._controller.safety.hold()
-        if values is not None and self._last is not None:
-            self._outputs.send_hold(values, self._last.stamp, motion=motion, moved=moved)
-
-    def _come_to_rest(self) -> None:
-        """Hold, and let observations be answered again."""
-        motion, self._braking = bool(self._braking), None
-        try:
-            self._send_hold(motion)
-        finally:
-            if self._forgetful:
-                self._forget()
-            self._at_rest.notify_all()
-
-    def _forget(self) -> None:
-        """Begin anew: what was commanded so far is no longer where the robot is."""
-        self._forgetful = self._braking is not None
-        if not self._forgetful:
-            self._controller.reset()
-            self._last = None
-            self._commanding = self._silenced = False

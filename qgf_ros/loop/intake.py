@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from qgf_ros.bundle.fields import ObservationField
@@ -13,6 +14,50 @@ from qgf_ros.loop.clocks import foreign_clock
 #: With simulated time, a stamp may be ahead of the clock by this much more [s]: a message overtakes the ``/clock`` of its
 #: instant, and a reset of the simulator takes a second. What is further ahead is from before the clock fell back.
 SIMULATED_LEAD = 2.0
+
+
+#: A set of readings may come so early [control periods]; the one after it is due no earlier for that.
+EARLY = 0.25
+
+
+class ControlPeriods:
+    """Which observations begin a control period.
+
+    What is commanded once a period, a displacement above all, must not follow a sensor that is faster.
+
+    Args:
+        period: [s].
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._last: int | None = None
+        self._due = 0  # stamp [ns] from which on the next one begins
+        self._began_at = -math.inf
+
+    def restart(self) -> None:
+        """Begin with whatever comes next."""
+        self._last = None
+
+    def begins(self, stamp: int, wall: float) -> bool:
+        """Whether an observation stamped `stamp` [ns] begins one at `wall` [s]; repeated, it is due a period of that later."""
+        period = 1e9 * self._period
+        if self._last is not None and stamp <= self._last:
+            if (wall - self._began_at) * 1e9 < period:
+                return False
+        else:
+            if self._last is None:
+                self._due = stamp
+            elif stamp < self._due - EARLY * period:
+                return False
+            self._due = max(self._due, stamp) + round(period)
+        self._last, self._began_at = stamp, wall
+        return True
+
+    def is_new(self, stamp: int) -> bool:
+        """Note an observation that a timer asks for; whether it is another than the one before."""
+        new, self._last = stamp != self._last, stamp
+        return new
 
 
 class ObservationIntake:

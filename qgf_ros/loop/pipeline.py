@@ -6,10 +6,8 @@ The node calls `receive`, `tick` and `watch` from its callbacks; none of them wa
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 from typing import Protocol
 
 from qgf_ros.bundle.fields import ObservationField
@@ -20,32 +18,21 @@ from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import ClockJumps
-from qgf_ros.loop.gate import Outputs
+from qgf_ros.loop.command_stream import Outputs
+from qgf_ros.loop.health import QUIET_AFTER, Level, active, inactive
 from qgf_ros.loop.inference_thread import InferenceThread
-from qgf_ros.loop.intake import ObservationIntake
+from qgf_ros.loop.intake import ControlPeriods, ObservationIntake
 from qgf_ros.loop.realtime import collect_garbage
 from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
-from qgf_ros.loop.watchdog import STUCK_AFTER, Watchdog
+from qgf_ros.loop.watchdog import Watchdog
 
 #: Longest wait for a tick under way when commanding ends [s].
 DRAIN_TIMEOUT = 1.0
-#: A set of readings may come so early [control periods]; the one after it is due no earlier for that.
-EARLY = 0.25
-#: Without a complete observation for this long [s] it is said what is missing.
-QUIET_AFTER = 1.0
 #: With simulated time, a fault seen between messages must last this long [s] of wall time: ``/clock`` and the
 #: observations that belong to it arrive one after the other.
 SIMULATED_GRACE = 0.5
-
-
-class Level(IntEnum):
-    """Severity, numbered as in diagnostic_msgs/DiagnosticStatus."""
-
-    OK = 0
-    WARN = 1
-    ERROR = 2
 
 
 class LoadedPolicy(ChunkPolicy, Protocol):
@@ -108,6 +95,7 @@ class Pipeline:
         self.loop = TickLoop(
             self._controller, outputs, TickStatistics(period), motion=motion, supervision=self._supervision
         )
+        self.gate = self.loop.gate
         self._intake = ObservationIntake(
             fields,
             period,
@@ -119,7 +107,7 @@ class Pipeline:
         self._jumps = ClockJumps()
         self._asked_at: float | None = None
         self.watchdog = Watchdog(
-            self.loop,
+            self.gate,
             outputs,
             period=period,
             limit=self._longest_wait,
@@ -129,9 +117,7 @@ class Pipeline:
         self._open = False
         self._opened_at = 0
         self._answered_before = 0
-        self._last_stamp: int | None = None
-        self._due = 0  # stamp [ns] from which on the next control period begins
-        self._submitted_at = -math.inf
+        self._pace = ControlPeriods(period)
         self._complete_at = wall()
         self._faulty_since: float | None = None
 
@@ -139,11 +125,11 @@ class Pipeline:
         """Begin to answer observations that arrive from now on."""
         self._intake.clear()
         self._opened_at = self._answered_before = self.loop.statistics.ticks
-        self._last_stamp = None
+        self._pace.restart()
         self._complete_at = self._wall()
         self._faulty_since = self._asked_at = None
         self._open = True
-        self.loop.open()
+        self.gate.open()
 
     def close(self) -> None:
         """End commanding, with a hold at the end; a tick that is still under way after `DRAIN_TIMEOUT` is abandoned."""
@@ -151,13 +137,12 @@ class Pipeline:
             return
         self._open = False
         self.watchdog.excuse_callbacks()
-        self.loop.close()
-        self.loop.hold("deactivated", logging.INFO, deliberate=True)
+        self.gate.close("deactivated")
         if not self._thread.drain(DRAIN_TIMEOUT):
             self._outputs.report(
                 logging.ERROR, f"a tick is under way for {self._thread.busy_for:.1f} s and is abandoned"
             )
-        self.loop.wait_for_rest(2.0 * LONGEST_STOP / self.manifest.control_rate)
+        self.gate.wait_for_rest(2.0 * LONGEST_STOP / self.manifest.control_rate)
 
     def stop(self) -> None:
         """Close, and end the threads."""
@@ -185,9 +170,8 @@ class Pipeline:
             except ObservationError as error:
                 self._hold_at_once(str(error))
                 return
-            if self._begins_period(observation.stamp):
-                self._last_stamp = observation.stamp
-                self._submit(Tick(observation, since, self.loop.turn))
+            if self._pace.begins(observation.stamp, self._wall()):
+                self._submit(Tick(observation, since, self.gate.turn))
 
     def _follow_clock(self, now: int) -> None:
         """Begin anew if the clock was set; simulated time may go ahead as it likes."""
@@ -200,23 +184,8 @@ class Pipeline:
             return
         self._outputs.report(logging.WARNING, text)
         self._intake.clear()
-        self.loop.restart()
-        self._last_stamp = None
-
-    def _begins_period(self, stamp: int) -> bool:
-        """Whether a set stamped `stamp` [ns] begins a control period; a repeated one is due a period of wall time later.
-
-        What is commanded once a period, a displacement above all, must not follow a sensor that is faster.
-        """
-        period = 1e9 / self.manifest.control_rate
-        if self._last_stamp is not None and stamp <= self._last_stamp:
-            return (self._wall() - self._submitted_at) * 1e9 >= period
-        if self._last_stamp is None:
-            self._due = stamp
-        elif stamp < self._due - EARLY * period:
-            return False
-        self._due = max(self._due, stamp) + round(period)
-        return True
+        self.gate.restart()
+        self._pace.restart()
 
     def tick(self, now: int) -> None:
         """Answer the newest readings as of `now` [ns], once per control period."""
@@ -233,9 +202,8 @@ class Pipeline:
             self._hold_at_once(str(error))
             return
         self._complete_at = self._wall()
-        if observation.stamp != self._last_stamp:  # otherwise nothing new was measured, and the tick counts as missed
-            self._last_stamp = observation.stamp
-            self._submit(Tick(observation, since, self.loop.turn))
+        if self._pace.is_new(observation.stamp):  # otherwise nothing new was measured, and the tick counts as missed
+            self._submit(Tick(observation, since, self.gate.turn))
 
     def watch(self, now: int) -> None:
         """Notice at `now` [ns], between complete sets, that none can come: hold once readings are too old.
@@ -266,54 +234,23 @@ class Pipeline:
 
     def block(self, reason: str | None) -> None:
         """Hold for a reason that no observation can end, as long as motion is enabled; None takes it back."""
-        self.loop.bar(reason)
-        if self.loop.barred is not None:
-            self.fault(self.loop.barred)
+        self.gate.bar(reason)
+        if self.gate.barred is not None:
+            self.fault(self.gate.barred)
 
     def health(self) -> tuple[Level, str]:
         """Return how it goes, with one sentence about it."""
         if not self._open:
-            return Level.OK, "inactive, holding" if self.loop.stopped is None else f"inactive; {self.loop.stopped}"
-        busy = self._busy_for()
-        if busy > STUCK_AFTER:
-            return Level.ERROR, f"inference has been running for {busy:.1f} s"
-        if self.loop.stopped is not None:
-            return Level.WARN, f"stopped: {self.loop.stopped}"
-        if self.loop.barred is not None:
-            return Level.ERROR, f"holding: {self.loop.barred}"
-        fault = self.loop.fault
-        if fault is not None:
-            waiting = self.loop.statistics.ticks == self._opened_at
-            return (Level.WARN if waiting else Level.ERROR), f"holding: {fault}"
+            return inactive(self.gate)
+        waiting = self.loop.statistics.ticks == self._opened_at
         quiet = self._wall() - self._complete_at
-        if quiet > QUIET_AFTER:
-            return Level.WARN, f"no complete observation for {quiet:.0f} s, {self._intake.describe_gap()}"
-        fallback = self.loop.degradation.fallback
-        if fallback > 0:
-            return Level.WARN, f"inference is too slow for what is asked; degraded to {fallback.words}"
-        if self.loop.critic_failed:
-            return Level.WARN, f"critic {self._controller.critic} failed; plain behaviour cloning acts instead"
-        if not self.loop.commanding:
-            return Level.OK, "waiting for the first observation"
-        if not self.loop.motion:
-            return Level.WARN, "motion is not enabled; commands are published as shadows only"
-        return Level.OK, "commanding"
+        return active(self.loop, waiting=waiting, busy=self._busy_for(), quiet=quiet, gap=self._intake.describe_gap)
 
     def figures(self) -> dict[str, str | int | float]:
         """Return settings and statistics by name."""
-        loop = self.loop
-        return {
-            **loop.settings.figures(),
-            "inference": self._policy.backend(loop.settings.critic, loop.settings.guidance.estimator),
-            "holding": int(not loop.commanding),
-            "stopped": int(loop.stopped is not None),
-            "motion": int(loop.motion),
-            "braking": int(loop.braking),
-            **loop.pace(),
-            **loop.interventions(),
-            "critic_failed": int(loop.critic_failed),
-            **loop.statistics.summary(),
-        }
+        settings = self.loop.settings
+        backend = self._policy.backend(settings.critic, settings.guidance.estimator)
+        return {**settings.figures(), "inference": backend, **self.loop.figures()}
 
     def _longest_wait(self) -> float:
         return self._supervision.longest_wait(self.loop.degradation.deadline(self.loop.settings))
@@ -328,7 +265,6 @@ class Pipeline:
         return 0.0 if asked is None or self.loop.settled_at >= asked else time.monotonic() - asked
 
     def _submit(self, tick: Tick) -> None:
-        self._submitted_at = self._wall()
         if self._waiting() == 0.0:
             self._asked_at = time.monotonic()
         replaced = self._thread.submit(tick)
@@ -339,7 +275,7 @@ class Pipeline:
         """Hold without waiting for inference; the observations under way and in the mailbox get no answer any more."""
         self._thread.drain(0.0)
         self._asked_at = None
-        self.loop.interrupt(reason)
+        self.gate.interrupt(reason)
 
     def _on_error(self, error: Exception) -> None:
         self._outputs.report(logging.ERROR, f"the tick could not be published, {type(error).__name__}: {error}")

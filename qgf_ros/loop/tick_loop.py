@@ -14,10 +14,11 @@ from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError, NotReadyError, QgfError
+from qgf_ros.loop.command_stream import Outputs, StreamState
 from qgf_ros.loop.degradation import Degradation, Fallback
-from qgf_ros.loop.gate import CommandGate, Outputs
+from qgf_ros.loop.gate import Answer, CommandGate
 from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
-from qgf_ros.loop.telemetry import Figures, tick_figures
+from qgf_ros.loop.telemetry import Figures, interventions, tick_figures
 from qgf_ros.loop.tick_statistics import TickStatistics
 
 
@@ -37,7 +38,7 @@ class Tick:
     turn: int | None = None
 
 
-class TickLoop(CommandGate):
+class TickLoop:
     """Answers observations one at a time, on one thread; everything else may be called from any thread, also meanwhile.
 
     Args:
@@ -48,6 +49,8 @@ class TickLoop(CommandGate):
         supervision: When inference is late, and how commanding ends at a fault; by default never, and with a hold.
 
     Attributes:
+        gate: What every command passes, and through which commanding is ended.
+        statistics: As given.
         degradation: What late inference has led to.
         settled_at: When an observation was last dealt with (`time.monotonic` [s]).
         critic_failed: Whether the critic failed at the last inference.
@@ -62,7 +65,10 @@ class TickLoop(CommandGate):
         motion: bool = True,
         supervision: Supervision = UNSUPERVISED,
     ) -> None:
-        super().__init__(controller, outputs, statistics, motion=motion, on_fault=supervision.on_fault)
+        self._controller = controller
+        self._outputs = outputs
+        self.statistics = statistics
+        self.gate = CommandGate(controller, outputs, statistics, motion=motion, on_fault=supervision.on_fault)
         self._supervision = supervision
         manifest = controller.policy.manifest
         self.degradation = Degradation(
@@ -70,7 +76,6 @@ class TickLoop(CommandGate):
         )
         self._lock = threading.Lock()
         self._staged: tuple[Settings, bool] | None = None
-        self._restart = False
         self._settings = self._asked = controller.settings
         self.settled_at = time.monotonic()
         self.critic_failed = False
@@ -81,19 +86,17 @@ class TickLoop(CommandGate):
         with self._lock:
             return self._settings
 
+    @property
+    def critic(self) -> str:
+        """Name of the critic behind the chunk under way."""
+        return self._controller.critic
+
     def stage(self, settings: Settings, *, reseed: bool) -> None:
         """Use other, checked settings from the next tick on; see `Controller.apply`."""
         with self._lock:
             reseed = reseed or (self._staged is not None and self._staged[1])
             self._staged = (settings, reseed)
             self._settings = settings
-
-    def restart(self) -> None:
-        """Void every tick of before, and hold, and forget chunk and last command, at the next: the clock was restarted."""
-        with self._gate:
-            self.turn += 1
-        with self._lock:
-            self._restart = True
 
     def handle(self, tick: Tick) -> None:
         """Answer an observation, or hold for what keeps it from being answered."""
@@ -103,59 +106,52 @@ class TickLoop(CommandGate):
     def _answer(self, tick: Tick) -> bool:
         """Return whether the observation was dealt with; one whose chunk came too late still waits for an answer."""
         try:
-            with self._gate:
-                turn = self.turn if tick.turn is None else tick.turn
-                if not self._passing or turn != self.turn:
-                    return True
-                self._take_changes()
-                self._check_bar()
-                if self._commanding and self._last is not None and tick.observation.stamp == self._last.stamp:
-                    # Asked again because the command was lost: the same observation has the same answer.
-                    self._send(self._last)
-                    return True
+            turn = self.gate.admit(tick.observation.stamp, tick.turn, self._take_changes)
+            if turn is None:
+                return True
             inferred, late = self._infer(tick.observation)
-            with self._gate:
-                if not self._passing or turn != self.turn:
-                    self._controller.drop_chunk()
-                    return True
-                if late or self.degradation.fallback is Fallback.HOLD:
-                    if inferred:
-                        self._controller.drop_chunk()
-                    if self.degradation.fallback is Fallback.HOLD:
-                        self._blame(self._too_slow)  # whatever else was the matter meanwhile
-                    return not late
-                self._check_bar()
-                self._check_wait(time.perf_counter() - tick.since)
-                command = self._controller.command(tick.observation, inferred)
-                self._last = command
-                self._commanding = True  # from here on something may be out, whatever fails
-                held = None if self.fault is None else time.monotonic() - self._held_since
-                self.fault = None
-                self._send(command)
-                # What comes from here on comes after the command, though it may come before its telemetry.
-                states: Figures = {"motion": int(self._motion), "holds": self.statistics.holds}
+            if late or self.degradation.fallback is Fallback.HOLD:
+                return self._withhold(turn, inferred, late)
+            answer = self.gate.answer(turn, lambda: self._command(tick, inferred))
         except NotReadyError as error:
-            self.hold(str(error), keep_chunk=True)
-            return True
+            self.gate.hold(str(error), keep_chunk=True)
         except QgfError as error:
-            self.hold(str(error))
-            return True
+            self.gate.hold(str(error))
         except Exception as error:
             self._outputs.report(logging.ERROR, traceback.format_exc())
-            self.hold(f"inference failed, {type(error).__name__}: {error}; see the log, and check the bundle")
-            return True
-        latency = time.perf_counter() - tick.since
+            self.gate.hold(f"inference failed, {type(error).__name__}: {error}; see the log, and check the bundle")
+        else:
+            if answer is None:
+                self._controller.drop_chunk()
+            else:  # what comes from here on comes after the command, though it may come before its telemetry
+                self._tell(tick, answer)
+        return True
+
+    def _withhold(self, turn: int, inferred: bool, late: bool) -> bool:
+        """Give an observation no answer; return whether it was dealt with."""
+        reason = self._too_slow if self.degradation.fallback is Fallback.HOLD else None
+        lasts = self.gate.withhold(turn, reason)  # whatever else was the matter meanwhile
+        if inferred or not lasts:
+            self._controller.drop_chunk()
+        return not (late and lasts)
+
+    def _command(self, tick: Tick, inferred: bool) -> Command:
+        self._check_wait(time.perf_counter() - tick.since)
+        return self._controller.command(tick.observation, inferred)
+
+    def _tell(self, tick: Tick, answer: Answer) -> None:
+        """Count an answer and say what there is to say of it."""
+        command, latency = answer.command, time.perf_counter() - tick.since
         self.statistics.answered(latency)
-        if held is not None:
-            self._outputs.report(logging.INFO, f"commanding after a hold of {held:.2f} s")
+        if answer.held is not None:
+            self._outputs.report(logging.INFO, f"commanding after a hold of {answer.held:.2f} s")
         if self._outputs.watched:
-            states = {**states, **self.pace()}
+            states: Figures = {"motion": int(answer.motion), "holds": answer.holds, **self.pace()}
             figures = tick_figures(self._controller, self.statistics, command, tick.observation, latency, states)
             self._outputs.send_telemetry(figures, command.stamp)
         self._report_critic(command)
         if self._controller.safety.explanation:
             self._outputs.report(logging.WARNING, f"limited by {self._controller.safety.explanation}")
-        return True
 
     def _check_wait(self, waited: float) -> None:
         """Raise GuidanceError where the process stood still for so long [s] that the watchdog, too, was stopped."""
@@ -172,6 +168,19 @@ class TickLoop(CommandGate):
         # A chunk that outlived itself is late even where there is no deadline.
         late = max(self.degradation.late, counts["late_chunks"])
         return {**self.degradation.figures(), "late_chunks": late, "starved_ticks": counts["starved_ticks"]}
+
+    def figures(self) -> dict[str, str | int | float]:
+        """Return how it stands, and what was counted, by name."""
+        return {
+            "holding": int(self.gate.state is not StreamState.COMMANDING),
+            "stopped": int(self.gate.stopped is not None),
+            "motion": int(self.gate.motion),
+            "braking": int(self.gate.state is StreamState.BRAKING),
+            **self.pace(),
+            **interventions(self._controller.safety),
+            "critic_failed": int(self.critic_failed),
+            **self.statistics.summary(),
+        }
 
     def _infer(self, observation: Observation) -> tuple[bool, bool]:
         """Return whether a chunk begins at this tick, and whether it must not because it came too late."""
@@ -201,16 +210,12 @@ class TickLoop(CommandGate):
     def _take_changes(self) -> None:
         with self._lock:
             staged, self._staged = self._staged, None
-            restart, self._restart = self._restart, False
         if staged is not None:
             self._asked = staged[0]
         settings = self.degradation.settings(self._asked)
         reseed = staged is not None and staged[1]
         if reseed or settings != self._controller.settings:
             self._controller.apply(settings, reseed=reseed)
-        if restart:
-            self._end(deliberate=False)
-            self._forget()
 
     @property
     def _too_slow(self) -> str:
@@ -224,7 +229,7 @@ class TickLoop(CommandGate):
         if fallback < before:
             self._outputs.report(logging.INFO, f"inference is in time again; now {fallback.words}")
         elif fallback is Fallback.HOLD:
-            self.hold(self._too_slow)
+            self.gate.hold(self._too_slow)
         else:
             self._outputs.report(logging.ERROR, f"inference was late {misses} times in a row; now {fallback.words}")
 

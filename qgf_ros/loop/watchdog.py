@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from qgf_ros.loop.gate import CommandGate, Outputs
+from qgf_ros.loop.command_stream import Outputs, StreamState
+from qgf_ros.loop.gate import CommandGate
 from qgf_ros.loop.realtime import rise_above_others
 
 #: Largest period between two looks [s].
@@ -83,7 +84,7 @@ class Watchdog:
         limit, now, called_back = self._limit(), time.monotonic(), self._called_back
         busy, silent = self._busy(), 0.0 if called_back is None else now - called_back
         waiting = self._waiting()
-        if self._gate.commanding and max(busy, silent, waiting) > limit:
+        if self._gate.state is StreamState.COMMANDING and max(busy, silent, waiting) > limit:
             if busy > limit:
                 reason = f"inference has been running for {busy:.2f} s; it is abandoned, see that the machine keeps up"
             elif silent > limit:
@@ -119,6 +120,6 @@ class Watchdog:
             except Exception as error:  # it must outlive whatever it watches
                 self._outputs.report(logging.ERROR, f"the watchdog failed, {type(error).__name__}: {error}")
             due = min(began + self.interval, self._next_beat)
-            if self._gate.braking:
+            if self._gate.state is StreamState.BRAKING:
                 due = min(due, self._gate.sent_at + self._period)
             self._gate.wake.wait(max(due - time.monotonic(), 0.0))

@@ -13,7 +13,7 @@ from rclpy.duration import Duration
 
 from qgf_ros.control.command import Command
 from qgf_ros.control.outputs import Output
-from qgf_ros.loop.pipeline import Level
+from qgf_ros.loop.health import Level
 from qgf_ros.loop.telemetry import Figures
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.nodes.messages import OUTPUT_CLASSES, fill_message

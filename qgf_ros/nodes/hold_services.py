@@ -7,7 +7,7 @@ from typing import Any
 
 from std_srvs.srv import Trigger
 
-from qgf_ros.loop.tick_loop import TickLoop
+from qgf_ros.loop.gate import CommandGate
 
 
 class HoldServices:
@@ -15,36 +15,36 @@ class HoldServices:
 
     Args:
         node: Whose services they are.
-        loop: Returns the tick loop while the node is configured, else None.
+        gate: Returns what commands pass while the node is configured, else None.
     """
 
-    def __init__(self, node: Any, loop: Callable[[], TickLoop | None]) -> None:
-        self._loop = loop
+    def __init__(self, node: Any, gate: Callable[[], CommandGate | None]) -> None:
+        self._gate = gate
         self._stopped: str | None = None
         node.create_service(Trigger, "~/hold", self._on_hold)
         node.create_service(Trigger, "~/resume", self._on_resume)
 
-    def stop_if_held(self, loop: TickLoop) -> None:
-        """Stop a new tick loop if the last word was ``~/hold``."""
+    def stop_if_held(self, gate: CommandGate) -> None:
+        """Stop a new gate if the last word was ``~/hold``."""
         if self._stopped is not None:
-            loop.stop(self._stopped)
+            gate.stop(self._stopped)
 
     def _on_hold(self, request: Any, response: Any) -> Any:
         self._stopped = "by ~/hold; call ~/resume to go on"
         response.success, response.message = True, "nothing but the hold is published until ~/resume"
-        loop = self._loop()
-        if loop is not None:
+        gate = self._gate()
+        if gate is not None:
             try:
-                loop.stop(self._stopped)
+                gate.stop(self._stopped)
             except Exception as error:  # nothing more goes out, yet the hold itself may not have
                 response.success, response.message = False, f"the hold could not be published: {error}"
         return response
 
     def _on_resume(self, request: Any, response: Any) -> Any:
         held, self._stopped = self._stopped is not None, None
-        loop = self._loop()
-        if held and loop is not None:
-            loop.resume()
+        gate = self._gate()
+        if held and gate is not None:
+            gate.resume()
         response.success = True
         response.message = "observations are answered again" if held else "nothing was held"
         return response

@@ -38,7 +38,8 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
-from qgf_ros.loop.pipeline import Level, LoadedPolicy, Pipeline
+from qgf_ros.loop.health import Level
+from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
 from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
@@ -100,7 +101,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(1.0, self._on_diagnostics, clock=self._steady)
         self.create_timer(RIVAL_PERIOD, self._on_graph, clock=self._steady)
-        self._hold_services = HoldServices(self, lambda: self._configured.pipeline.loop if self._configured else None)
+        self._hold_services = HoldServices(self, lambda: self._configured.pipeline.gate if self._configured else None)
 
     # Lifecycle
 
@@ -136,7 +137,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         )
         configured = self._configured = Configured(pipeline, commander)
         try:
-            self._hold_services.stop_if_held(pipeline.loop)
+            self._hold_services.stop_if_held(pipeline.gate)
             commander.advertise()
             configured.heartbeat = Heartbeat(self, pipeline.watchdog, startup.heartbeat_rate)
             self._subscribe(configured, fields, startup.reliable)
@@ -264,7 +265,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         if configured is not None and not configured.commander.dry_run:
             for change in (change for change in changes if change.name == "enable_motion"):
                 self._on_graph()
-                configured.pipeline.loop.enable(change.value)
+                configured.pipeline.gate.enable(change.value)
         return SetParametersResult(successful=True)
 
     @callback

@@ -40,7 +40,7 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import QgfError, RecordingError
-from qgf_ros.loop.pipeline import Level
+from qgf_ros.loop.health import Level
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.recording.queue import RecordingQueue
 from qgf_ros.recording.recording import MANIFEST_ATTACHMENT, PARAMETERS_RECORD, RUN_RECORD

@@ -14,6 +14,7 @@ from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
+from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.degradation import Fallback
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
@@ -51,17 +52,16 @@ def test_whoever_ends_it_deliberately_after_a_silent_fault_gets_the_hold_once(
 ) -> None:
     loop = build("stop_publishing")
     loop.handle(at(0))
-    loop.hold("blind")
-    loop.hold("still blind")
+    loop.gate.hold("blind")
+    loop.gate.hold("still blind")
     assert len(recorder.commands) == 1
     for _ in range(2):
         if end == "hold":
-            loop.stop("by hand")
+            loop.gate.stop("by hand")
         elif end == "deactivate":
-            loop.close()
-            loop.hold("deactivated", deliberate=True)
+            loop.gate.close("deactivated")
         else:
-            loop.enable(False)
+            loop.gate.enable(False)
     assert recorder.commands[1:] == [([0.0], 0)]
     assert recorder.shadows == []
 
@@ -75,17 +75,17 @@ def test_a_hold_tells_whether_the_robot_was_left_to_itself_before(
         loop = build(on_fault)
         moved.clear()
         loop.handle(at(0))
-        loop.hold("blind")
-        loop.stop("by hand")
+        loop.gate.hold("blind")
+        loop.gate.stop("by hand")
         assert moved == [False, on_fault == "stop_publishing"]  # of the command, and of the one hold
 
 
 def test_the_hold_after_silence_goes_where_the_commands_went(build: Callable[..., TickLoop], recorder: Any) -> None:
     loop = build("stop_publishing", motion=False)
     loop.handle(at(0))
-    loop.hold("blind")
-    loop.enable(True)
-    loop.stop("by hand")
+    loop.gate.hold("blind")
+    loop.gate.enable(True)
+    loop.gate.stop("by hand")
     assert recorder.commands == []
     assert recorder.shadows[1:] == [([0.0], 0)]
 
@@ -94,12 +94,12 @@ def test_the_hold_after_silence_goes_where_the_commands_went(build: Callable[...
 def test_silence_is_forgotten_with_what_was_commanded(build: Callable[..., TickLoop], recorder: Any, end: str) -> None:
     loop = build("stop_publishing")
     loop.handle(at(0))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     if end == "restart":
-        loop.restart()
+        loop.gate.restart()
     loop.handle(at(1))
-    loop.stop("by hand")
-    loop.stop("by hand")
+    loop.gate.stop("by hand")
+    loop.gate.stop("by hand")
     assert [stamp for _, stamp in recorder.commands] == [0, STEP, STEP]
 
 
@@ -111,12 +111,12 @@ def test_every_command_tells_when_it_was_sent_and_a_hold_does_not_wait(
     loop = build("decelerate")
     for step in range(3):
         loop.handle(at(step))
-    loop.stop("by hand")
-    assert loop.sent_at == 100.0
+    loop.gate.stop("by hand")
+    assert loop.gate.sent_at == 100.0
     now = 100.05
-    assert loop.brake()
-    assert loop.sent_at == 100.05
-    assert not loop.wait_for_rest(0.0)
+    assert loop.gate.brake()
+    assert loop.gate.sent_at == 100.05
+    assert not loop.gate.wait_for_rest(0.0)
     assert [values[0] for values, _ in recorder.commands[3:]] == [pytest.approx(0.02), 0.0]
 
 
@@ -125,13 +125,13 @@ def test_behind_a_bar_no_command_reaches_the_robot_but_shadows_go_on(
     build: Callable[..., TickLoop], policy: Any, recorder: Any, when: str
 ) -> None:
     loop = build(motion=False)
-    loop.bar("another publishes")
+    loop.gate.bar("another publishes")
     loop.handle(at(0))
     assert len(recorder.shadows) == 1
-    loop.bar(None)
-    loop.enable(True)
+    loop.gate.bar(None)
+    loop.gate.enable(True)
     if when == "before":
-        loop.bar("another publishes")
+        loop.gate.bar("another publishes")
         loop.handle(at(1))
         assert len(policy.calls) == 1
     else:
@@ -140,11 +140,11 @@ def test_behind_a_bar_no_command_reaches_the_robot_but_shadows_go_on(
         thread = threading.Thread(target=loop.handle, args=(at(1),))
         thread.start()
         assert policy.entered.wait(60.0)
-        loop.bar("another publishes")
+        loop.gate.bar("another publishes")
         policy.gate.set()
         thread.join()
-    assert (recorder.commands, loop.fault) == ([], "another publishes")
-    loop.bar(None)
+    assert (recorder.commands, loop.gate.fault) == ([], "another publishes")
+    loop.gate.bar(None)
     loop.handle(at(2))
     assert [stamp for _, stamp in recorder.commands] == [2 * STEP]
 
@@ -154,7 +154,7 @@ def test_a_bar_ends_commanding_although_the_same_observation_comes_again(
 ) -> None:
     loop = build()
     loop.handle(at(0))
-    loop.bar("another publishes")
+    loop.gate.bar("another publishes")
     loop.handle(at(0))
     assert recorder.commands[1:] == [([0.0], 0)]
 
@@ -163,16 +163,16 @@ def test_a_fault_that_comes_right_after_a_command_is_not_forgotten(
     build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = build()
-    loop.hold("blind")
+    loop.gate.hold("blind")
     answered = loop.statistics.answered
 
     def interrupted(latency: float) -> None:
         answered(latency)
-        loop.interrupt("stuck")
+        loop.gate.interrupt("stuck")
 
     monkeypatch.setattr(loop.statistics, "answered", interrupted)
     loop.handle(at(0))
-    assert (loop.commanding, loop.fault) == (False, "stuck")
+    assert (loop.gate.state, loop.gate.fault) == (StreamState.HELD, "stuck")
     assert recorder.commands[-1] == ([0.0], 0)
 
 
@@ -182,10 +182,10 @@ def test_on_the_lowest_rung_a_fault_that_passed_leaves_the_reason_of_the_rung(
     loop = build()
     loop.handle(at(0))
     loop.degradation.fallback = Fallback.HOLD
-    loop.hold("blind")
-    assert loop.fault == "blind"
+    loop.gate.hold("blind")
+    assert loop.gate.fault == "blind"
     loop.handle(at(1))
-    assert "even with one sample and no guidance" in str(loop.fault)
+    assert "even with one sample and no guidance" in str(loop.gate.fault)
 
 
 def test_settings_leave_the_inference_under_way_alone_and_ask_for_another_only_where_they_differ(
@@ -225,17 +225,17 @@ def test_an_observation_of_before_an_interruption_is_not_answered_although_nobod
     """The inference thread had taken it out of the mailbox, which the interruption could not see."""
     loop = build()
     loop.handle(at(0))
-    taken = replace(at(1), turn=loop.turn)
+    taken = replace(at(1), turn=loop.gate.turn)
     if interruption == "interrupt":
-        loop.interrupt("blind")
+        loop.gate.interrupt("blind")
     elif interruption == "stop":
-        loop.stop("by hand")
-        loop.resume()
+        loop.gate.stop("by hand")
+        loop.gate.resume()
     else:
-        loop.enable(False)
-        loop.enable(True)
+        loop.gate.enable(False)
+        loop.gate.enable(True)
     loop.handle(taken)
     assert recorder.commands[1:] == [([0.0], 0)]
     assert (recorder.shadows, len(policy.calls)) == ([], 1)
-    loop.handle(replace(at(2), turn=loop.turn))
+    loop.handle(replace(at(2), turn=loop.gate.turn))
     assert recorder.commands[-1][1] == 2 * STEP

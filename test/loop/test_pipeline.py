@@ -14,7 +14,8 @@ from qgf_ros.control.extraction import JointReading, PoseReading, Reading, Vecto
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.control.settings import Settings
 from qgf_ros.loop import pipeline as pipeline_module
-from qgf_ros.loop.pipeline import Level, Pipeline
+from qgf_ros.loop.health import Level
+from qgf_ros.loop.pipeline import Pipeline
 
 STEP = 50_000_000
 READINGS: dict[str, Reading] = {

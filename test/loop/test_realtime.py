@@ -83,7 +83,7 @@ refused = RealTime(sched_fifo=7).apply()
 looked, seen = threading.Event(), []
 def waiting():
     seen.append((os.sched_getscheduler(0), os.sched_getparam(0).sched_priority)); looked.set(); return 0.0
-gate = SimpleNamespace(wake=threading.Event(), sent_at=0.0, brake=lambda: False, commanding=False, braking=False)
+gate = SimpleNamespace(wake=threading.Event(), sent_at=0.0, brake=lambda: False, state=None)
 told = SimpleNamespace(report=lambda level, text: print(text))
 dog = Watchdog(gate, told, period=0.05, limit=lambda: 1.0, busy=lambda: 0.0, waiting=waiting)
 assert looked.wait(60); dog.stop(10)

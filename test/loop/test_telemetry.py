@@ -24,7 +24,7 @@ def test_what_comes_between_a_command_and_its_telemetry_is_told_with_the_next(
 
     def between(latency: float) -> None:
         monkeypatch.undo()
-        loop.hold("blind") if event == "hold" else loop.enable(True)
+        loop.gate.hold("blind") if event == "hold" else loop.gate.enable(True)
         answered(latency)
 
     monkeypatch.setattr(loop.statistics, "answered", between)

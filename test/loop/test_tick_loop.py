@@ -16,6 +16,7 @@ from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
+from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.degradation import RECOVERY, Fallback
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
@@ -38,7 +39,7 @@ def test_an_observation_becomes_a_command_and_telemetry(loop: TickLoop, recorder
     assert [stamp for _, stamp in recorder.commands] == [3 * STEP]
     assert recorder.telemetry[0]["tick"] == 1
     assert recorder.telemetry[0]["inference_ms"] == 2.0
-    assert loop.commanding
+    assert loop.gate.state is StreamState.COMMANDING
 
 
 def test_telemetry_that_nobody_takes_in_is_not_made(loop: TickLoop, recorder: Any) -> None:
@@ -59,25 +60,26 @@ def test_the_same_stamp_again_repeats_the_command_and_nothing_else(loop: TickLoo
 
 def test_a_fault_is_one_hold_with_the_stamp_of_the_last_command(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(3))
-    loop.hold("blind")
-    loop.hold("blind")
+    loop.gate.hold("blind")
+    loop.gate.hold("blind")
     assert recorder.commands[1:] == [([0.0, 0.0], 3 * STEP)]
     assert recorder.reports[-1] == (logging.ERROR, "holding: blind")
-    assert (loop.fault, loop.commanding, loop.statistics.summary()["holds"]) == ("blind", False, 1)
+    assert (loop.gate.fault, loop.gate.state) == ("blind", StreamState.HELD)
+    assert loop.statistics.summary()["holds"] == 1
 
 
 def test_a_fault_before_the_first_command_sends_nothing(loop: TickLoop, recorder: Any) -> None:
-    loop.hold("blind")
+    loop.gate.hold("blind")
     assert recorder.commands == []
     assert recorder.reports == [(logging.WARNING, "holding: blind")]
 
 
 def test_commanding_resumes_by_itself_with_a_new_inference(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(3))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     loop.handle(at(4))
     assert len(policy.calls) == 2
-    assert loop.fault is None
+    assert loop.gate.fault is None
     assert recorder.texts[-1].startswith("commanding after a hold")
 
 
@@ -94,11 +96,11 @@ def test_inference_that_raises_is_a_hold(
     loop.handle(at(0))
     policy.failure = error
     loop.handle(at(10))
-    assert text in str(loop.fault)
+    assert text in str(loop.gate.fault)
     assert recorder.commands[-1] == ([0.0, 0.0], 0)
     policy.failure = None
     loop.handle(at(11))
-    assert loop.fault is None
+    assert loop.gate.fault is None
 
 
 def test_staged_settings_wait_for_the_next_tick(loop: TickLoop, policy: Any, recorder: Any) -> None:
@@ -121,18 +123,18 @@ def test_a_staged_seed_survives_a_later_change(loop: TickLoop, recorder: Any) ->
 
 def test_a_restart_forgets_the_answered_stamp(loop: TickLoop, policy: Any) -> None:
     loop.handle(at(3))
-    loop.restart()
+    loop.gate.restart()
     loop.handle(at(3))
     assert len(policy.calls) == 2
 
 
 def test_a_restart_is_a_hold_first_although_the_next_tick_fails(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(100))
-    loop.restart()
+    loop.gate.restart()
     policy.failure = GuidanceError("not finite")
     loop.handle(at(3))
     assert recorder.commands[1:] == [([0.0, 0.0], 100 * STEP)]
-    assert (loop.fault, loop.commanding) == ("not finite", False)
+    assert (loop.gate.fault, loop.gate.state) == ("not finite", StreamState.IDLE)
 
 
 def test_a_new_seed_and_an_inference_that_fails_are_a_hold_of_every_component(
@@ -152,12 +154,13 @@ def test_a_new_seed_and_an_inference_that_fails_are_a_hold_of_every_component(
 
 def test_after_close_only_a_hold_passes(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(0))
-    loop.close()
+    loop.gate.close("deactivated")
+    assert recorder.reports == [(logging.INFO, "holding: deactivated")]
     loop.handle(at(1))
     loop.handle(at(0))
-    loop.hold("deactivated", logging.INFO)
+    loop.gate.hold("blind")
     assert [values for values, _ in recorder.commands[1:]] == [[0.0, 0.0]]
-    loop.open()
+    loop.gate.open()
     loop.handle(at(2))
     assert recorder.commands[-1][1] == 2 * STEP
 
@@ -175,18 +178,18 @@ def test_a_critic_that_fails_is_reported_until_it_guides_again(loop: TickLoop, p
 
 def test_a_stop_sends_the_hold_and_lasts_until_it_is_taken_back(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(0))
-    loop.stop("by hand")
+    loop.gate.stop("by hand")
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
     loop.stage(Settings(0.25, "far"), reseed=False)
-    loop.close()
-    loop.open()
+    loop.gate.close("deactivated")
+    loop.gate.open()
     loop.handle(at(0))
     loop.handle(at(1))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     loop.handle(at(2))
     assert len(recorder.commands) == 2
     assert len(policy.calls) == 1
-    loop.resume()
+    loop.gate.resume()
     loop.handle(at(3))
     assert recorder.commands[-1][1] == 3 * STEP
 
@@ -198,10 +201,10 @@ def test_a_robot_that_is_held_is_not_called_back_by_a_second_stop(
     policy.manifest = manifest_factory(action=(field,))
     loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
     loop.handle(at(0))
-    loop.hold("blind")  # and from here on someone may move the robot
+    loop.gate.hold("blind")  # and from here on someone may move the robot
     assert len(recorder.commands) == 2
-    loop.stop("by hand")
-    loop.stop("by hand")
+    loop.gate.stop("by hand")
+    loop.gate.stop("by hand")
     assert len(recorder.commands) == 2
 
 
@@ -216,15 +219,14 @@ def test_a_tick_under_way_does_not_outlive_an_interruption(
     thread.start()
     assert policy.entered.wait(60.0)
     if interruption == "stop":
-        loop.stop("by hand")
-        loop.resume()
+        loop.gate.stop("by hand")
+        loop.gate.resume()
     elif interruption == "close":
-        loop.close()
-        loop.hold("deactivated")
-        loop.open()
+        loop.gate.close("deactivated")
+        loop.gate.open()
     else:
-        loop.enable(False)
-        loop.enable(True)
+        loop.gate.enable(False)
+        loop.gate.enable(True)
     policy.gate.set()
     thread.join()
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
@@ -236,14 +238,14 @@ def test_a_tick_under_way_does_not_outlive_an_interruption(
 
 def test_motion_switched_off_is_a_hold_and_then_shadows_only(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(0))
-    loop.enable(False)
+    loop.gate.enable(False)
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
     loop.handle(at(1))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     assert [stamp for _, stamp in recorder.shadows] == [STEP, STEP]
     assert len(recorder.commands) == 2
     assert recorder.telemetry[-1]["motion"] == 0
-    loop.enable(True)
+    loop.gate.enable(True)
     loop.handle(at(2))
     assert recorder.commands[-1][1] == 2 * STEP
 
@@ -255,9 +257,9 @@ def test_an_absolute_action_that_was_only_a_shadow_is_never_held_on_the_robot(
     policy.manifest = manifest_factory(action=(field,))
     loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=False)
     loop.handle(at(0))
-    loop.enable(True)
-    loop.hold("blind")
-    loop.stop("by hand")
+    loop.gate.enable(True)
+    loop.gate.hold("blind")
+    loop.gate.stop("by hand")
     assert recorder.commands == []
 
 
@@ -276,7 +278,7 @@ def test_an_intervention_is_counted_told_and_in_the_telemetry(
 
 def test_a_repeated_observation_after_a_hold_is_answered_anew(loop: TickLoop, policy: Any) -> None:
     loop.handle(at(0))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     loop.handle(at(0))
     assert len(policy.calls) == 2
 
@@ -330,7 +332,7 @@ def test_late_chunks_lead_down_to_the_hold_step_by_step_and_back_up(policy: Any,
         loop.handle(at(step))
     assert policy.calls[1:] == [("near", 0.5, 4)] * 2 + [("near", 0.5, 1)] * 2 + [("near", 0.0, 1)] * 2
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
-    assert "late 2 times in a row even with one sample and no guidance" in str(loop.fault)
+    assert "late 2 times in a row even with one sample and no guidance" in str(loop.gate.fault)
     levels = [level for level, text in recorder.reports if "in a row" in text]
     assert levels == [logging.ERROR] * 3
     clock.duration = 0.0
@@ -340,7 +342,7 @@ def test_late_chunks_lead_down_to_the_hold_step_by_step_and_back_up(policy: Any,
         assert bool(recorder.commands[2:]) is (step >= 99 + RECOVERY)  # until then it is only tried
     fallbacks = [("near", 0.0, 1)] * 2 * RECOVERY + [("near", 0.5, 1)] * RECOVERY + [("near", 0.5, 4)]
     assert policy.calls[calls:] == fallbacks
-    assert (loop.settings.num_samples, loop.fault) == (4, None)
+    assert (loop.settings.num_samples, loop.gate.fault) == (4, None)
     assert recorder.texts[-1] == "inference is in time again; now as asked"
 
 
@@ -368,11 +370,11 @@ def test_a_tick_that_the_watchdog_interrupted_never_passes_and_counts_as_late(
     thread = threading.Thread(target=loop.handle, args=(at(10),))
     thread.start()
     assert policy.entered.wait(60.0)
-    loop.interrupt("inference hangs")
+    loop.gate.interrupt("inference hangs")
     policy.gate.set()
     thread.join()
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
-    assert (loop.fault, loop.degradation.late) == ("inference hangs", 1)
+    assert (loop.gate.fault, loop.degradation.late) == ("inference hangs", 1)
 
 
 class OneRequest:
@@ -422,18 +424,18 @@ def test_a_tick_without_a_chunk_is_a_hold_and_the_chunk_is_still_awaited(backgro
     asked = worker.request
     loop.handle(at(1))
     assert worker.request is asked
-    assert "still being inferred" in str(loop.fault)
+    assert "still being inferred" in str(loop.gate.fault)
     worker.ready = Chunk(np.zeros((4, 2), np.float32), np.zeros((4, 2), np.float32), {})
     loop.handle(at(2))
     assert [stamp for _, stamp in recorder.commands] == [2 * STEP]
     assert recorder.telemetry[-1]["starved_ticks"] == 2
-    assert loop.fault is None
+    assert loop.gate.fault is None
 
 
 def test_a_fault_while_a_chunk_is_awaited_drops_it(background: Any) -> None:
     loop, worker = background
     loop.handle(at(0))
-    loop.hold("blind")
+    loop.gate.hold("blind")
     assert worker.request is None
 
 
@@ -465,7 +467,7 @@ def test_in_asynchronous_execution_late_chunks_count_and_those_that_outlived_the
     clock.duration = 0.21  # and the chunk of four lasts 0.2 s
     loop.handle(at(0))
     assert (recorder.commands, worker.busy) == ([], True)
-    assert "still being inferred" in str(loop.fault)
+    assert "still being inferred" in str(loop.gate.fault)
     loop.handle(at(delay))
     assert [stamp for _, stamp in recorder.commands] == answered
     assert (loop.degradation.late, loop.degradation.fallback) == (1, Fallback.ONE_SAMPLE)

@@ -15,7 +15,8 @@ from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.errors import GuidanceError
-from qgf_ros.loop import gate
+from qgf_ros.loop import command_stream
+from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
@@ -44,7 +45,7 @@ class Watched:
         )
         self.limit, self.busy, self.waiting = 1.0, 0.0, 0.0
         self.watchdog = Watchdog(
-            self.loop,
+            self.loop.gate,
             recorder,
             period=period,
             limit=lambda: self.limit,
@@ -97,11 +98,11 @@ def test_an_answer_that_fails_to_come_is_a_hold(
     recorder.wait(lambda r: len(r.commands) == 6)
     assert recorder.commands[-1] == ([0.0], 4 * STEP)
     recorder.wait(lambda r: any(text in said for said in r.texts))
-    assert "raise watchdog_timeout from 1 s" in str(robot.loop.fault)
+    assert "raise watchdog_timeout from 1 s" in str(robot.loop.gate.fault)
     setattr(robot, trouble, 0.0)
     robot.await_look()
     robot.loop.handle(at(5))
-    assert robot.loop.fault is None
+    assert robot.loop.gate.fault is None
 
 
 def test_callbacks_that_no_longer_run_are_a_hold_unless_they_are_excused(
@@ -115,7 +116,7 @@ def test_callbacks_that_no_longer_run_are_a_hold_unless_they_are_excused(
     assert beats.acquire(timeout=60.0)  # nobody said that callbacks would run
     robot.watchdog.called_back()
     recorder.wait(lambda r: len(r.commands) == 6)
-    assert "no callback of the node has run" in str(robot.loop.fault)
+    assert "no callback of the node has run" in str(robot.loop.gate.fault)
     assert not robot.watchdog.look()
     robot.watchdog.excuse_callbacks()
     assert robot.watchdog.look()
@@ -174,20 +175,20 @@ def test_a_deceleration_fades_to_the_hold_whatever_ends_commanding(
     robot = watched("decelerate")
     robot.command()
     if end == "fault":
-        robot.loop.hold("blind")
+        robot.loop.gate.hold("blind")
     elif end == "stop":
-        robot.loop.stop("by hand")
+        robot.loop.gate.stop("by hand")
     elif end == "disable":
-        robot.loop.enable(False)
+        robot.loop.gate.enable(False)
     else:
-        robot.loop.restart()
+        robot.loop.gate.restart()
         policy.failure = GuidanceError("not finite")  # or it would be answered, had braking ended before its inference
         robot.loop.handle(at(5))
     recorder.wait(lambda r: len(r.commands) == 5 + len(STOP))
     np.testing.assert_allclose(sent(recorder), STOP, atol=1e-9)
     assert {stamp for _, stamp in recorder.commands[5:]} == {4 * STEP}
     assert recorder.shadows == []
-    assert robot.loop.wait_for_rest(60.0)
+    assert robot.loop.gate.wait_for_rest(60.0)
 
 
 def test_while_it_brakes_nothing_is_answered_and_then_all_begins_anew(
@@ -195,15 +196,15 @@ def test_while_it_brakes_nothing_is_answered_and_then_all_begins_anew(
 ) -> None:
     robot = watched("decelerate", period=3600.0)
     robot.command()
-    robot.loop.hold("blind")  # and the first command on the way to rest comes in an hour
-    assert robot.loop.brake()
+    robot.loop.gate.hold("blind")  # and the first command on the way to rest comes in an hour
+    assert robot.loop.gate.brake()
     robot.loop.handle(at(6))
-    assert (len(recorder.commands), robot.loop.braking, robot.loop.commanding) == (6, True, False)
-    while robot.loop.brake():
+    assert (len(recorder.commands), robot.loop.gate.state) == (6, StreamState.BRAKING)
+    while robot.loop.gate.brake():
         pass
     robot.loop.handle(at(7))
     np.testing.assert_allclose(sent(recorder), [*STOP, 0.01], atol=1e-9)
-    assert not robot.loop.braking
+    assert robot.loop.gate.state is StreamState.COMMANDING
 
 
 def test_the_first_command_on_the_way_to_rest_comes_a_period_after_the_last_one_while_it_beats_on(
@@ -211,13 +212,13 @@ def test_the_first_command_on_the_way_to_rest_comes_a_period_after_the_last_one_
 ) -> None:
     robot = watched("decelerate", period=3600.0)
     robot.command()
-    robot.loop.hold("blind")
+    robot.loop.gate.hold("blind")
     beats = threading.Semaphore(0)
     robot.watchdog.beat(beats.release, 0.001)
     for _ in range(3):
         assert beats.acquire(timeout=60.0)
-    assert (len(recorder.commands), robot.loop.braking) == (5, True)
-    robot.loop.sent_at -= 3600.0
+    assert (len(recorder.commands), robot.loop.gate.state) == (5, StreamState.BRAKING)
+    robot.loop.gate.sent_at -= 3600.0
     recorder.wait(lambda r: len(r.commands) == 6)
     assert recorder.commands[-1] == ([pytest.approx(0.04)], 4 * STEP)
     for _ in range(3):
@@ -228,11 +229,11 @@ def test_the_first_command_on_the_way_to_rest_comes_a_period_after_the_last_one_
 def test_a_deceleration_that_takes_too_long_ends_with_the_hold(
     watched: Callable[..., Watched], recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gate, "LONGEST_STOP", 2)
+    monkeypatch.setattr(command_stream, "LONGEST_STOP", 2)
     robot = watched("decelerate")
     robot.command()
-    robot.loop.hold("blind")
-    assert robot.loop.wait_for_rest(60.0)
+    robot.loop.gate.hold("blind")
+    assert robot.loop.gate.wait_for_rest(60.0)
     np.testing.assert_allclose(sent(recorder), [0.04, 0.03, 0.0], atol=1e-9)
 
 
@@ -241,10 +242,9 @@ def test_whoever_cannot_wait_for_the_end_of_braking_gets_the_hold(
 ) -> None:
     robot = watched("decelerate", period=3600.0)
     robot.command()
-    robot.loop.close()
-    robot.loop.hold("deactivated", deliberate=True)
-    assert robot.loop.brake()
-    assert not robot.loop.wait_for_rest(0.001)
+    robot.loop.gate.close("deactivated")
+    assert robot.loop.gate.brake()
+    assert not robot.loop.gate.wait_for_rest(0.001)
     np.testing.assert_allclose(sent(recorder), [0.04, 0.0], atol=1e-9)
 
 
@@ -253,12 +253,12 @@ def test_silence_is_for_faults_and_whoever_ends_it_deliberately_gets_the_hold(
 ) -> None:
     robot = watched("stop_publishing")
     robot.command()
-    robot.loop.hold("blind")
+    robot.loop.gate.hold("blind")
     assert len(recorder.commands) == 5
-    robot.loop.stop("by hand")
+    robot.loop.gate.stop("by hand")
     assert sent(recorder) == [0.0]
-    robot.loop.resume()
+    robot.loop.gate.resume()
     robot.loop.handle(at(6))
     assert recorder.commands[-1] == ([pytest.approx(0.01)], 6 * STEP)  # from rest
-    robot.loop.stop("by hand")
+    robot.loop.gate.stop("by hand")
     assert recorder.commands[-1] == ([0.0], 6 * STEP)

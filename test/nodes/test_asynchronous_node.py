@@ -16,6 +16,7 @@ from peer import STEP, TIMEOUT, Peer, good_readings  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.inference import Chunk  # noqa: E402
+from qgf_ros.loop.command_stream import StreamState  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
 
 HORIZON = 8
@@ -158,9 +159,9 @@ def test_a_chunk_that_runs_out_is_a_hold_with_its_reason_and_the_next_one_goes_o
     assert [scene.next() for _ in range(7)] == [(1, k) for k in range(1, 8)]
     last = scene.step
     scene.measure()
-    scene.peer.until(lambda: not scene.loop.commanding)
+    scene.peer.until(lambda: scene.loop.gate.state is not StreamState.COMMANDING)
     assert list(scene.peer.held(last * STEP)[-1].position) == [0.0, 0.0]
-    assert "still being inferred, and none is left to execute" in str(scene.loop.fault)
+    assert "still being inferred, and none is left to execute" in str(scene.loop.gate.fault)
     scene.wait_for_inference()
     scene.infer()
     assert scene.next() == (2, 6)  # asked for at the third action, and six of its periods were executed

@@ -26,6 +26,7 @@ from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.settings import Settings
 from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
 from qgf_ros.nodes.diagnostics import diagnostic_array
@@ -127,14 +128,15 @@ class Run:
     START = 5 * 10**9
     PERIOD = 50_000_000
 
-    def __init__(self, manifest: Manifest, *, motion: bool = True, **settings: Any) -> None:
+    def __init__(self, manifest: Manifest, *, motion: bool = True, on_fault: str = "hold", **settings: Any) -> None:
         self.manifest = manifest
         self.messages: list[Received] = []
         self.commands: list[tuple[int, list[float]]] = []
         self.vectors: list[Any] = []
         self.settings = Settings(**{"guidance_weight": 0.5, "critic": "near", "execution_horizon": 2, **settings})
         self.controller = Controller(LinearPolicy(manifest), self.settings)
-        self.loop = TickLoop(self.controller, self, TickStatistics(0.05), motion=motion)
+        supervision = Supervision(on_fault=on_fault)
+        self.loop = TickLoop(self.controller, self, TickStatistics(0.05), motion=motion, supervision=supervision)
         self.stamp = self.START
         self.clock = 9 * 10**9  # of the recorder
 

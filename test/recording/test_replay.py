@@ -36,7 +36,7 @@ def test_an_eventful_run_is_replayed_to_the_bit(run_of: Make, record: Make, poli
     run.ticks(3)
     run.change(reseed=True)  # but the seed drops the chunk
     run.ticks(3)
-    run.loop.hold("a test")
+    run.loop.gate.hold("a test")
     run.ticks(4)
     run.change(critic="far", execution_horizon=4)
     run.ticks(6)
@@ -151,7 +151,7 @@ def test_a_clock_that_was_restarted_is_followed(run_of: Make, record: Make, poli
     run = run_of()
     run.ticks(5)
     run.stamp -= 10**9
-    run.loop.restart()
+    run.loop.gate.restart()
     run.ticks(5)
     outcome = answer(record(run), policy_of()).record()
     assert (outcome["identical"], outcome["ticks"]) == (10, 10)
@@ -162,9 +162,9 @@ def test_a_session_that_repeats_the_stamps_of_another_is_replayed_with_its_own_i
 ) -> None:
     run = run_of()
     run.ticks(5)
-    run.loop.hold("a test")
+    run.loop.gate.hold("a test")
     run.stamp = run.START
-    run.loop.restart()
+    run.loop.gate.restart()
     for i in range(7):
         run.tick(1.0 + 0.1 * i, 2.0)
     outcome = answer(record(run), policy_of()).record()
@@ -178,9 +178,9 @@ def test_a_dry_run_is_replayed_by_its_shadows_and_a_change_of_motion_is_followed
     run.ticks(5)
     outcome = answer(record(run), policy_of()).record()
     assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (5, 5, {})
-    run.loop.enable(True)
+    run.loop.gate.enable(True)
     run.ticks(5)
-    run.loop.enable(False)
+    run.loop.gate.enable(False)
     run.ticks(5)
     outcome = answer(record(run), policy_of()).record()
     assert (outcome["identical"], outcome["ticks"], outcome["not_replayed"]) == (15, 15, {})
@@ -191,7 +191,7 @@ def test_a_run_whose_outputs_are_no_joint_state_is_replayed_by_what_its_telemetr
 ) -> None:
     run = run_of({"max_rate": 1.0})
     run.ticks(5)
-    run.loop.hold("a test")
+    run.loop.gate.hold("a test")
     run.ticks(5)
     outcome = answer(record(run, [m for m in run.messages if m.topic != "/command"]), policy_of(max_rate=1.0))
     assert outcome.record()["identical"] == 10
@@ -200,10 +200,9 @@ def test_a_run_whose_outputs_are_no_joint_state_is_replayed_by_what_its_telemetr
 
 
 def test_a_fault_that_is_silence_ends_a_chunk_as_a_hold_does(run_of: Make, record: Make, policy_of: Make) -> None:
-    run = run_of({"max_rate": 1.0})
-    run.loop._on_fault = "stop_publishing"
+    run = run_of({"max_rate": 1.0}, on_fault="stop_publishing")
     run.ticks(5)
-    run.loop.hold("a test")
+    run.loop.gate.hold("a test")
     assert len(run.commands) == 5
     run.ticks(5)
     outcome = answer(record(run), policy_of(max_rate=1.0)).record()

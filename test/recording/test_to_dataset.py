@@ -116,7 +116,7 @@ def test_a_gap_ends_a_trajectory_and_a_lonely_command_is_left_out(run_of: Make, 
 def test_holds_and_repeated_answers_are_no_rows(run_of: Make, record: Make) -> None:
     run = run_of()
     run.ticks(3)
-    run.loop.hold("a test")
+    run.loop.gate.hold("a test")
     run.ticks(3)
     run.finish_episode(success=True)
     assert len(run.commands) == 7
@@ -163,7 +163,7 @@ def test_sessions_that_repeat_each_others_stamps_are_not_mixed(run_of: Make, rec
             run.tick(offset + 0.1 * i, offset)
         run.finish_episode(success=outcome)
         run.stamp = run.START
-        run.loop.restart()
+        run.loop.gate.restart()
     source = source_of(run.manifest, reward=Reward.parse("/contact:wrench.force.z"))
     arrays = convert([record(run)], source).arrays()
     # The last row of an unsolved trajectory is only a successor; that of a solved one is repeated.
@@ -258,7 +258,7 @@ def test_without_a_joint_state_the_commands_are_those_that_telemetry_says_reache
     run.ticks(6)
     run.finish_episode(True)
     whole = convert([record(run)], source_of(run.manifest)).arrays()
-    run.loop.enable(False)
+    run.loop.gate.enable(False)
     run.ticks(6)  # shadows
     run.finish_episode(True)
     messages = [message for message in run.messages if message.topic not in ("/command", "/policy_node/shadow_command")]
