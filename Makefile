@@ -82,6 +82,7 @@ bench: $(VENV)/.bench-$(RUNTIME)
 
 lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 docs: $(VENV)/.test-$(RUNTIME)

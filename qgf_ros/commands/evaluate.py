@@ -62,14 +62,20 @@ def evaluate(
     from qgf_ros.commands.show.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.results import critic_for_task, default_weights, summaries, tasks_of, write_report
+    from qgf_ros.reports.machine import usable_cores
     from qgf_ros.reports.origin import origin
-    from qgf_sim.rollouts.evaluate import Plan, all_cores
+    from qgf_sim.rollouts.evaluate import Plan
     from qgf_sim.rollouts.evaluate import evaluate as run
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
     execution_horizon = manifest.execution_horizon if execution_horizon is None else execution_horizon
-    steps = {"num_samples": num_samples, "execution_horizon": execution_horizon, "execution": execution, "seam": seam}
+    steps: dict[str, Any] = {
+        "num_samples": num_samples,
+        "execution_horizon": execution_horizon,
+        "execution": execution,
+        "seam": seam,
+    }
     console = Console()
     plans = []
     tasks = tasks or tasks_of(manifest)
@@ -88,7 +94,7 @@ def evaluate(
             **steps,
             delay=delay,
             batch_size=batch_size,
-            workers=all_cores() if workers is None else workers,
+            workers=usable_cores() if workers is None else workers,
             options=options,
         )
         plan.check(manifest)  # of every task before the first episode

@@ -46,7 +46,8 @@ def import_checkpoint(
     from qgf_ros.errors import TrainingError
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.published.import_checkpoint import import_checkpoint as convert
-    from qgf_sim.worlds.environment import CONTROL_PERIOD, action_fields, observation_fields
+    from qgf_sim.worlds.environment import CONTROL_PERIOD
+    from qgf_sim.worlds.families import action_fields, observation_fields
 
     if activation != "gelu":
         raise TrainingError(f"--activation {activation} was given; only networks with gelu can be imported")

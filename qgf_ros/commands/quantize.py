@@ -10,7 +10,10 @@ import tyro
 from qgf_ros.commands.show.arguments import Integers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
+    from rich.progress import TaskID
+
     from qgf_ros.bundle.manifest import Manifest, PrecisionEvidence
+    from qgf_ros.evaluation.results import Episode
     from qgf_ros.runtime.policy import Policy
 
 
@@ -85,11 +88,16 @@ def _critics(manifest: Manifest, tasks: tuple[int, ...] | None, *, simulated: bo
 def _in_closed_loop(
     pair: tuple[Policy, Policy], critics: dict[str, tuple[int, ...]], weight: float | None, episodes: int, seed: int
 ) -> dict[str, PrecisionEvidence]:
+    from functools import partial
+
     from rich.console import Console
 
     from qgf_ros.analysis.precision_cost import weight_of
     from qgf_ros.commands.show.display import progress_bar
     from qgf_sim.rollouts.quantization import compare_in_closed_loop
+
+    def advance(row: TaskID, episode: Episode) -> None:
+        bar.advance(row)
 
     weights = {critic: weight_of(pair[0].manifest, critic, weight) for critic in critics}
     evidence = {}
@@ -97,7 +105,7 @@ def _in_closed_loop(
         for critic, tasks in critics.items():
             row = bar.add_task(critic, total=2 * episodes)
             evidence[critic] = compare_in_closed_loop(
-                *(pair, tasks, weights[critic], episodes, seed), progress=lambda episode, row=row: bar.advance(row)
+                *(pair, tasks, weights[critic], episodes, seed), progress=partial(advance, row)
             )
     return evidence
 

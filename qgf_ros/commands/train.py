@@ -96,6 +96,7 @@ def train(
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
+    from qgf_ros.reports.machine import usable_cores
 
     given = {**locals(), **SMOKE} if smoke else locals()
     kind = algorithm_named(algorithm)
@@ -104,7 +105,7 @@ def train(
     where = choose_device(device)
     if threads is not None and threads < 1:
         raise TrainingError(f"{threads} threads were given; give 1 or more, or none for every core")
-    torch.set_num_threads(threads or all_cores())
+    torch.set_num_threads(threads or usable_cores())
     training = _load(dataset, config.horizon)
     held_out = _load(validation_path(dataset), config.horizon) if validation_path(dataset).is_file() else None
 
@@ -165,7 +166,8 @@ def _origin(
     if env is None:
         chosen = read_contract(contract) if contract is not None else plain_contract(dataset, control_rate)
     else:
-        from qgf_sim.worlds.environment import CONTROL_PERIOD, action_fields, observation_fields
+        from qgf_sim.worlds.environment import CONTROL_PERIOD
+        from qgf_sim.worlds.families import action_fields, observation_fields
 
         chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
         names, numbers = [f"{env} task {task}" for task in tasks], list(tasks)
@@ -222,10 +224,3 @@ def _display(console: Console, config: TrainingConfig) -> Iterator[Callable[[Pro
 
 def _losses(losses: Mapping[str, float]) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-def all_cores() -> int:
-    """Return the number of cores this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

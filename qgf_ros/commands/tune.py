@@ -162,9 +162,9 @@ def _execution(
             with running_graph(manifest, *graph, say, interrupted.grant) as found:
                 yield found
         return
-    from qgf_sim.rollouts.evaluate import all_cores
+    from qgf_ros.reports.machine import usable_cores
     from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
-    count = all_cores() if workers is None else workers
+    count = usable_cores() if workers is None else workers
     with ray_cluster(ray) if ray is not None else local_processes(count) as execute:
         yield execute, "", {}

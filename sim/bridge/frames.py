@@ -17,8 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
 from qgf_ros.nodes.messages import to_time
-from qgf_sim.worlds.urdf import WORLD as WORLD
-from qgf_sim.worlds.urdf import link_poses, robot_links, robot_urdf
+from qgf_sim.worlds.urdf import WORLD, link_poses, robot_links, robot_urdf
 
 try:
     from tf2_msgs.msg import TFMessage

@@ -43,12 +43,14 @@ from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_values, from_time, t
 from qgf_sim.bridge.bridge_parameters import declare, shift_of
 from qgf_sim.bridge.clock import SimulatedClock
 from qgf_sim.bridge.episodes import EpisodeOutcome, ResultsFile
-from qgf_sim.bridge.frames import WORLD, FramePublisher
+from qgf_sim.bridge.frames import FramePublisher
 from qgf_sim.bridge.pacing import LockstepPace, Pace, RealtimePace
 from qgf_sim.bridge.recorded_world import RecordedWorld
 from qgf_sim.bridge.sources import SimulatedWorld, World
-from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment, action_fields, observation_fields
+from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment
+from qgf_sim.worlds.families import action_fields, observation_fields
 from qgf_sim.worlds.shift import NONE
+from qgf_sim.worlds.urdf import WORLD
 
 #: While nothing moves, the newest observations are published again after this long [s, wall time].
 REPUBLISH_PERIOD = 0.5

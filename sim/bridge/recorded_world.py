@@ -161,7 +161,8 @@ class RecordedWorld:
     @property
     def goal(self) -> Array:
         """What the recording reached in the end, float64 [S]."""
-        return self._dataset.observations[self._end].astype(np.float64)
+        goal: Array = self._dataset.observations[self._end].astype(np.float64)
+        return goal
 
     def step(self, command: Array) -> WorldStep:
         """Compare one command with the recorded action of this row and go on to the next row."""

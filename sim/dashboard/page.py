@@ -1,4 +1,4 @@
-"""The page itself, drawn with viser: what `PageState` says, the scene, and controls whose use is asked of `Graph`."""
+"""The page itself, drawn with viser: what `PageState` says, the scene, and controls whose use is asked of `RosSide`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import viser
 
 from qgf_sim.dashboard.controls import Control, controls_for
-from qgf_sim.dashboard.ros_side import Graph
+from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
 from qgf_sim.dashboard.tables import episode_table, link_table, notice_line
 from qgf_sim.dashboard.widgets import Input, Plot, SceneView
@@ -36,7 +36,7 @@ class Page:
         graph: Asked for what its controls ask for.
     """
 
-    def __init__(self, server: viser.ViserServer, state: PageState, graph: Graph) -> None:
+    def __init__(self, server: viser.ViserServer, state: PageState, graph: RosSide) -> None:
         self._server, self._state, self._graph = server, state, graph
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scene = SceneView(server.scene)

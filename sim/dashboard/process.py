@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
     from qgf_sim.dashboard.page import Page
-    from qgf_sim.dashboard.ros_side import Graph
+    from qgf_sim.dashboard.ros_side import RosSide
     from qgf_sim.dashboard.server import PageServer, is_loopback
     from qgf_sim.dashboard.state import PageState
 
@@ -68,7 +68,7 @@ def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     state = PageState()
-    page = Page(server, state, Graph(node, state))
+    page = Page(server, state, RosSide(node, state))
     try:
         node.get_logger().info(f"the dashboard is at {server.url}")
         if not is_loopback(host):

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class _Request:
     deadline: float
 
 
-class Graph:
+class RosSide:
     """Listens for a page and asks for it. All callbacks run in the executor of the node.
 
     Args:
@@ -226,8 +227,7 @@ class Graph:
                 kinds = {f.topic: MESSAGE_CLASSES[f.message_type] for f in observation_fields(scene["environment"])}
             newest = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
             self._observed = [
-                self._listen(kind, topic, lambda m, topic=topic: self._on_reading(topic, m), newest)
-                for topic, kind in kinds.items()
+                self._listen(kind, topic, partial(self._on_reading, topic), newest) for topic, kind in kinds.items()
             ]
         self.scene = scene
 

@@ -135,7 +135,7 @@ class Conductor:
             return self._outcome is not None
 
         self._until(finished, SILENCE_TIMEOUT, "tick")
-        outcome = self._outcome or {}
+        outcome: dict[str, Any] = self._outcome or {}
         self._await_tail(outcome["length"])
         inferences = [tick for tick in self._ticks.values() if tick.get("inferred", 1.0)]
         if any(tick.get("critic_failed") for tick in inferences):

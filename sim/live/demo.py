@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -156,6 +157,10 @@ def _finish(
     between: Callable[[], None],
 ) -> None:
     """Start the processes, run the episodes that are still missing from `results`, end the processes."""
+
+    def note(title: str, text: str) -> None:
+        display.note(title + text)
+
     display.note("starting the simulation bridge and the policy node")
     # A new domain each time: a killed process may leave transports behind that hamper its successor.
     with environment(private_graph(folder)), _running(plan, manifest, folder, between) as conductor:
@@ -163,9 +168,7 @@ def _finish(
         for weight, episodes in results.items():
             while len(episodes) < plan.episodes:
                 title = f"weight {weight:g}, episode {len(episodes) + 1} of {plan.episodes}: "
-                episode = conductor.run_episode(
-                    weight, plan.seed + len(episodes), lambda text, title=title: display.note(title + text)
-                )
+                episode = conductor.run_episode(weight, plan.seed + len(episodes), partial(note, title))
                 episodes.append(episode)
                 display.add(episode)
 

@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -33,7 +34,7 @@ from qgf_ros.nodes.parameters import DECISIVE
 from qgf_ros.reports.numbers import plain
 from qgf_sim.bridge.bridge_parameters import PARAMETERS
 from qgf_sim.live.referees import BridgeReferee, KeyReferee, Referee, ServiceReferee, Verdict
-from qgf_sim.live.ros_client import Graph
+from qgf_sim.live.ros_client import RosClient
 
 #: Parameters of the policy node that a configuration decides.
 TUNED = ("guidance_weight", "estimator", "num_samples", "execution_horizon", "weight_schedule", "critic", "seed")
@@ -58,7 +59,7 @@ class LiveTuner:
         referee: Begins and judges episodes.
     """
 
-    def __init__(self, graph: Graph, policy: str, referee: Referee) -> None:
+    def __init__(self, graph: RosClient, policy: str, referee: Referee) -> None:
         self._graph = graph
         self._policy = policy
         self._referee = referee
@@ -114,11 +115,13 @@ class LiveTuner:
             found.extend([] if verdict is None else [verdict])
             return bool(found)
 
+        def ended_or_ticked(heard: int) -> bool:
+            return ended() or len(self._ticks) > heard
+
         timeout = SILENCE_TIMEOUT if self._referee.automatic else math.inf
         while not found:
-            heard = len(self._ticks)
             self._graph.until(
-                lambda heard=heard: ended() or len(self._ticks) > heard,
+                partial(ended_or_ticked, len(self._ticks)),
                 timeout,
                 f"{self._policy} has not ticked for {timeout:g} s; activate it, and look at /diagnostics",
             )
@@ -186,7 +189,7 @@ def running_graph(
     context = Context()
     # The caller's own signal handling stays.
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-    graph = Graph("qgf_tune", context, between)
+    graph = RosClient("qgf_tune", context, between)
     try:
         before = graph.get(policy, TUNED)
         _check_bundle(graph, policy, manifest)
@@ -205,7 +208,7 @@ def running_graph(
         context.try_shutdown()
 
 
-def _check_bundle(graph: Graph, policy: str, manifest: Manifest) -> None:
+def _check_bundle(graph: RosClient, policy: str, manifest: Manifest) -> None:
     """Raise SimulationError unless the bundle of the policy node is the one to tune."""
     name = graph.get(policy, ("bundle",))["bundle"].string_value
     try:
@@ -220,7 +223,7 @@ def _check_bundle(graph: Graph, policy: str, manifest: Manifest) -> None:
         )
 
 
-def _conditions(graph: Graph, policy: str, bridge: str | None) -> str:
+def _conditions(graph: RosClient, policy: str, bridge: str | None) -> str:
     """Return a checksum of the parameters that no trial sets: those of the policy node, and of the bridge if it judges."""
     # The bundle counts by its content, wherever it lies.
     found = [graph.get(policy, [name for name in declarations() if name not in (*TUNED, "bundle")])]
@@ -230,7 +233,7 @@ def _conditions(graph: Graph, policy: str, bridge: str | None) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def _given(graph: Graph, policy: str) -> dict[str, Any]:
+def _given(graph: RosClient, policy: str) -> dict[str, Any]:
     """Return the settings that a weight found here was found with, beside those that are tried."""
     defaults = {
         name: default for name, (default, _) in declarations().items() if name in DECISIVE and name not in TUNED
@@ -239,7 +242,7 @@ def _given(graph: Graph, policy: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value != defaults[name]}
 
 
-def _referee(graph: Graph, policy: str, outcomes: str, bridge: str, say: Callable[[str], None]) -> Referee:
+def _referee(graph: RosClient, policy: str, outcomes: str, bridge: str, say: Callable[[str], None]) -> Referee:
     if outcomes == "bridge":
         return BridgeReferee(graph, bridge)
     say(f"between episodes {policy} holds; in the end, too, until ~/resume")

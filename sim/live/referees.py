@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.errors import SimulationError
 from qgf_sim.bridge.episodes import begun_episode
-from qgf_sim.live.ros_client import Graph
+from qgf_sim.live.ros_client import RosClient
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class BridgeReferee:
 
     automatic = True
 
-    def __init__(self, graph: Graph, bridge: str) -> None:
+    def __init__(self, graph: RosClient, bridge: str) -> None:
         self._graph = graph
         self._bridge = bridge
         self._expected = 0
@@ -137,7 +137,7 @@ class RobotReferee(ABC):
 
     automatic = False
 
-    def __init__(self, graph: Graph, policy: str) -> None:
+    def __init__(self, graph: RosClient, policy: str) -> None:
         self._graph = graph
         self._policy = policy
         if not graph.get(policy, ("enable_motion",))["enable_motion"].bool_value:
@@ -184,7 +184,7 @@ class ServiceReferee(RobotReferee):
     ``~/start`` says that the scene is set up, ``~/outcome`` whether the task was solved.
     """
 
-    def __init__(self, graph: Graph, policy: str) -> None:
+    def __init__(self, graph: RosClient, policy: str) -> None:
         super().__init__(graph, policy)
         self._ready = False
         self._running = False
@@ -237,12 +237,15 @@ class KeyReferee(RobotReferee):
     """
 
     def __init__(
-        self, graph: Graph, policy: str, say: Callable[[str], None], read: Callable[[], str | None] | None = None
+        self, graph: RosClient, policy: str, say: Callable[[str], None], read: Callable[[], str | None] | None = None
     ) -> None:
         self._say = say
         # Without one, the robot had better not be held for nothing.
-        self._terminal = Terminal() if read is None else None
-        self._read = self._terminal.read if self._terminal else read
+        self._terminal: Terminal | None = None
+        if read is None:
+            self._terminal = Terminal()
+            read = self._terminal.read
+        self._read = read
         try:
             super().__init__(graph, policy)
         except BaseException:

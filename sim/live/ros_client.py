@@ -22,7 +22,7 @@ DISCOVERY_TIMEOUT, ANSWER_TIMEOUT = 30.0, 30.0
 ATTEMPTS = 4
 
 
-class Graph:
+class RosClient:
     """A node of one's own in a running graph.
 
     Args:

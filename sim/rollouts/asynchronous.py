@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, summarise, write_report
@@ -120,7 +122,7 @@ def compare(
             synchronous = results
         for weight, episodes in results.items():
             record = {"mode": mode, "delay": delay, **summarise(weight, study.task, episodes)}
-            record["jerk"] = mean_and_error([episode.jerk for episode in episodes])
+            record["jerk"] = mean_and_error(np.array([episode.jerk for episode in episodes]))
             record["versus"] = None if mode == "synchronous" else _paired(synchronous[weight], episodes)
             runs.append(record)
         report = plain({**study.settings, "runs": runs})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from qgf_ros.evaluation.results import Episode, critic_for_task
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.processes import worker_pool
 from qgf_sim.rollouts.rollout import run_batch
-from qgf_sim.worlds.environment import observation_fields
+from qgf_sim.worlds.families import observation_fields
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -194,8 +193,3 @@ def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
     with worker_pool(count, _start_worker, plan) as pool:
         for done in as_completed([pool.submit(_run_job, job) for job in jobs]):
             yield from done.result()
-
-
-def all_cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.families import ARM_JOINTS, GRIPPER_JOINT, action_fields, family_of
-from qgf_sim.worlds.families import observation_fields as observation_fields  # part of this interface
 
 #: Control period of every OGBench manipulation task [s].
 CONTROL_PERIOD = 0.05
@@ -76,7 +75,7 @@ class TaskEnvironment:
         self._env, self._space = _make(f"{name}-singletask-task{task}-v0")
         self._scale = np.array([field.scale for field in action_fields()])
         self.goal = np.zeros(0)
-        self.max_steps = int(self._env.spec.max_episode_steps)  # type: ignore[union-attr, arg-type]
+        self.max_steps = int(self._env.spec.max_episode_steps)
 
     def _check_task(self, task: int) -> None:
         if task not in range(1, 6):
@@ -238,7 +237,8 @@ def seed_everything(env: gymnasium.Env[Any, Any], seed: int) -> tuple[Any, dict[
     """Seed an environment and the global generator of OGBench's oracles, and reset."""
     np.random.seed(seed % 2**32)
     env.unwrapped.action_space.seed(seed)
-    return env.reset(seed=seed)
+    first: tuple[Any, dict[str, Any]] = env.reset(seed=seed)
+    return first
 
 
 def _make(gymnasium_id: str, **options: Any) -> tuple[gymnasium.Env[Any, Any], Any]:

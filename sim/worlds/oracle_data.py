@@ -27,6 +27,7 @@ from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from qgf_ros.errors import DatasetError
+from qgf_ros.reports.machine import usable_cores
 from qgf_sim.processes import WorkerContext
 from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
 from qgf_sim.worlds.families import Family, family_of
@@ -253,11 +254,12 @@ def _run_job(job: tuple[int, int]) -> None:
 def _run_jobs(
     jobs: list[tuple[int, int]], setup: tuple[str, DataType, int, Path, int], workers: int | None
 ) -> Iterator[None]:
-    count = min(workers or len(os.sched_getaffinity(0)), len(jobs))
+    count = min(workers or usable_cores(), len(jobs))
     if count <= 1:
         _start_worker(*setup)
         for job in jobs:
-            yield _run_job(job)
+            _run_job(job)
+            yield
         return
     with WorkerContext().Pool(count, initializer=_start_worker, initargs=setup) as pool:
         yield from pool.imap_unordered(_run_job, jobs)

@@ -128,10 +128,11 @@ def parse_shifts(text: str) -> tuple[Shift, ...]:
 def _number(name: str, text: str) -> float:
     kind = type(getattr(NONE, name))
     try:
-        return kind(text)
+        value: float = kind(text)
     except ValueError:
         number = "a whole number" if kind is int else "a number"
         raise SimulationError(f"shift {name} was given {text!r}, expected {number}") from None
+    return value
 
 
 class Channel:
@@ -170,7 +171,7 @@ class Channel:
             turn = rotation(self._noise.normal(0.0, self._shift.observation_noise, 3))
             return PoseReading(self._noisy(reading.position), multiply(turn, reading.quaternion_xyzw))
         if isinstance(reading, JointReading):
-            columns = ("position", "velocity", "effort")
+            columns: tuple[str, ...] = ("position", "velocity", "effort")
         else:
             columns = ("linear", "angular") if isinstance(reading, TwistReading) else ("force", "torque")
         changed: dict[str, Any] = {name: self._noisy(getattr(reading, name)) for name in columns}

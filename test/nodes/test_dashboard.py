@@ -25,7 +25,7 @@ from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_sim.dashboard import ros_side as graph_module
-from qgf_sim.dashboard.ros_side import Graph
+from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import ERROR, OK, PageState
 
 UNREADABLE = Parameter("bundle", value=7).to_parameter_msg()
@@ -38,7 +38,7 @@ class Dashboard:
     def __init__(self, context: Any) -> None:
         self.node = Node("dashboard", context=context)
         self.state = PageState()
-        self.graph = Graph(self.node, self.state)
+        self.graph = RosSide(self.node, self.state)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
 

@@ -23,7 +23,7 @@ from rclpy.node import Node  # noqa: E402
 
 from qgf_sim.live.live_tuning import LiveTuner  # noqa: E402
 from qgf_sim.live.referees import BridgeReferee, ServiceReferee  # noqa: E402
-from qgf_sim.live.ros_client import Graph  # noqa: E402
+from qgf_sim.live.ros_client import RosClient  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,7 +129,7 @@ def test_the_policy_allows_exactly_what_the_running_node_uses(observer: Node, na
 
 
 def test_the_policy_allows_exactly_what_tuning_uses(observer: Node) -> None:
-    graph = Graph("qgf_tune", observer.context)
+    graph = RosClient("qgf_tune", observer.context)
     try:
         graph.get("policy_node", ("bundle",))
         graph.set("policy_node", {"seed": 1})

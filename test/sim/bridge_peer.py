@@ -26,7 +26,7 @@ from std_srvs.srv import Trigger
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_message, from_time, to_reading
 from qgf_sim.processes import reserve_domain
-from qgf_sim.worlds.environment import action_fields, observation_fields
+from qgf_sim.worlds.families import action_fields, observation_fields
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 

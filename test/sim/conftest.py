@@ -15,7 +15,7 @@ def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from qgf_ros.bundle.store import write_bundle
     from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityNetwork
     from qgf_ros.learning.export.export import export_networks
-    from qgf_sim.worlds.environment import action_fields, observation_fields
+    from qgf_sim.worlds.families import action_fields, observation_fields
 
     name, horizon = "cube-single", 5
     observation, action = observation_fields(name, goal_conditioned=True), action_fields()

@@ -54,8 +54,8 @@ class Asynchronous:
         from qgf_ros.commands.show.analysis_tables import asynchronous_table
         from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.evaluation.results import default_weights
+        from qgf_ros.reports.machine import usable_cores
         from qgf_sim.rollouts.asynchronous import Study, compare
-        from qgf_sim.rollouts.evaluate import all_cores
 
         at_least_one(episodes=self.episodes)
         bundle = locate_bundle(self.bundle)
@@ -64,7 +64,7 @@ class Asynchronous:
             weights = default_weights(load_manifest(bundle), self.task)
         study = Study(
             *(bundle, self.task, self.delays, weights, self.execution_horizon, self.episodes, self.seed),
-            workers=all_cores() if self.workers is None else self.workers,
+            workers=usable_cores() if self.workers is None else self.workers,
             batch_size=self.batch_size,
             settings={**settings_of(self, bundle), "guidance_weights": weights},
         )

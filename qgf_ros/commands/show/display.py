@@ -17,11 +17,14 @@ from rich.text import Text
 class FinishedEpisode(Protocol):
     """What the display reads of an episode; `qgf_ros.evaluation.results.Episode` is one."""
 
-    guidance_weight: float
-    seed: int
-    success: bool
-    length: int
-
+    @property
+    def guidance_weight(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def success(self) -> bool: ...
+    @property
+    def length(self) -> int: ...
     @property
     def mean_value(self) -> float: ...
     @property

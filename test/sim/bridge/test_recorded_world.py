@@ -13,7 +13,8 @@ from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_sim.bridge.recorded_world import RecordedWorld, readings_from_vector
-from qgf_sim.worlds.environment import TaskEnvironment, action_fields, observation_fields
+from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import action_fields, observation_fields
 from qgf_sim.worlds.shift import Shift
 
 FIELDS = observation_fields("cube-single")

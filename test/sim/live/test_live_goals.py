@@ -32,9 +32,10 @@ from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.nodes.messages import command_values, from_time
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.live import demo
-from qgf_sim.live.ros_client import Graph
+from qgf_sim.live.ros_client import RosClient
 from qgf_sim.processes import Child, environment, private_graph, stop_all
-from qgf_sim.worlds.environment import TaskEnvironment, action_fields
+from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import action_fields
 
 TASK, SEED, WEIGHT = 4, 3, 0.1
 PERIOD = 50_000_000  # [ns]
@@ -49,7 +50,7 @@ class User:
     """
 
     def __init__(self, context: Context, node: Child) -> None:
-        self.graph = Graph("user", context)
+        self.graph = RosClient("user", context)
         self._node = node
         self.commands: dict[int, np.ndarray] = {}
         self._stamps: list[int] = []

@@ -30,7 +30,7 @@ from qgf_ros.nodes.messages import from_time
 from qgf_sim.live import demo, live_tuning
 from qgf_sim.live.live_tuning import TUNED, running_graph
 from qgf_sim.live.referees import ServiceReferee
-from qgf_sim.live.ros_client import Graph
+from qgf_sim.live.ros_client import RosClient
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 from qgf_sim.rollouts.evaluate import Plan, evaluate
 
@@ -64,18 +64,18 @@ def processes(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture
-def onlooker(processes: list[Child]) -> Iterator[Graph]:
+def onlooker(processes: list[Child]) -> Iterator[RosClient]:
     """Another node, which looks at the parameters."""
     context = Context()
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-    graph = Graph("onlooker", context)
+    graph = RosClient("onlooker", context)
     yield graph
     graph.close()
     context.try_shutdown()
 
 
 @pytest.fixture
-def unchanged(onlooker: Graph) -> Iterator[None]:
+def unchanged(onlooker: RosClient) -> Iterator[None]:
     """Whatever happens meanwhile, both nodes have the parameters that they had before."""
 
     def look() -> list[Any]:
@@ -122,7 +122,7 @@ def test_a_trial_on_the_graph_is_the_same_episode_as_in_process(
 
 @pytest.mark.usefixtures("unchanged")
 def test_ctrl_c_within_an_episode_puts_everything_back(
-    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any]
+    tiny_bundle: Path, onlooker: RosClient, on_the_graph: Callable[..., Any]
 ) -> None:
     def interrupt() -> None:
         if onlooker.get(demo.NODE, ("num_samples",))["num_samples"].integer_value == GUIDED.num_samples:
@@ -146,15 +146,15 @@ def test_no_further_signal_disturbs_the_putting_back(
     tiny_bundle: Path, on_the_graph: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed: list[str] = []
-    set_parameters = Graph.set
+    set_parameters = RosClient.set
 
-    def interrupted_set(graph: Graph, name: str, values: Any) -> None:
+    def interrupted_set(graph: RosClient, name: str, values: Any) -> None:
         changed.append(name)
         signal.raise_signal(signal.SIGINT)  # and again while the parameters are put back
         set_parameters(graph, name, values)
 
     with interruptions(patient=True) as asked, on_the_graph("bridge", [], asked.grant) as execute:
-        monkeypatch.setattr(Graph, "set", interrupted_set)
+        monkeypatch.setattr(RosClient, "set", interrupted_set)
         with pytest.raises(KeyboardInterrupt):
             list(execute([trial(tiny_bundle, GUIDED, 0)]))
     assert changed == [demo.NODE, demo.NODE, demo.BRIDGE]
@@ -175,7 +175,7 @@ class Operator(threading.Thread):
     def run(self) -> None:
         context = Context()
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-        graph = Graph("operator", context)
+        graph = RosClient("operator", context)
         graph.node.create_subscription(JointState, "joint_states", self._on_observation, 1000)
         try:
             for _ in range(self.episodes):
@@ -190,7 +190,7 @@ class Operator(threading.Thread):
         if self.error is not None:
             raise self.error
 
-    def _watch(self, graph: Graph) -> None:
+    def _watch(self, graph: RosClient) -> None:
         self.refusals.append(self._report(graph, True))
         first = self._set_up(graph)
         graph.call(Trigger, "qgf_tune/start", Trigger.Request())
@@ -198,7 +198,7 @@ class Operator(threading.Thread):
         self.weights.append(graph.get(demo.NODE, ("guidance_weight",))["guidance_weight"].double_value)
         self._report(graph, self.weights[-1] > 0.0)
 
-    def _set_up(self, graph: Graph) -> int:
+    def _set_up(self, graph: RosClient) -> int:
         """Reset the scene, which the robot leaves alone; return the stamp of the first observation."""
         assert self.held.wait(PATIENCE)  # the outcome is noted before the hold is out
         answer = graph.call(Trigger, f"{demo.BRIDGE}/reset", Trigger.Request())
@@ -218,16 +218,16 @@ class Operator(threading.Thread):
     def _on_observation(self, message: JointState) -> None:
         self.observations.append(from_time(message.header.stamp))
 
-    def _report(self, graph: Graph, success: bool) -> str:
+    def _report(self, graph: RosClient, success: bool) -> str:
         return str(graph.call(SetBool, "qgf_tune/outcome", SetBool.Request(data=success)).message)
 
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set from the answer to a hold to the next resume."""
-    event, call = threading.Event(), Graph.call
+    event, call = threading.Event(), RosClient.call
 
-    def noting(graph: Graph, kind: Any, name: str, request: Any) -> Any:
+    def noting(graph: RosClient, kind: Any, name: str, request: Any) -> Any:
         if name == f"{demo.NODE}/resume":
             event.clear()
         answer = call(graph, kind, name, request)
@@ -235,13 +235,13 @@ def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
             event.set()
         return answer
 
-    monkeypatch.setattr(Graph, "call", noting)
+    monkeypatch.setattr(RosClient, "call", noting)
     return event
 
 
 @pytest.mark.usefixtures("unchanged")
 def test_a_robot_is_judged_by_a_service_and_holds_between_episodes(
-    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any], held: threading.Event
+    tiny_bundle: Path, onlooker: RosClient, on_the_graph: Callable[..., Any], held: threading.Event
 ) -> None:
     operator = Operator(4, held)
     said: list[str] = []
@@ -262,11 +262,11 @@ def test_a_robot_is_judged_by_a_service_and_holds_between_episodes(
 
 @pytest.mark.usefixtures("unchanged")
 def test_a_resume_that_ctrl_c_left_unanswered_does_not_outlast_the_tuning(
-    tiny_bundle: Path, onlooker: Graph, on_the_graph: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    tiny_bundle: Path, onlooker: RosClient, on_the_graph: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call, asked = Graph.call, []
+    call, asked = RosClient.call, []
 
-    def overtaking(graph: Graph, kind: Any, name: str, request: Any) -> Any:
+    def overtaking(graph: RosClient, kind: Any, name: str, request: Any) -> Any:
         asked.append(name.rpartition("/")[2])
         if asked[-1] == "resume":
             raise KeyboardInterrupt
@@ -276,17 +276,17 @@ def test_a_resume_that_ctrl_c_left_unanswered_does_not_outlast_the_tuning(
         return answer
 
     monkeypatch.setattr(ServiceReferee, "prepare", lambda referee: None)
-    monkeypatch.setattr(Graph, "call", overtaking)
+    monkeypatch.setattr(RosClient, "call", overtaking)
     with pytest.raises(KeyboardInterrupt), on_the_graph("service", []) as execute:
         list(execute([trial(tiny_bundle, GUIDED, 0, None)]))
-    monkeypatch.setattr(Graph, "call", call)
+    monkeypatch.setattr(RosClient, "call", call)
     assert "resume" in asked
     answer = onlooker.call(Trigger, f"{demo.NODE}/resume", Trigger.Request())
     assert answer.message == "observations are answered again", "the robot was not left holding"
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_a_robot_that_gets_no_commands_is_not_tuned(onlooker: Graph, on_the_graph: Callable[..., Any]) -> None:
+def test_a_robot_that_gets_no_commands_is_not_tuned(onlooker: RosClient, on_the_graph: Callable[..., Any]) -> None:
     onlooker.set(demo.NODE, {"enable_motion": False})
     try:
         with pytest.raises(SimulationError, match="enable_motion of policy_node is false"), on_the_graph("service", []):
@@ -323,7 +323,7 @@ def test_a_bundle_that_only_the_node_can_read_is_not_tuned(tiny_bundle: Path, mo
 
 
 @pytest.mark.usefixtures("unchanged")
-def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker: Graph) -> None:
+def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker: RosClient) -> None:
     def conditions() -> tuple[str, dict[str, Any]]:
         graph = running_graph(load_manifest(tiny_bundle), demo.NODE, "bridge", demo.BRIDGE, print, lambda: None)
         with graph as (_, found, given):

@@ -23,7 +23,8 @@ from qgf_ros.runtime.policy import Policy
 from qgf_sim.bridge.recorded_world import RecordedWorld
 from qgf_sim.rollouts.evaluate import Plan, check_environment, evaluate
 from qgf_sim.rollouts.rollout import run_batch
-from qgf_sim.worlds.environment import TaskEnvironment, action_fields, observation_fields
+from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import action_fields, observation_fields
 
 NAME = "cube-single"
 

@@ -14,9 +14,9 @@ pytest.importorskip("ogbench", reason="environments need the sim extra")
 
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.environment import TaskEnvironment, action_fields, collection_environment, observation_fields
+from qgf_sim.worlds.environment import TaskEnvironment, collection_environment
 from qgf_sim.worlds.environment import seed_everything as seed_collection
-from qgf_sim.worlds.families import ENVIRONMENTS
+from qgf_sim.worlds.families import ENVIRONMENTS, action_fields, observation_fields
 from qgf_sim.worlds.oracle_data import run_episode
 
 #: Building an environment takes seconds; these two have a second cube, buttons, a drawer and a window.
