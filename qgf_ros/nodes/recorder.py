@@ -9,14 +9,12 @@ process changes nothing for it.
 from __future__ import annotations
 
 import functools
-import importlib
 import json
 import signal
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +24,11 @@ from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.locate import locate_bundle
@@ -42,17 +38,13 @@ from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import QgfError, RecordingError
 from qgf_ros.loop.health import Level
 from qgf_ros.nodes.diagnostics import diagnostic_array
+from qgf_ros.nodes.taps import Taps
 from qgf_ros.recording.queue import RecordingQueue
 from qgf_ros.recording.recording import MANIFEST_ATTACHMENT, PARAMETERS_RECORD, RUN_RECORD
-from qgf_ros.recording.schemas import definition, leading_stamp, starts_with_stamp
-from qgf_ros.recording.writer import Received, RecordingWriter
+from qgf_ros.recording.writer import RecordingWriter
 
 #: Time between two looks at who publishes what [s].
 DISCOVERY_PERIOD = 0.1
-#: Messages of one topic that may wait for this process.
-DEPTH = 1000
-#: Longest time that `Recorder.close` takes messages that were delivered before it [s].
-DRAIN = 1.0
 
 #: What is recorded beside the contract's topics, as the policy node names it.
 OUTPUTS = (
@@ -63,16 +55,6 @@ OUTPUTS = (
     "/parameter_events",
     "sim_bridge/episode",
 )
-
-
-@dataclass(frozen=True)
-class Tap:
-    """A subscription and what it was made for."""
-
-    subscription: Any
-    type_name: str
-    reliable: bool
-    latched: bool
 
 
 class Recorder(Node):  # type: ignore[misc]
@@ -95,9 +77,8 @@ class Recorder(Node):  # type: ignore[misc]
         manifest = load_manifest(bundle)
         self._policy = str(self._value("policy_node"))
         self._wanted = self._topics(manifest)
-        self._taps: dict[str, Tap] = {}
-        self._refused: set[str] = set()
         self._queue = self._start(bundle, manifest)
+        self._taps = Taps(self, self._wanted, self._queue)
         self._parameter_services = {
             kind: self.create_client(kind, f"{self._policy}/{name}")
             for kind, name in ((ListParameters, "list_parameters"), (GetParameters, "get_parameters"))
@@ -121,9 +102,7 @@ class Recorder(Node):  # type: ignore[misc]
 
     def close(self) -> None:
         """Take what was delivered, end the file and destroy the node; call it when the executor is not spinning."""
-        end = time.monotonic() + DRAIN
-        for tap in self._taps.values():
-            self._drain(tap, end)
+        self._taps.close()
         self._queue.close()
         self.get_logger().info(
             f"{self._value('out')}: {self._queue.messages} messages on {len(self._taps)} topics, "
@@ -156,69 +135,12 @@ class Recorder(Node):  # type: ignore[misc]
         return RecordingQueue(writer)
 
     def _discover(self) -> None:
-        for topic in self._wanted:
-            infos = self.get_publishers_info_by_topic(topic)
-            if not infos or topic in self._refused:
-                continue
-            offered = [info.qos_profile for info in infos]
-            reliable = all(profile.reliability == QoSReliabilityPolicy.RELIABLE for profile in offered)
-            latched = all(profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
-            tap = self._taps.get(topic)
-            if tap is None:
-                self._tap(topic, infos[0].topic_type, reliable, latched)
-            elif (tap.reliable and not reliable) or (tap.latched and not latched):
-                # A publisher has come that offers less, and would not be heard.
-                self._drain(tap, time.monotonic() + DRAIN)
-                self.destroy_subscription(tap.subscription)
-                self._tap(topic, tap.type_name, reliable, latched)
+        self._taps.discover()
         if not self._asked and all(client.service_is_ready() for client in self._parameter_services.values()):
             self._asked = True
             self._parameter_services[ListParameters].call_async(ListParameters.Request()).add_done_callback(
                 self._on_names
             )
-
-    def _tap(self, topic: str, type_name: str, reliable: bool, latched: bool) -> None:
-        try:
-            package, _, name = type_name.partition("/msg/")
-            kind = getattr(importlib.import_module(f"{package}.msg"), name)
-            stamped = starts_with_stamp(type_name, definition(type_name))
-        except (ImportError, AttributeError, RecordingError) as error:
-            self._refused.add(topic)
-            self.get_logger().error(f"{topic} is not recorded, its type {type_name} is not installed here ({error})")
-            return
-        quality = QoSProfile(
-            depth=DEPTH,
-            reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
-            durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
-        )
-
-        def receive(data: bytes, info: Mapping[str, int]) -> None:
-            self._receive(topic, type_name, stamped, data, info)
-
-        events = SubscriptionEventCallbacks(message_lost=self._on_lost)
-        subscription = self.create_subscription(kind, topic, receive, quality, raw=True, event_callbacks=events)
-        self._taps[topic] = Tap(subscription, type_name, reliable, latched)
-        self.get_logger().info(f"recording {topic}, {type_name}")
-
-    def _drain(self, tap: Tap, end: float) -> None:
-        """Take what was delivered for a topic, until `end` (`time.monotonic`) at most."""
-        subscription = tap.subscription
-        while self.ended is None and time.monotonic() < end:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
-            if taken is None:
-                return
-            subscription.callback(*taken)
-
-    def _receive(self, topic: str, type_name: str, stamped: bool, data: bytes, info: Mapping[str, int]) -> None:
-        log_time = info.get("received_timestamp") or time.time_ns()
-        publish_time = leading_stamp(data, log_time) if stamped else info.get("source_timestamp") or log_time
-        if not self._queue.put(Received(topic, type_name, log_time, max(publish_time, 0), data)) and self.ended is None:
-            self.get_logger().warning(
-                f"{self._queue.dropped} messages are dropped so far, the disk is too slow", throttle_duration_sec=5.0
-            )
-
-    def _on_lost(self, event: Any) -> None:
-        self._queue.lost += event.total_count_change
 
     def _on_names(self, future: Any) -> None:
         names = list(future.result().result.names)
@@ -243,7 +165,7 @@ class Recorder(Node):  # type: ignore[misc]
             "dropped": queue.dropped,
             "lost": queue.lost,
             "size_mb": queue.size / 1e6,
-            "silent_topics": ", ".join(topic for topic in self._wanted if topic not in self._taps),
+            "silent_topics": ", ".join(self._taps.silent),
         }
         name = f"{self.get_fully_qualified_name()}: recording"
         now = int(self.get_clock().now().nanoseconds)

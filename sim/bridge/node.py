@@ -22,43 +22,33 @@ from typing import Any
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
-from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Float64MultiArray, String
+from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
-from qgf_ros.bundle.fields import GOAL
-from qgf_ros.control.extraction import PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import Reading
 from qgf_ros.errors import ObservationError, QgfError
-from qgf_ros.learning.data.dataset import load_dataset
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, command_values, from_time, to_message, to_time
+from qgf_ros.nodes.messages import command_values, from_time
 from qgf_sim.bridge.bridge_parameters import declare, shift_of
 from qgf_sim.bridge.clock import SimulatedClock
 from qgf_sim.bridge.episodes import EpisodeOutcome, ResultsFile
-from qgf_sim.bridge.frames import FramePublisher
 from qgf_sim.bridge.pacing import LockstepPace, Pace, RealtimePace
+from qgf_sim.bridge.publications import Publications
 from qgf_sim.bridge.recorded_world import RecordedWorld
 from qgf_sim.bridge.sources import SimulatedWorld, World
-from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment
+from qgf_sim.worlds.environment import CONTROL_PERIOD
 from qgf_sim.worlds.families import action_fields, observation_fields
 from qgf_sim.worlds.shift import NONE
-from qgf_sim.worlds.urdf import WORLD
 
 #: While nothing moves, the newest observations are published again after this long [s, wall time].
 REPUBLISH_PERIOD = 0.5
 #: Longest wait for a message [s]; bounds how long a signal goes unnoticed.
 LONGEST_WAIT = 0.1
-#: Longest wait for the last outcome to reach its subscribers, and for a goal, without which a node that is kept from
-#: running for a while would go on with the one of before.
-ARRIVAL_TIMEOUT, GOAL_TIMEOUT = Duration(seconds=1), Duration(seconds=10)
 #: The same complaint is not logged again for this long [s].
 THROTTLE = 5.0
 
@@ -87,14 +77,10 @@ class SimBridge:
         self._clock = SimulatedClock(time.time_ns(), CONTROL_PERIOD)
         results_file = self._value("results_file")
         self._results = ResultsFile(Path(results_file).expanduser()) if results_file else None
-        self._running = False
-        self._paused = False
-        self._granted = 0
-        self._commanded = False
-        self._episode = self._task = self._seed = self._length = self._refused = 0
+        self._running = self._paused = self._commanded = False
+        self._episode = self._task = self._seed = self._length = self._refused = self._granted = 0
         self._keyframe, self._shift = "", NONE
         self._readings: Mapping[str, Reading] = {}
-        self._frames = FramePublisher(node)
         self._published = self._waiting_since = time.monotonic()
         self._connect()
         if self._value("autostart"):
@@ -107,23 +93,12 @@ class SimBridge:
         name = self._value("environment")
         if self._value("mode") != "replay":
             return SimulatedWorld(name)
-        dataset = load_dataset(Path(self._value("replay_file")).expanduser())
-        scene = None
-        if self._value("camera"):
-            scene = TaskEnvironment(name, self._value("task"))
-            scene.reset(0)
-        return RecordedWorld(dataset, self._observation, self._fields, scene)
+        task = self._value("task") if self._value("camera") else None
+        return RecordedWorld.open(Path(self._value("replay_file")).expanduser(), name, task)
 
     def _connect(self) -> None:
-        self._observation_publishers = {
-            field.topic: self.node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
-            for field in self._observation
-        }
-        self._clock_publisher = self.node.create_publisher(Clock, "/clock", 10)
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._episode_publisher = self.node.create_publisher(String, "~/episode", latched)
-        self._goal_publisher = self.node.create_publisher(Float64MultiArray, GOAL, latched)
-        self._image_publisher = self.node.create_publisher(Image, "~/image", 1) if self._value("camera") else None
+        picture = (self._value("camera_width"), self._value("camera_height")) if self._value("camera") else None
+        self._publications = Publications(self.node, self._observation, picture)
         self.node.create_subscription(JointState, "command", self._on_command, 10)
         self.node.create_service(Trigger, "~/reset", self._on_reset)
         self.node.create_service(SetBool, "~/pause", self._on_pause)
@@ -163,8 +138,7 @@ class SimBridge:
         task, seed = self._value("task"), self._value("seed")
         keyframe, shift = self._value("keyframe"), shift_of(self.node)
         self._readings = self._world.start(task, seed, shift, keyframe)
-        self._goal_publisher.publish(Float64MultiArray(data=self._world.goal.tolist()))
-        self._goal_publisher.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
+        self._publications.goal(self._world.goal)
         self._task, self._seed, self._keyframe, self._shift = task, seed, keyframe, shift
         self._length = self._refused = self._granted = 0
         self._running = True
@@ -200,7 +174,7 @@ class SimBridge:
         )
         if self._results is not None:
             self._results.append(outcome)
-        self._episode_publisher.publish(String(data=outcome.to_json()))
+        self._publications.conclude(outcome)
         self.node.get_logger().info(f"episode finished: {outcome.to_json()}")
         if self._value("auto_reset") and self._value("seed") == self._seed:
             self.node.set_parameters([Parameter("seed", Parameter.Type.INTEGER, self._seed + 1)])
@@ -219,27 +193,20 @@ class SimBridge:
     def _publish(self) -> None:
         """Publish /clock and, within an episode, its newest observations, all of one stamp."""
         stamp = self._clock.now
-        self._clock_publisher.publish(Clock(clock=to_time(stamp)))
-        now = time.monotonic()
-        self._published = now
+        self._publications.time(stamp)
+        self._published = time.monotonic()
         if not self._running:
             return
-        for topic, reading in self._readings.items():
-            frame = WORLD if isinstance(reading, (PoseReading, WrenchReading)) else ""
-            self._observation_publishers[topic].publish(to_message(reading, stamp, frame))
-        self._pace.observed(stamp, complete=len(self._readings) == len(self._observation_publishers))
-        self._frames.publish(self._world.physics, stamp)
-        if self._image_publisher is not None and self._image_publisher.get_subscription_count():
-            from qgf_sim.bridge.camera import image_message
-
-            picture = self._world.picture(self._value("camera_width"), self._value("camera_height"))
-            self._image_publisher.publish(image_message(picture, stamp))
+        complete = self._publications.observe(self._readings, stamp)
+        self._pace.observed(stamp, complete=complete)
+        self._publications.show(self._world, stamp)
 
     def _on_command(self, message: JointState) -> None:
         try:
             values = command_values(self._fields, message)
         except ObservationError as error:
-            self._refuse(f"refused: {error}")
+            self._refused += 1
+            self.node.get_logger().warning(f"refused: {error}", throttle_duration_sec=THROTTLE)
             return
         if not self._running:
             return
@@ -259,24 +226,18 @@ class SimBridge:
         if verdict == "accepted":
             self._waiting_since = time.monotonic()
 
-    def _refuse(self, reason: str) -> None:
-        self._refused += 1
-        self.node.get_logger().warning(reason, throttle_duration_sec=THROTTLE)
-
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
             self._start()
         except QgfError as error:
             response.success, response.message = False, str(error)
             return response
-        response.success = True
-        place = f"task {self._task}, seed {self._seed}"
-        response.message = f"episode {self._episode + 1}: {place}, first observation at stamp {self._clock.now} ns"
+        begun = f"episode {self._episode + 1}: task {self._task}, seed {self._seed}"
+        response.success, response.message = True, f"{begun}, first observation at stamp {self._clock.now} ns"
         return response
 
     def _on_pause(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        self._paused = bool(request.data)
-        self._granted = 0
+        self._paused, self._granted = bool(request.data), 0
         self._waiting_since = time.monotonic()
         response.success = True
         response.message = "paused; ~/step does as many control steps as parameter steps" if self._paused else "running"
@@ -296,7 +257,7 @@ class SimBridge:
     def close(self) -> None:
         """Let the last outcome reach its subscribers, and free the simulation."""
         if self._episode:
-            self._episode_publisher.wait_for_all_acked(ARRIVAL_TIMEOUT)
+            self._publications.wait_for_acknowledgement()
         self._world.close()
         self.node.destroy_node()
 

@@ -11,6 +11,7 @@ wrench given by its norm is a force along x.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
-from qgf_ros.learning.data.dataset import Dataset
+from qgf_ros.learning.data.dataset import Dataset, load_dataset
 from qgf_sim.bridge.sources import WorldStep
 from qgf_sim.worlds.environment import TaskEnvironment
+from qgf_sim.worlds.families import action_fields, observation_fields
 from qgf_sim.worlds.shift import NONE, Shift
 
 Array = NDArray[np.float64]
@@ -129,6 +131,26 @@ class RecordedWorld:
         self._scene = scene
         self._row = self._end = 0
         self._differences: list[Array] = []
+
+    @classmethod
+    def open(cls, path: Path, environment: str, task: int | None = None) -> RecordedWorld:
+        """Return the recording of an environment that is in a file.
+
+        Args:
+            path: Data set.
+            environment: Such as ``cube-single``.
+            task: Single-task number of the scene that pictures are made in, or None when there are to be none.
+
+        Raises:
+            DatasetError: The file is no data set.
+            SimulationError: As of this class.
+        """
+        dataset = load_dataset(path)
+        scene = None
+        if task is not None:
+            scene = TaskEnvironment(environment, task)
+            scene.reset(0)
+        return cls(dataset, observation_fields(environment), action_fields(), scene)
 
     @property
     def episodes(self) -> int:

@@ -33,7 +33,7 @@ from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
 from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
-from qgf_ros.nodes import recorder as recorder_module  # noqa: E402
+from qgf_ros.nodes import taps  # noqa: E402
 from qgf_ros.nodes.recorder import Recorder  # noqa: E402
 from qgf_ros.recording.recording import Recording  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
@@ -98,7 +98,7 @@ class Stage:
 def stage(
     context: Context, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Stage]]:
-    monkeypatch.setattr(recorder_module, "DRAIN", TIMEOUT)  # for a machine that is busy with something else
+    monkeypatch.setattr(taps, "DRAIN", TIMEOUT)  # for a machine that is busy with something else
     stages: list[Stage] = []
 
     def make(**parameters: Any) -> Stage:
@@ -163,7 +163,7 @@ def test_the_outputs_of_a_contract_and_their_shadows_are_recorded(stage: Callabl
 
 def test_parameters_and_their_changes_are_recorded(stage: Callable[..., Stage]) -> None:
     scene = stage()
-    scene.until(lambda: "/parameter_events" in scene.recorder._taps)
+    scene.until(lambda: "/parameter_events" not in scene.recorder._taps.silent)
     scene.until(lambda: scene.recorder._queue.messages or scene.recorder._asked)
     seen = scene.written()
     scene.peer.set_parameters([Parameter("seed", value=8)])
@@ -220,7 +220,7 @@ def test_what_was_delivered_before_the_end_is_in_the_file(stage: Callable[..., S
 def test_what_the_middleware_calls_lost_is_counted_and_written_down(stage: Callable[..., Stage]) -> None:
     scene = stage()
     scene.publisher(JointState, "command")
-    (tap,) = (tap for topic, tap in scene.recorder._taps.items() if topic == "/cell/command")
+    tap = scene.recorder._taps["/cell/command"]
     (lost,) = (handler for handler in tap.subscription.event_handlers if "_on_lost" in str(handler.callback))
     for change in (2, 3):
         lost.callback(SimpleNamespace(total_count_change=change))

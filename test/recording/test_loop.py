@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("ogbench", reason="needs the sim extra")
 pytest.importorskip("torch", reason="needs the train extra")
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
 
 import rclpy
 from rclpy.context import Context

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
+
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+
 from std_msgs.msg import Float64MultiArray
 
 from qgf_ros.bundle.fields import ObservationField

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+
 from rcl_interfaces.msg import Parameter, ParameterEvent, ParameterType, ParameterValue
 
 from qgf_ros.bundle.manifest import FileRecord
 from qgf_ros.cli import main
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.errors import GuidanceError, RecordingError, SafetyError
+from qgf_ros.recording.comparison import Replay
 from qgf_ros.recording.recording import Recording
-from qgf_ros.recording.replay import ARITHMETIC, OVERRIDES, Replay, replay
+from qgf_ros.recording.replay import ARITHMETIC, OVERRIDES, replay
 
 Make = Callable[..., Any]
 

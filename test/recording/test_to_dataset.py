@@ -9,6 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+
 from geometry_msgs.msg import WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st

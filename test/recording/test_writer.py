@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+pytest.importorskip("mcap", reason="recordings need the record extra")
+pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+
 from mcap.exceptions import EndOfFile
 from mcap.reader import make_reader
 from mcap.records import Message

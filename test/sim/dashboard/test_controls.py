@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("rclpy", reason="parameters of nodes need the ros extra or a ROS 2 installation")
+
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.nodes.parameters import LIVE
 from qgf_sim.dashboard.controls import Choice, Slider, controls_for

@@ -1,0 +1,81 @@
+"""What the bridge publishes: time, observations, goals, frames, pictures and the outcomes of episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float64MultiArray, String
+
+from qgf_ros.bundle.fields import GOAL, ObservationField
+from qgf_ros.control.observation import PoseReading, Reading, WrenchReading
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message, to_time
+from qgf_sim.bridge.episodes import EpisodeOutcome
+from qgf_sim.bridge.frames import FramePublisher
+from qgf_sim.bridge.sources import World
+from qgf_sim.worlds.urdf import WORLD
+
+#: Longest wait for the last outcome to reach its subscribers, and for a goal, without which a node that is kept from
+#: running for a while would go on with the one of before.
+ARRIVAL_TIMEOUT, GOAL_TIMEOUT = Duration(seconds=1), Duration(seconds=10)
+
+
+class Publications:
+    """The publishers of the bridge.
+
+    Args:
+        node: The node to publish on.
+        observation: The observation contract.
+        picture: Width and height of the pictures, or None without a camera.
+    """
+
+    def __init__(self, node: Node, observation: Sequence[ObservationField], picture: tuple[int, int] | None) -> None:
+        self._picture = picture
+        self._observations = {
+            field.topic: node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
+            for field in observation
+        }
+        self._clock = node.create_publisher(Clock, "/clock", 10)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._episode = node.create_publisher(String, "~/episode", latched)
+        self._goal = node.create_publisher(Float64MultiArray, GOAL, latched)
+        self._image = node.create_publisher(Image, "~/image", 1) if picture is not None else None
+        self._frames = FramePublisher(node)
+
+    def time(self, stamp: int) -> None:
+        """Publish the simulated time [ns]."""
+        self._clock.publish(Clock(clock=to_time(stamp)))
+
+    def goal(self, values: NDArray[np.float64]) -> None:
+        """Publish the goal of the episode that begins, float64 [S], and wait until it is there."""
+        self._goal.publish(Float64MultiArray(data=values.tolist()))
+        self._goal.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
+
+    def observe(self, readings: Mapping[str, Reading], stamp: int) -> bool:
+        """Publish readings, all of one stamp [ns]; return whether they are complete."""
+        for topic, reading in readings.items():
+            frame = WORLD if isinstance(reading, (PoseReading, WrenchReading)) else ""
+            self._observations[topic].publish(to_message(reading, stamp, frame))
+        return len(readings) == len(self._observations)
+
+    def show(self, world: World, stamp: int) -> None:
+        """Publish where everything is, and a picture of it, where somebody looks."""
+        self._frames.publish(world.physics, stamp)
+        if self._image is not None and self._picture is not None and self._image.get_subscription_count():
+            from qgf_sim.bridge.camera import image_message
+
+            self._image.publish(image_message(world.picture(*self._picture), stamp))
+
+    def conclude(self, outcome: EpisodeOutcome) -> None:
+        """Publish the outcome of an episode."""
+        self._episode.publish(String(data=outcome.to_json()))
+
+    def wait_for_acknowledgement(self) -> None:
+        """Let the last outcome reach its subscribers."""
+        self._episode.wait_for_all_acked(ARRIVAL_TIMEOUT)
