@@ -1,1 +1,4 @@
-"""Everything of `qgf_ros` that needs MuJoCo: environments, oracle data, rollouts, the bridge node."""
+"""Everything that needs MuJoCo, and the processes that run it.
+
+Stands on: errors. Libraries: none.
+"""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_bundle
+from qgf_ros.bundle.store import read_bundle
 from qgf_ros.errors import DatasetError, GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.learning.data.dataset import Dataset, chunk_actions, load_dataset, validation_path
@@ -46,7 +46,7 @@ def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primiti
         BundleError: The bundle is missing or damaged.
         GuidanceError: It has no critic for a task.
     """
-    manifest, files = load_bundle(bundle)
+    manifest, files = read_bundle(bundle)
     by_task = {card.task_id: name for name, card in manifest.critics.items()}
     missing = [task for task in tasks or () if task not in by_task]
     if missing:

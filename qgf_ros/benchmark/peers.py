@@ -16,7 +16,7 @@ import numpy as np
 from qgf_ros.analysis.compute import Case
 from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import critic_file, load_bundle
+from qgf_ros.bundle.store import critic_file, read_bundle
 from qgf_ros.errors import BundleError
 from qgf_ros.guidance.shaping import GRAD_STEP
 from qgf_ros.runtime.weights import UnknownFormError, read_critic, read_velocity
@@ -79,7 +79,7 @@ def read_networks(bundle: Path, critic: str) -> PeerNetworks:
     Raises:
         BundleError: The bundle is damaged, or its graphs are not those that `qgf export` writes.
     """
-    manifest, files = load_bundle(bundle)
+    manifest, files = read_bundle(bundle)
     try:
         velocity = read_velocity(files["velocity.onnx"])
         members = read_critic(files[critic_file(critic)])

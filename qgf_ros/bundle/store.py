@@ -43,7 +43,7 @@ def load_manifest(bundle: Path) -> Manifest:
     return manifest
 
 
-def load_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
+def read_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
     """Read a bundle whole: what was checked is what is returned, whatever happens to the files meanwhile.
 
     Args:

@@ -33,8 +33,6 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.bundle.locate import locate_bundle
-from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import GuidanceError, QgfError
@@ -49,7 +47,6 @@ from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
 from qgf_ros.nodes.rivals import rival
-from qgf_ros.runtime.precision import choose_precision
 
 #: Largest period between two checks of the age of the observation [s].
 WATCH_PERIOD = 0.05
@@ -63,11 +60,9 @@ PolicyLoader = Callable[[Path, Sequence[str], int, str], LoadedPolicy]
 
 def load_policy(bundle: Path, providers: Sequence[str], threads: int, precision: str) -> LoadedPolicy:
     """Load a bundle, given by path or name, with ONNX Runtime; raises BundleError."""
-    from qgf_ros.runtime.policy import Policy  # here, so that a node with another loader needs no ONNX Runtime
+    from qgf_ros.runtime.loading import load_bundle  # here, so that a node with another loader needs no ONNX Runtime
 
-    folder = locate_bundle(bundle)
-    chosen = choose_precision(load_manifest(folder), precision)
-    return Policy.load(folder, providers=providers, threads=threads, precision=chosen)
+    return load_bundle(bundle, providers=providers, threads=threads, precision=precision)
 
 
 @dataclass

@@ -52,7 +52,7 @@ class FusedSampler:
     """Samples from a bundle's policy over composed graphs, on the CPU.
 
     Args:
-        files: The bundle's files by path, as `load_bundle` returns them.
+        files: The bundle's files by path, as `read_bundle` returns them.
         manifest: Its manifest.
         threads: Threads per operator; they spin within a tick and sleep between ticks.
         precision: Of the weights.

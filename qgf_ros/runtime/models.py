@@ -21,7 +21,7 @@ class OnnxVelocityField:
     """A bundle's velocity field.
 
     Args:
-        files: The bundle's files by path, as `load_bundle` returns them.
+        files: The bundle's files by path, as `read_bundle` returns them.
         providers: From `choose_providers`.
         threads: Threads per operator.
 
@@ -78,7 +78,7 @@ class OnnxCritic:
     """One critic of a bundle.
 
     Args:
-        files: The bundle's files by path, as `load_bundle` returns them.
+        files: The bundle's files by path, as `read_bundle` returns them.
         name: Name of the critic.
         aggregation: "min" or "mean", as in the manifest.
         providers: From `choose_providers`.

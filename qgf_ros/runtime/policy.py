@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_bundle
+from qgf_ros.bundle.store import read_bundle
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
@@ -79,7 +79,7 @@ class Policy:
         Raises:
             BundleError: The bundle is missing or damaged, or ONNX Runtime cannot load it.
         """
-        manifest, files = load_bundle(bundle)
+        manifest, files = read_bundle(bundle)
         velocity = OnnxVelocityField(files, choose_providers(providers), threads)
         started = velocity.providers
         critics: dict[str, Critic] = {

@@ -16,7 +16,7 @@ from lifecycle_msgs.msg import Transition
 
 from qgf_ros.benchmark.ros_latency import SCHEMA, SUBJECTS, Setting, Trace
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_bundle, write_bundle
+from qgf_ros.bundle.store import read_bundle, write_bundle
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.executors import EXECUTORS
 from qgf_ros.reports.machine import LoadMeter, describe_machine
@@ -136,7 +136,7 @@ def processor_time(pid: int) -> float:
 def _counterparts(
     plan: RosPlan, folder: Path, progress: Callable[[str], None]
 ) -> Iterator[dict[tuple[str, int], _Counterpart]]:
-    manifest, files = load_bundle(plan.bundle)
+    manifest, files = read_bundle(plan.bundle)
     children: list[Child] = []
     stand_ins: list[StandIn] = []
     found: dict[tuple[str, int], _Counterpart] = {}

@@ -1,4 +1,5 @@
-"""The dashboard: one page in the browser that shows what policy node and bridge do, and lets a person steer them.
+"""The dashboard: a page in the browser that shows what node and bridge do, and lets a person steer them.
 
-`state` knows what the page shows, `graph` is its ROS side, `scene` poses the robot, `page` draws all of it with viser.
+Stands on: bundle, control, errors, guidance, nodes, qgf_sim.live, qgf_sim.worlds, reports. Libraries: diagnostic_msgs,
+mujoco, numpy, rcl_interfaces, rclpy, rosgraph_msgs, std_msgs, std_srvs, trimesh, viser, websockets.
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_bundle, load_manifest, update_manifest, write_bundle
+from qgf_ros.bundle.store import load_manifest, read_bundle, update_manifest, write_bundle
 from qgf_ros.errors import BundleError
 
 
@@ -33,7 +33,7 @@ def test_every_file_of_a_bundle_is_listed(bundle: Path) -> None:
 
 
 def test_a_bundle_read_whole_has_the_content_of_every_file(bundle: Path) -> None:
-    manifest, files = load_bundle(bundle)
+    manifest, files = read_bundle(bundle)
     assert manifest == load_manifest(bundle)
     assert files == {name: (bundle / name).read_bytes() for name in manifest.files}
 

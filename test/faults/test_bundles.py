@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.manifest import MOST_BYTES, Manifest
-from qgf_ros.bundle.store import MOST_MANIFEST_BYTES, file_record, load_bundle, load_manifest
+from qgf_ros.bundle.store import MOST_MANIFEST_BYTES, file_record, load_manifest, read_bundle
 from qgf_ros.control.options import GuidanceOptions
 from qgf_ros.errors import BundleError, QgfError
 from qgf_ros.guidance.shaping import METHODS, SCHEDULES
@@ -41,7 +41,7 @@ def refusal(bundle: Path) -> str | None:
     """Load a bundle; return the sentence with which it was refused, or None."""
     said = None
     try:
-        load_bundle(bundle)
+        read_bundle(bundle)
     except BundleError as error:
         said = str(error)
     assert said is None or reads_like_one_sentence(said), said[:1000]
@@ -105,7 +105,7 @@ def test_what_was_checked_is_what_is_loaded(bundle: Path) -> None:
     """A file replaced after the check changes nothing: the sessions are made of the bytes that were hashed."""
     from qgf_ros.runtime.models import OnnxVelocityField
 
-    _, files = load_bundle(bundle)
+    _, files = read_bundle(bundle)
     for path in bundle.rglob("*.onnx"):
         path.write_bytes(b"something else")
     s, a, t = (np.zeros(shape, dtype=np.float32) for shape in ((1, 5), (1, 6), (1,)))

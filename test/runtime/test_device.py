@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_bundle
+from qgf_ros.bundle.store import read_bundle
 from qgf_ros.errors import BundleError, GuidanceError
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime import session
@@ -30,7 +30,7 @@ CRITIC = "task2"
 @pytest.fixture(scope="module")
 def bundle() -> tuple[Manifest, Any]:
     """The shipped bundle with one critic and a short T, since each graph takes a while to load."""
-    manifest, files = load_bundle(SHIPPED)
+    manifest, files = read_bundle(SHIPPED)
     return manifest.model_copy(update={"critics": {CRITIC: manifest.critics[CRITIC]}, "denoising_steps": 2}), files
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.bundle.store import critic_file, load_bundle
+from qgf_ros.bundle.store import critic_file, read_bundle
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import QGF, Guidance
@@ -338,7 +338,7 @@ def test_the_fast_path_can_be_switched_off(tiny_bundle: Path) -> None:
 def test_reading_a_bundle_gives_back_the_networks(tiny_bundle: Path) -> None:
     from qgf_ros.runtime.weights import read_critic, read_velocity
 
-    _, files = load_bundle(tiny_bundle)
+    _, files = read_bundle(tiny_bundle)
     velocity = read_velocity(files["velocity.onnx"])
     assert [layer.weight.shape for layer in velocity.layers] == [(28 + 25 + 16, 32), (32, 32), (32, 25)]
     assert [layer.scale is not None for layer in velocity.layers] == [True, False, False]

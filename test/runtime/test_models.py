@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.layers import Layer
-from qgf_ros.bundle.store import critic_file, load_bundle
+from qgf_ros.bundle.store import critic_file, read_bundle
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
 
@@ -128,7 +128,7 @@ def test_rows_of_given_observations_are_those_observations_given(tiny_bundle: Pa
     count = len(s[rows])
     a, u = (rng.standard_normal((count, 25), dtype=np.float32) for _ in range(2))
     t = rng.random(count, dtype=np.float32)
-    files = load_bundle(tiny_bundle)[1]
+    files = read_bundle(tiny_bundle)[1]
     field, critic = OnnxVelocityField(files, [CPU], 1), OnnxCritic(files, "task1", "min", [CPU], 1)
     flow, whole = field.given(s).rows(rows), field.given(np.ascontiguousarray(s[rows]))
     np.testing.assert_array_equal(flow(a, t), whole(a, t))
@@ -142,7 +142,7 @@ def test_rows_of_given_observations_are_those_observations_given(tiny_bundle: Pa
 def test_batch_size_changes_a_row_by_rounding_only(tiny_bundle: Path) -> None:
     rng = np.random.default_rng(3)
     s, a = (rng.standard_normal((16, n), dtype=np.float32) for n in (28, 25))
-    value = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1).given(s)
+    value = OnnxCritic(read_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1).given(s)
     _, together = value.value_and_grad(a)
     alone = np.concatenate([value.rows(slice(i, i + 1)).value_and_grad(a[i : i + 1])[1] for i in range(16)])
     np.testing.assert_allclose(together, alone, atol=1e-5)

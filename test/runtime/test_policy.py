@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.store import load_bundle
+from qgf_ros.bundle.store import read_bundle
 from qgf_ros.errors import BundleError, GuidanceError
 from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.prefix import Prefix, make_prefix
@@ -89,7 +89,7 @@ def test_guidance_distance_is_the_largest_difference_from_the_unguided_twin(tiny
 
 def test_telemetry_q_is_that_of_the_action_returned(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
     s, noise = batch
-    critic = OnnxCritic(load_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
+    critic = OnnxCritic(read_bundle(tiny_bundle)[1], "task1", "min", [CPU], 1)
     got = tiny_policy.act(s, noise, "task1", 0.2)
     expected = critic.given(s)(actions(got).reshape(3, 25)).min(axis=0)
     np.testing.assert_allclose([c.telemetry["q"] for c in got], expected, atol=1e-5)
