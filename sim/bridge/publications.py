@@ -14,7 +14,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray, String
 
 from qgf_ros.bundle.fields import GOAL, ObservationField
-from qgf_ros.control.observation import PoseReading, Reading, WrenchReading
+from qgf_ros.control.extraction import PoseReading, Reading, WrenchReading
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message, to_time
 from qgf_sim.bridge.episodes import EpisodeOutcome
 from qgf_sim.bridge.frames import FramePublisher
