@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import tyro
 
-from qgf_ros.commands.analyze import analyze
-from qgf_ros.commands.benchmark import benchmark
+from qgf_ros.commands.analyses.analyze import analyze
+from qgf_ros.commands.benchmarks.benchmark import benchmark
 from qgf_ros.commands.contract import contract
 from qgf_ros.commands.dataset import dataset
 from qgf_ros.commands.demo import demo

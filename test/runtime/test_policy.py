@@ -60,7 +60,7 @@ def test_weight_zero_is_bit_identical_to_the_plain_flow_and_runs_no_critic(
 ) -> None:
     s, noise = batch
     chunks = with_critic(tiny_policy, FailingCritic()).act(s, noise, "task1", 0.0)
-    flow = OnnxVelocityField(load_bundle(tiny_bundle)[1], [CPU], 1).given(s)
+    flow = OnnxVelocityField(read_bundle(tiny_bundle)[1], [CPU], 1).given(s)
     plain = sample(flow, None, noise[:, 0])
     assert (actions(chunks).reshape(3, 25) == plain.action).all()
     assert all(np.isnan(chunk.telemetry["q"]) and chunk.telemetry["critic_failed"] == 0.0 for chunk in chunks)
@@ -68,7 +68,7 @@ def test_weight_zero_is_bit_identical_to_the_plain_flow_and_runs_no_critic(
 
 def test_guided_action_is_the_sampler_s(tiny_policy: Policy, tiny_bundle: Path, batch: Any) -> None:
     s, noise = batch
-    files = load_bundle(tiny_bundle)[1]
+    files = read_bundle(tiny_bundle)[1]
     flow, value = OnnxVelocityField(files, [CPU], 1).given(s), OnnxCritic(files, "task2", "min", [CPU], 1).given(s)
     expected = sample(flow, value, noise[:, 0], 0.3)
     got = tiny_policy.act(s, noise, "task2", 0.3)
@@ -229,7 +229,7 @@ def test_with_a_prefix_the_action_is_the_sampler_s_over_the_primitives(
 ) -> None:
     s, noise = batch
     prefix = prefix_of(np.random.default_rng(8), 3)
-    files = load_bundle(tiny_bundle)[1]
+    files = read_bundle(tiny_bundle)[1]
     flow, value = OnnxVelocityField(files, [CPU], 1).given(s), OnnxCritic(files, "task2", "min", [CPU], 1).given(s)
     expected = sample(flow, value, noise[:, 0], weight, prefix=prefix)
     unguided = sample(flow, None, noise[:, 0], prefix=prefix)

@@ -54,8 +54,8 @@ class Success:
         from qgf_ros.commands.show.analysis_tables import success_table
         from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.reports.figures import method_label
+        from qgf_ros.reports.machine import usable_cores
         from qgf_ros.reports.origin import origin
-        from qgf_sim.rollouts.evaluate import all_cores
         from qgf_sim.rollouts.methods import Method, MethodComparison, compare, methods_named
 
         bundle = locate_bundle(self.bundle)
@@ -65,7 +65,7 @@ class Success:
             known if self.tasks is None else self.tasks,
             methods_named(self.methods),
             *(self.choosing_episodes, self.choosing_seed, self.episodes, self.seed),
-            workers=all_cores() if self.workers is None else self.workers,
+            workers=usable_cores() if self.workers is None else self.workers,
             batch_size=self.batch_size,
             origin={"bundle": bundle.name, **origin()},
         )

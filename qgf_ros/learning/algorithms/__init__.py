@@ -1,6 +1,6 @@
 """The training algorithms, one file each: networks, losses, configuration and what is exported; `ALGORITHMS` names them.
 
-Stands on: errors, learning.data. Libraries: torch.
+Stands on: bundle, errors, learning.data. Libraries: torch.
 """
 
 from __future__ import annotations
