@@ -36,7 +36,7 @@ ARGUMENTS = (
     (
         "guidance_weight",
         "",
-        "1/beta, a number from 0 (plain behaviour cloning), or 'recommended'; empty: as in params_file.",
+        "1/beta, a number from 0 (plain behaviour cloning), or recommended; empty: as in params_file.",
         None,
     ),
     ("num_samples", "", "Candidate chunks, of which the one of highest Q is kept; empty: as in params_file.", None),
@@ -80,7 +80,6 @@ OVERRIDES = {
     "bundle": str,
     "contract": str,
     "critic": str,
-    "guidance_weight": None,
     "num_samples": int,
     "seed": int,
     "trigger": str,
@@ -90,8 +89,29 @@ OVERRIDES = {
 
 def policy_node(context: LaunchContext) -> list[Node]:
     """Return the node, as the arguments are now: another robot of the same launch may have others."""
-    names = ("params_file", "namespace", "log_level", "enable_motion", "autostart", "respawn", *OVERRIDES)
+    names = (
+        "params_file",
+        "namespace",
+        "log_level",
+        "enable_motion",
+        "autostart",
+        "respawn",
+        "guidance_weight",
+        *OVERRIDES,
+    )
     return [started({name: LaunchConfiguration(name).perform(context) for name in names})]
+
+
+def weight(text: str) -> dict[str, float | bool]:
+    """Return the parameters that an argument `guidance_weight` means."""
+    if not text:
+        return {}
+    if text == "recommended":
+        return {"use_recommended_weight": True}
+    try:
+        return {"guidance_weight": float(text), "use_recommended_weight": False}
+    except ValueError:
+        raise RuntimeError(f"guidance_weight:={text} was given; give a number, or recommended") from None
 
 
 def started(given: Mapping[str, str]) -> Node:
@@ -102,13 +122,13 @@ def started(given: Mapping[str, str]) -> Node:
             return []
         return [TimerAction(period=RESTART_DELAY, actions=[started({**given, "enable_motion": "false"})])]
 
-    # Without a type the value is read as YAML, so that a weight is a number and 'recommended' a word.
     types = {"enable_motion": bool, "autostart": bool, **OVERRIDES}
     parameters = {
         name: ParameterValue(TextSubstitution(text=given[name]), value_type=value_type)
         for name, value_type in types.items()
         if given[name]
     }
+    parameters.update(weight(given["guidance_weight"]))
     return Node(
         package="qgf_ros",
         executable="policy_node",

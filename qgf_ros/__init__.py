@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from qgf_ros.control.controller import Controller
     from qgf_ros.control.extraction import JointReading, PoseReading
     from qgf_ros.control.observation import Observation, ObservationAssembler
-    from qgf_ros.control.settings import Settings
+    from qgf_ros.control.run_options import RunOptions
     from qgf_ros.errors import QgfError
     from qgf_ros.guidance.shaping import Guidance
     from qgf_ros.runtime.loading import load_bundle
@@ -28,7 +28,7 @@ __all__ = [
     "Policy",
     "PoseReading",
     "QgfError",
-    "Settings",
+    "RunOptions",
     "load_bundle",
 ]
 
@@ -42,7 +42,7 @@ _HOMES = {
     "Policy": "runtime.policy",
     "PoseReading": "control.extraction",
     "QgfError": "errors",
-    "Settings": "control.settings",
+    "RunOptions": "control.run_options",
     "load_bundle": "runtime.loading",
 }
 

@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -61,15 +62,17 @@ def test_every_sub_command_describes_itself_and_all_its_options(name, capsys):
         main([name, "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
+    hints = get_type_hints(COMMANDS[name], include_extras=True)
     for parameter in inspect.signature(COMMANDS[name]).parameters.values():
-        if is_dataclass(parameter.default):  # its fields are options of their own
-            assert all(f"--{field.name.replace('_', '-')}" in text for field in fields(parameter.default))
-        elif parameter.kind is not parameter.POSITIONAL_ONLY and parameter.name not in (
-            "analysis",
-            "action",
-            "measurement",
-        ):  # with sub-commands
-            assert f"--{parameter.name.replace('_', '-')}" in text
+        # What has sub-commands is no option.
+        if parameter.kind is parameter.POSITIONAL_ONLY or parameter.name in ("analysis", "action", "measurement"):
+            continue
+        settings = getattr(hints[parameter.name], "__metadata__", ())
+        makers = [maker for setting in settings if (maker := getattr(setting, "constructor_factory", None)) is not None]
+        # What is made of the rows of a run has an option for each.
+        names = inspect.signature(makers[0]()).parameters if makers else [parameter.name]
+        assert names
+        assert all(f"--{option.replace('_', '-')}" in text for option in names)
     described = inspect.getdoc(COMMANDS[name])
     for parameter in inspect.signature(COMMANDS[name]).parameters:
         assert f"    {parameter}: " in described, f"{name} does not say what {parameter} is"
@@ -143,7 +146,7 @@ def test_sigterm_unwinds_like_an_exit(command):
 @pytest.mark.parametrize("words", ["0,x", "", "0;1"])
 def test_weights_that_are_not_numbers_are_refused(words, capsys):
     with pytest.raises(SystemExit) as exit_:
-        main(["evaluate", "x", "--weights", words])
+        main(["evaluate", "x", "--guidance-weights", words])
     assert exit_.value.code == 2
     # The message stands in a box, which breaks lines.
     assert "separated by commas" in " ".join(capsys.readouterr().err.replace("│", " ").split())
@@ -199,7 +202,7 @@ def test_evaluate_writes_one_record_per_weight(tiny_bundle, tmp_path):
     pytest.importorskip("ogbench")
     report = tmp_path / "report.json"
     done = qgf(
-        *("evaluate", tiny_bundle, "--task", 1, "--episodes", 2, "--seed", 9, "--weights", "0,0.1"),
+        *("evaluate", tiny_bundle, "--task", 1, "--episodes", 2, "--seed", 9, "--guidance-weights", "0,0.1"),
         *("--json", report, "--workers", 1, "--num-samples", 2, "--execution-horizon", 5),
     )
     assert done.returncode == 0, done.stderr
@@ -222,8 +225,8 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
     asked = []
 
     def run(plan, progress):
-        asked.append((plan.task, plan.critic, plan.weights))
-        return {weight: [Episode(weight, plan.seed, True, 7)] for weight in plan.weights}
+        asked.append((plan.task, plan.options.critic, plan.guidance_weights))
+        return {weight: [Episode(weight, plan.options.seed, True, 7)] for weight in plan.guidance_weights}
 
     monkeypatch.setattr(evaluation, "evaluate", run)
     report = tmp_path / "report.json"
@@ -251,31 +254,25 @@ def test_an_interrupted_evaluation_keeps_the_tasks_it_has_finished(tiny_bundle, 
     def run(plan, progress):
         if plan.task == 2:
             raise KeyboardInterrupt
-        return {weight: [Episode(weight, plan.seed, True, 7)] for weight in plan.weights}
+        return {weight: [Episode(weight, plan.options.seed, True, 7)] for weight in plan.guidance_weights}
 
     monkeypatch.setattr(evaluation, "evaluate", run)
     report = tmp_path / "report.json"
-    assert main(["evaluate", str(tiny_bundle), "--weights", "0.1", "--json", str(report)]) == 130
+    assert main(["evaluate", str(tiny_bundle), "--guidance-weights", "0.1", "--json", str(report)]) == 130
     assert [run["task"] for run in json.loads(report.read_text())["runs"]] == [1]
 
 
 @pytest.mark.parametrize(
-    ("command", "found", "advice"),
+    ("command", "found"),
     [
-        ("evaluate", {"num_samples": 4}, "set that too, or give --weights"),
-        ("evaluate", {"num_samples": 4, "blend_steps": 5, "seam": "linear"}, "blend_steps can be set on the node"),
-        ("demo", {"num_samples": 4}, "set that too, or give --weights"),
-        (
-            "demo",
-            {"max_guidance_deviation": 0.3},
-            "max_guidance_deviation can be set on the node but not here, give --w",
-        ),
-        ("render", {"num_samples": 4}, "num_samples can be set on the node but not here, give --weights"),
+        ("evaluate", {"num_samples": 4}),
+        ("evaluate", {"num_samples": 4, "blend_steps": 5, "seam": "linear"}),
+        ("demo", {"num_samples": 4}),
+        ("demo", {"max_guidance_deviation": 0.3}),
+        ("render", {"num_samples": 4}),
     ],
 )
-def test_a_weight_found_with_other_settings_is_not_taken_by_default(
-    command, found, advice, tiny_bundle, tmp_path, capsys
-):
+def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, found, tiny_bundle, tmp_path, capsys):
     pytest.importorskip("ogbench")
     if command == "demo":
         pytest.importorskip("rclpy")
@@ -289,7 +286,7 @@ def test_a_weight_found_with_other_settings_is_not_taken_by_default(
     assert main([command, *arguments, "--task", "2"]) == 2
     words = ", ".join(f"{name} {value}" for name, value in found.items())
     told = " ".join(capsys.readouterr().err.split())
-    assert f"critic task2 was found with {words}; {advice}" in told
+    assert f"the recommended guidance_weight was found with {words}; set that too, or give a weight" in told
 
 
 def test_train_options_default_to_the_trainer_s_own():
@@ -348,7 +345,7 @@ def test_generate_train_and_export_in_three_commands(tmp_path):
         ("generate", "cube-single", "--episodes", 1, "--out", data),
         ("train", "--dataset", data, "--env", "cube-single", "--tasks", "2,4", "--out", run, "--smoke", "--horizon", 5),
         ("export", run, "--out", bundle, "--description", "a test"),
-        ("evaluate", bundle, "--task", 4, "--episodes", 1, "--weights", "0", "--workers", 1),
+        ("evaluate", bundle, "--task", 4, "--episodes", 1, "--guidance-weights", "0", "--workers", 1),
     ):
         done = qgf(*arguments)
         assert done.returncode == 0, done.stderr

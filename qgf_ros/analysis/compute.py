@@ -25,9 +25,10 @@ from qgf_ros.analysis.inputs import Primitives
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import sample
-from qgf_ros.guidance.shaping import METHODS, QGF, Guidance
+from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.reports.statistics import percentiles
 from qgf_ros.runtime.policy import Policy
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.guidance.protocols import Array
-from qgf_ros.guidance.shaping import METHODS
 from qgf_ros.reports.figures import LOOKS, label_ends, method_label, new_figure, style
 
 

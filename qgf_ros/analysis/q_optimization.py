@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from qgf_ros.analysis.inputs import Chunks
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.sampler import best_candidate, sample
-from qgf_ros.guidance.shaping import METHODS, Guidance
+from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.reports.numbers import mean_and_error
 
 #: Guidance weights tried, and step sizes of ``grad_step``.

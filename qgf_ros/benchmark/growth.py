@@ -22,7 +22,7 @@ from qgf_ros.benchmark.tick import Subject, load_policy
 from qgf_ros.benchmark.tick_plan import TickPlan
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.machine import LoadMeter, describe_machine
 from qgf_ros.runtime.policy import Policy
@@ -149,7 +149,7 @@ def growth(sizes: Sequence[int], latencies: Sequence[float]) -> dict[str, Any]:
 
 def controller_of(policy: Policy, subject: Subject) -> Controller:
     """Return the controller of a bundle, with an inference at every tick."""
-    return Controller(policy, Settings(subject.weight, subject.critic, execution_horizon=1))
+    return Controller(policy, RunOptions(subject.weight, subject.critic, execution_horizon=1))
 
 
 def watch_memory(

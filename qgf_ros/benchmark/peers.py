@@ -18,7 +18,7 @@ from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file, read_bundle
 from qgf_ros.errors import BundleError
-from qgf_ros.guidance.shaping import GRAD_STEP
+from qgf_ros.guidance.names import GRAD_STEP
 from qgf_ros.runtime.weights import UnknownFormError, read_critic, read_velocity
 
 

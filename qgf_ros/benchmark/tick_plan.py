@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qgf_ros.analysis.compute import CANDIDATES, Case
 from qgf_ros.benchmark.latency import Schedule
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.runtime.precision import Precision
 
 #: `Policy.act` over the primitives, and over the fast path.

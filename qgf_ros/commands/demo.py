@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from qgf_ros.commands.show.arguments import Options, Weights
-from qgf_ros.control.options import DEFAULT_OPTIONS
+from qgf_ros.commands.show.arguments import Numbers, run_arguments
+from qgf_ros.control.run_options import RunOptions
 
 
 def demo(
+    *,
     bundle: Path = Path("models/cube-single"),
     task: int = 2,
     episodes: int = 10,
-    seed: int = 0,
-    weights: Weights | None = None,
-    num_samples: int = 1,
+    guidance_weights: Numbers | None = None,
     json: Path | None = None,
     dashboard: bool = False,
     port: int = 8080,
-    options: Options = DEFAULT_OPTIONS,
+    options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
 ) -> None:
     """Let a ROS 2 policy node solve a task in the MuJoCo bridge, over DDS.
 
@@ -29,14 +29,12 @@ def demo(
         bundle: Folder or name of the bundle.
         task: Single-task number.
         episodes: Episodes per guidance weight.
-        seed: Seed of the first episode.
-        weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
-        num_samples: Candidates of which the best is kept.
+        guidance_weights: One run each, separated by commas; 0 and the recommended weight by default.
         json: Report to write.
         dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C,
             beginning with the last weight.
         port: TCP port of that page.
-        options: How the critic guides.
+        options: How the node runs; the seed is that of the first episode.
     """
     from rich.console import Console
 
@@ -53,9 +51,8 @@ def demo(
     from qgf_sim.live.demo import run_demo, serve_demo
 
     bundle = locate_bundle(bundle)
-    settings = {"num_samples": num_samples, **vars(options)}
-    chosen = weights if weights is not None else default_weights(load_manifest(bundle), task, **settings)
-    plan = EpisodePlan(bundle, task, chosen, episodes, seed, num_samples=num_samples, options=options)
+    chosen = default_weights(load_manifest(bundle), task, options) if guidance_weights is None else guidance_weights
+    plan = EpisodePlan(bundle, task, chosen, episodes, options)
     if dashboard:
         if json is not None:
             raise SimulationError(
@@ -70,8 +67,7 @@ def demo(
     runs = summaries(task, results)
     display.conclude(runs)
     if json is not None:
-        told = {"seed": seed, "num_samples": num_samples, **options.record()}
-        write_report(json, {**origin(bundle), "runs": runs, **told})
+        write_report(json, {**origin(bundle), "runs": runs, "seed": options.seed, **options.record()})
 
 
 def _check_rclpy() -> None:

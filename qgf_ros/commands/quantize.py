@@ -21,6 +21,7 @@ def quantize(
     bundle: Path,
     /,
     precision: Literal["int8", "fp16"],
+    *,
     tasks: Annotated[Integers | None, tyro.conf.arg(aliases=["--task"])] = None,
     guidance_weight: float | None = None,
     episodes: int = 50,
@@ -39,7 +40,7 @@ def quantize(
         precision: Of the variant.
         tasks: Single-task numbers, separated by commas; all of the bundle by default. With a goal-conditioned bundle the
             episodes take turns with them.
-        guidance_weight: Guidance weight; the recommended one of each critic by default.
+        guidance_weight: The recommended one of each critic by default.
         episodes: Episodes per critic and precision.
         seed: Seed of the first episode.
         data: Data set (.npz) whose observations to compare on, instead of rollouts; for a bundle without a simulator.

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from qgf_ros.commands.show.arguments import Weights
+from qgf_ros.commands.show.arguments import Numbers, run_arguments
+from qgf_ros.control.run_options import RunOptions
 
 
 def render(
     folder: Path | None = None,
     /,
+    *,
     bundle: Path | None = None,
     task: int = 2,
-    seed: int = 0,
-    weights: Weights | None = None,
+    guidance_weights: Numbers | None = None,
     out: Path | None = None,
     sheet: Path | None = None,
     width: int = 320,
     height: int = 240,
     every: int = 2,
+    options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
 ) -> None:
     """Film one seed at several guidance weights, side by side, with Q and outcome; needs a GL back end (MUJOCO_GL=egl).
 
@@ -26,13 +29,13 @@ def render(
         folder: Folder or name of the bundle, such as cube-single; or give --bundle.
         bundle: The same by name; the bundle cube-single by default.
         task: Single-task number.
-        seed: Of the environment and of the noise.
-        weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: One column each, separated by commas; 0 and the recommended weight by default.
         out: Film to write, .gif or .mp4; film.gif by default, none if only a sheet is asked for.
         sheet: Contact sheet to write, .png: a row per weight.
         width: Of one column [px].
         height: Of one column [px].
         every: Control steps per frame.
+        options: How the episode is run.
     """
     import os
 
@@ -43,16 +46,19 @@ def render(
     from qgf_ros.bundle.locate import DEFAULT_BUNDLE, locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.errors import BundleError
+    from qgf_ros.evaluation.plan import EpisodePlan
     from qgf_ros.evaluation.results import default_weights
     from qgf_sim.rollouts.film import write_film
 
     if folder is not None and bundle is not None:
         raise BundleError(f"bundles {folder} and {bundle} were given; name one")
     found = locate_bundle(folder or bundle or DEFAULT_BUNDLE)
-    chosen = weights if weights is not None else default_weights(load_manifest(found), task)
+    manifest = load_manifest(found)
+    chosen = default_weights(manifest, task, options) if guidance_weights is None else guidance_weights
+    plan = EpisodePlan(found, task, chosen, 1, options)
     if out is None and sheet is None:
         out = Path("film.gif")
-    outcome = write_film(found, task, seed, chosen, out, sheet, size=(width, height), every=every)
+    outcome = write_film(plan, out, sheet, size=(width, height), every=every)
     words = ", ".join(f"weight {weight:g} {'solved' if solved else 'not solved'}" for weight, solved in outcome.items())
     files = " and ".join(str(path) for path in (out, sheet) if path is not None)
     Console().print(f"{files}: {words}", highlight=False, soft_wrap=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from qgf_ros.commands.show.arguments import override_arguments
+from qgf_ros.control.run_options import REPLAYABLE
 
 
 def replay(
     recording: Path,
     /,
     bundle: Path,
+    *,
     contract: Path | None = None,
-    guidance_weight: float | None = None,
-    critic: str | None = None,
-    num_samples: int | None = None,
-    seed: int | None = None,
     threads: int = 1,
     precision: Literal["fp32", "int8", "fp16"] = "fp32",
     json: Path | None = None,
+    overrides: Annotated[Mapping[str, Any], override_arguments(REPLAYABLE)],
 ) -> None:
     """Answer every recorded tick again and say which commands differ, by how much and why.
 
@@ -26,13 +27,10 @@ def replay(
         recording: MCAP file of a run of the policy node.
         bundle: Folder or name of the bundle to answer with.
         contract: Robot contract (YAML) that the policy node used.
-        guidance_weight: In place of the recorded one.
-        critic: In place of the recorded one.
-        num_samples: In place of the recorded one.
-        seed: In place of the recorded one.
         threads: Threads of each ONNX Runtime operator.
         precision: That the node ran in.
         json: Where to write the numbers.
+        overrides: Options in place of the recorded ones.
     """
     from rich.console import Console
 
@@ -43,12 +41,6 @@ def replay(
     from qgf_ros.reports.origin import origin
     from qgf_ros.runtime.policy import Policy
 
-    overrides = {
-        "guidance_weight": guidance_weight,
-        "critic": critic,
-        "num_samples": num_samples,
-        "seed": seed,
-    }
     folder = locate_bundle(bundle)
     policy = Policy.load(folder, threads=threads, precision=precision)
     robot = RobotContract() if contract is None else read_robot_contract(contract)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from qgf_ros.commands.show.arguments import Integers, Weights, Words
+from qgf_ros.commands.show.arguments import Integers, Numbers, run_arguments, tried_arguments
+from qgf_ros.control.run_options import ROWS, RunOptions, words
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -17,16 +19,16 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from qgf_ros.bundle.manifest import Manifest
     from qgf_ros.evaluation.trials import Execute, Trial
 
+#: Options of which several values may be tried.
+TRIED = tuple(name for name, row in ROWS.items() if row.plural)
+
 
 def tune(
     bundle: Path,
     /,
+    *,
     tasks: Annotated[Integers | None, tyro.conf.arg(aliases=["--task"])] = None,
-    weights: Weights | None = None,
-    estimators: Words = ("qgf",),
-    num_samples: Integers = (1,),
-    execution_horizons: Integers | None = None,
-    schedules: Words = ("constant",),
+    guidance_weights: Numbers | None = None,
     choosing_episodes: int = 64,
     choosing_seed: int = 10_000,
     reporting_episodes: int = 100,
@@ -42,6 +44,8 @@ def tune(
     trials: Path | None = None,
     json: Path | None = None,
     dry_run: bool = False,
+    tried: Annotated[Mapping[str, tuple[Any, ...]], tried_arguments(without=["guidance_weight"])],
+    options: Annotated[RunOptions, run_arguments(without=[*TRIED, "critic", "seed"])],
 ) -> None:
     """Choose each task's guidance weight in closed loop, then report it on seeds that had no say in the choice.
 
@@ -52,11 +56,7 @@ def tune(
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         tasks: Single-task numbers, separated by commas; all of the bundle by default.
-        weights: Guidance weights to try; 0.0025 to 1.28, each twice the one before, by default.
-        estimators: Gradient estimators to try with every weight.
-        num_samples: Numbers of candidates, of which the best is kept, to try with every weight.
-        execution_horizons: Numbers of executed actions of each chunk to try with every weight; the bundle's by default.
-        schedules: Weight schedules to try with every weight: constant, linear, cosine.
+        guidance_weights: What is tried, separated by commas; 0.0025 to 1.28, each twice the one before, by default.
         choosing_episodes: Episodes to choose on, for a weight that lasts to the end.
         choosing_seed: First of their seeds.
         reporting_episodes: Episodes of plain BC and of the chosen weight to report.
@@ -73,6 +73,8 @@ def tune(
         trials: File of finished trials, JSON lines; runs/tune-NAME.jsonl by default.
         json: Whole table to write, with the outcome of every episode; a figure of the same name goes beside it.
         dry_run: Leave the manifest as it is.
+        tried: What every weight is combined with.
+        options: What else all episodes are run with; with --ros, the parameters of the node are.
     """
     from rich.console import Console
 
@@ -95,20 +97,20 @@ def tune(
         raise SimulationError(f"--outcomes {outcomes} was given without --ros; add it to tune the node that is running")
     if ray is not None and ros:
         raise SimulationError(f"--ray {ray} was given with --ros; a running graph has one robot, leave one of them out")
+    if ros and options.changed():
+        raise SimulationError(f"{words(options.changed())} was given with --ros; set it on the node, which keeps it")
     bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory
     manifest = load_manifest(bundle)
     protocol = Protocol(
-        WEIGHTS if weights is None else weights,
+        WEIGHTS if guidance_weights is None else guidance_weights,
         *(choosing_episodes, choosing_seed, reporting_episodes, reporting_seed),
-        estimators=estimators,
-        num_samples=num_samples,
-        execution_horizons=execution_horizons or (None,),
-        schedules=schedules,
+        tried=tried,
+        base=replace(options, guidance_weight=0.0),
     )
     critics = critics_of(manifest, tasks or ()) if critic is None else {critic: tasks or (None,)}
     source = "processes" if not ros else "bridge" if outcomes == "bridge" else "robot"
     kept = trials or Path("runs") / f"tune-{bundle.name}.jsonl"
-    most = most_episodes(len(protocol.configurations(manifest)), rung_sizes(choosing_episodes))
+    most = most_episodes(len(protocol.configurations(manifest, "")), rung_sizes(choosing_episodes))
     console = Console()
     table: list[dict[str, Any]] = []
     graph = (node, outcomes, bridge) if ros else None
@@ -117,8 +119,9 @@ def tune(
     try:
         with (
             progress_bar(console, "episodes") as bar,
-            _execution(console, manifest, workers, ray, graph) as (execute, conditions, given),
+            _execution(console, manifest, workers, ray, graph) as (execute, conditions, base),
         ):
+            protocol = protocol if base is None else replace(protocol, base=base)
             store = TrialStore(kept, manifest, source, conditions)
             for name, numbers in critics.items():
                 stages = Stages(bar, name, most, 2 * reporting_episodes)
@@ -126,8 +129,8 @@ def tune(
                 def advance(trial: Trial, ended: Sequence[Any], stages: Stages = stages) -> None:
                     stages.add(len(ended), reporting=trial.seeds[0] in protocol.reporting_seeds)
 
-                run = Trials(bundle, name, numbers, batch_size, block, store, execute, advance)
-                found = search(manifest, name, protocol, run, given)
+                run = Trials(bundle, numbers, batch_size, block, store, execute, advance)
+                found = search(manifest, name, protocol, run)
                 stages.finish()
                 show(console, f"{bundle.name}, {name}", found)
                 if not dry_run:
@@ -145,10 +148,10 @@ def tune(
 @contextmanager
 def _execution(
     console: Console, manifest: Manifest, workers: int | None, ray: str | None, graph: tuple[str, Any, str] | None
-) -> Iterator[tuple[Execute, str, dict[str, Any]]]:
+) -> Iterator[tuple[Execute, str, RunOptions | None]]:
     """Give what runs trials: the running graph, a Ray cluster or processes of this machine.
 
-    With it come a checksum of the conditions and the settings in force that are not tried, both of a running graph.
+    With it come a checksum of the conditions and the options in force that are not tried, both of a running graph.
     """
     if graph is not None:
         from qgf_ros.commands.show.interruptions import interruptions
@@ -167,4 +170,4 @@ def _execution(
 
     count = usable_cores() if workers is None else workers
     with ray_cluster(ray) if ray is not None else local_processes(count) as execute:
-        yield execute, "", {}
+        yield execute, "", None

@@ -9,9 +9,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-#: How a chunk goes over into the next: at once, by a linear cross-fade, by averaging every chunk that covers a time, or
-#: by real-time chunking, where the next chunk is inferred so that it agrees (`guidance.prefix`).
-SEAMS = ("switch", "linear", "ensemble", "rtc")
 #: m of temporal ensembling: a chunk weighs exp(m) times as much as the next newer one. The value in ACT's code.
 ENSEMBLE_DECAY = 0.01
 

@@ -20,8 +20,8 @@ from qgf_ros.control.command import Command
 from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, Inference
 from qgf_ros.control.noise import NoiseSource
 from qgf_ros.control.observation import MeasuredValues, Observation
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import SafetyEnvelope
-from qgf_ros.control.settings import Settings
 from qgf_ros.errors import NotReadyError
 from qgf_ros.guidance.prefix import make_prefix
 
@@ -53,16 +53,16 @@ class Controller:
     def __init__(
         self,
         policy: ChunkPolicy,
-        settings: Settings,
+        settings: RunOptions,
         *,
         previews: bool = False,
         worker: InferenceWorker | None = None,
         fields: Sequence[ObservationField] | None = None,
     ) -> None:
         manifest = policy.manifest
-        settings.check(manifest)
         self.policy = policy
-        self.settings = settings
+        self.settings = settings = settings.resolve(manifest)
+        self._guidance = settings.guidance(manifest)
         self._period = 1.0 / manifest.control_rate
         self.safety = SafetyEnvelope(manifest.action, self._period)
         self._measured = MeasuredValues(manifest)
@@ -84,7 +84,7 @@ class Controller:
         self._guided = False  # whether the chunk under way is guided, or blended from one that is
         self.noise = NoiseSource(settings.seed)
 
-    def apply(self, settings: Settings, *, reseed: bool = False) -> None:
+    def apply(self, settings: RunOptions, *, reseed: bool = False) -> None:
         """Use other settings from the next tick on and drop the chunk under way.
 
         In asynchronous execution it goes on until the next chunk is there, and the one that is being inferred with the old
@@ -100,8 +100,8 @@ class Controller:
         Raises:
             GuidanceError: The bundle cannot run them; the old ones stay.
         """
-        settings.check(self.policy.manifest)
-        self.settings = settings
+        settings = settings.resolve(self.policy.manifest)
+        self.settings, self._guidance = settings, settings.guidance(self.policy.manifest)
         self._renew()
         if reseed:
             self.noise.restart(settings.seed)
@@ -160,7 +160,7 @@ class Controller:
             self.noise.draw(settings.num_samples, manifest.chunk_size),
             settings.critic,
             self._weight,
-            settings.guidance,
+            self._guidance,
             make_prefix(left, max(self._delays, default=0), manifest.horizon) if agree else None,
         )
 

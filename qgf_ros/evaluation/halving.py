@@ -10,12 +10,9 @@ Imports neither MuJoCo nor ROS: whoever can run episodes can be searched over.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
-from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.options import GuidanceOptions
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.reports.statistics import compare_paired
 
@@ -23,52 +20,6 @@ from qgf_ros.reports.statistics import compare_paired
 ALPHA = 0.05
 #: Episodes of the first rung, at least.
 SMALLEST_RUNG = 8
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """What is tried, in the words of the node's parameters.
-
-    Attributes:
-        guidance_weight: 1/beta, >= 0.
-        estimator: Gradient estimator.
-        num_samples: Candidates N of which the best is kept.
-        execution_horizon: Actions executed of each chunk; None for the bundle's own number.
-        weight_schedule: Factor on the weight over the denoising steps.
-    """
-
-    guidance_weight: float = 0.0
-    estimator: str = "qgf"
-    num_samples: int = 1
-    execution_horizon: int | None = None
-    weight_schedule: str = "constant"
-
-    def settings(self) -> dict[str, Any]:
-        """Return whatever is not at its default, the weight aside."""
-        return {
-            field.name: value
-            for field in fields(self)
-            if field.name != "guidance_weight" and (value := getattr(self, field.name)) != field.default
-        }
-
-    @property
-    def options(self) -> GuidanceOptions:
-        """How the critic guides."""
-        return GuidanceOptions(self.estimator, weight_schedule=self.weight_schedule)
-
-    def check(self, manifest: Manifest, critic: str) -> None:
-        """Raise GuidanceError, saying what is allowed, unless a critic of a bundle can run it."""
-        horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
-        guidance = self.options.resolve(manifest)
-        Settings(self.guidance_weight, critic, self.num_samples, horizon, guidance=guidance).check(manifest)
-
-    def __str__(self) -> str:
-        words = [f"weight {self.guidance_weight:g}", *(f"{name} {value}" for name, value in self.settings().items())]
-        return ", ".join(words)
-
-
-#: Plain behaviour cloning, which everything else is compared with.
-BC = Configuration()
 
 
 @dataclass(frozen=True)
@@ -88,9 +39,9 @@ class Outcome:
     start_q: float | None = None
 
 
-Outcomes = dict[Configuration, list[Outcome]]
+Outcomes = dict[RunOptions, list[Outcome]]
 #: Runs every configuration on every seed of a range; outcomes in the order of their seeds.
-Run = Callable[[Sequence[Configuration], range], Mapping[Configuration, Sequence[Outcome]]]
+Run = Callable[[Sequence[RunOptions], range], Mapping[RunOptions, Sequence[Outcome]]]
 
 
 @dataclass(frozen=True)
@@ -105,16 +56,16 @@ class Rung:
     """
 
     episodes: int
-    leader: Configuration
-    separated: tuple[Configuration, ...]
-    halved: tuple[Configuration, ...]
+    leader: RunOptions
+    separated: tuple[RunOptions, ...]
+    halved: tuple[RunOptions, ...]
 
 
 @dataclass(frozen=True)
 class Search:
     """A finished search: the best configuration, every outcome and what each rung decided."""
 
-    best: Configuration
+    best: RunOptions
     outcomes: Outcomes
     rungs: tuple[Rung, ...]
 
@@ -141,7 +92,7 @@ def _half(count: int) -> int:
     return max(2, (count + 1) // 2)
 
 
-def halve(configurations: Sequence[Configuration], seeds: range, run: Run) -> Search:
+def halve(configurations: Sequence[RunOptions], seeds: range, run: Run) -> Search:
     """Search for the configuration of the highest success.
 
     Two configurations are separated where the exact McNemar test on their common seeds gives p <= ALPHA / (number of
@@ -183,7 +134,7 @@ def halve(configurations: Sequence[Configuration], seeds: range, run: Run) -> Se
     return Search(remaining[0], outcomes, tuple(rungs))
 
 
-def rank(configuration: Configuration, outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
+def rank(configuration: RunOptions, outcomes: Sequence[Outcome]) -> tuple[float, float, float]:
     """Return what configurations are sorted by: high success first, then short episodes, then small weights."""
     successes = sum(outcome.success for outcome in outcomes)
     steps = sum(outcome.length for outcome in outcomes)

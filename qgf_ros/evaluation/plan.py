@@ -5,12 +5,11 @@ Imports neither MuJoCo nor ROS, as `qgf_ros.evaluation.results`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.options import GuidanceOptions
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import BC, ROWS, RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 
@@ -29,49 +28,45 @@ class EpisodePlan:
     Attributes:
         bundle: Folder of the bundle.
         task: Single-task number.
-        weights: Guidance weights, one run each.
+        guidance_weights: One run each.
         episodes: Episodes per run.
-        seed: Seed of the first episode.
+        options: How they act, but for the weight; the seed is that of the first episode, for environment and noise, and an
+            empty critic is the task's own.
         record: Whether to keep the commands.
-        num_samples: Candidates N of which the best is kept.
-        options: Gradient estimator and its options.
     """
 
     bundle: Path
     task: int
-    weights: tuple[float, ...]
+    guidance_weights: tuple[float, ...]
     episodes: int
-    seed: int = 0
+    options: RunOptions = BC
     record: bool = False
-    num_samples: int = 1
-    options: GuidanceOptions = field(default_factory=GuidanceOptions)
 
-    def settings(self, manifest: Manifest, weight: float) -> Settings:
-        """Return the controller settings of the run at one weight, checked against the bundle.
+    @property
+    def seeds(self) -> range:
+        """Of the episodes of every run."""
+        return range(self.options.seed, self.options.seed + self.episodes)
+
+    def options_at(self, manifest: Manifest, weight: float) -> RunOptions:
+        """Return the options of the run at one weight, resolved for the bundle.
 
         Raises:
             GuidanceError: The bundle cannot run them.
             SimulationError: The bundle has no critic for the task.
         """
-        settings = Settings(
-            weight,
-            critic_for_task(manifest, self.task),
-            self.num_samples,
-            manifest.execution_horizon,
-            self.seed,
-            self.options.resolve(manifest),
-        )
-        settings.check(manifest)
-        return settings
+        critic = self.options.critic or critic_for_task(manifest, self.task)
+        return replace(self.options, guidance_weight=weight, critic=critic).resolve(manifest)
 
     def check(self, manifest: Manifest) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
         environment_of(manifest)
         if self.episodes < 1:
             raise SimulationError(f"episodes {self.episodes} was given; it must be at least 1")
-        if not self.weights:
+        if not self.guidance_weights:
             raise SimulationError("no guidance weight was given; give at least one, such as 0,0.1")
-        if len(set(self.weights)) != len(self.weights):
-            raise SimulationError(f"weights {self.weights} were given; each must be there once")
-        for weight in self.weights:
-            self.settings(manifest, weight)
+        if len(set(self.guidance_weights)) != len(self.guidance_weights):
+            raise SimulationError(f"guidance weights {self.guidance_weights} were given; each must be there once")
+        for weight in self.guidance_weights:
+            # A number, and none that stands for another: results are found by it.
+            ROWS["guidance_weight"].check("guidance_weight", weight, float)
+            self.options_at(manifest, weight)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.settings import without_idle
+from qgf_ros.control.run_options import RECOMMENDED, RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.reports.numbers import readable
 from qgf_ros.reports.statistics import percentiles, wilson_interval
@@ -141,32 +141,21 @@ def summaries(task: int, results: Mapping[float, Sequence[Episode]]) -> list[dic
     return [summarise(weight, task, episodes) for weight, episodes in results.items() if episodes]
 
 
-def default_weights(manifest: Manifest, task: int, critic: str | None = None, **settings: Any) -> tuple[float, ...]:
+def default_weights(manifest: Manifest, task: int, options: RunOptions) -> tuple[float, ...]:
     """Return 0 and the weight recommended for the critic of a task, unless they are the same.
 
     Args:
         manifest: Of the bundle.
         task: Single-task number.
-        critic: Critic that guides; the task's own by default.
-        settings: All else that the caller has an option for, in the names of the node's parameters.
+        options: Of the run; an empty critic is the task's own.
 
     Raises:
-        SimulationError: There is no critic for the task, or the weight was found with other settings.
+        GuidanceError: The weight was found with other options.
+        SimulationError: There is no critic for the task.
     """
-    name = critic if critic is not None else critic_for_task(manifest, task)
-    card = manifest.critics.get(name)
-    if card is None:
-        return (0.0,)
-    found = without_idle(card.recommended_settings)
-    missing = {setting: value for setting, value in found.items() if settings.get(setting) != value}
-    if missing:
-        only_there = ", ".join(setting for setting in missing if setting not in settings)
-        advice = f"{only_there} can be set on the node but not here," if only_there else "set that too, or"
-        words = ", ".join(f"{setting} {value}" for setting, value in missing.items())
-        raise SimulationError(
-            f"the weight recommended for critic {name} was found with {words}; {advice} give --weights"
-        )
-    return (0.0, card.recommended_weight) if card.recommended_weight else (0.0,)
+    critic = options.critic or critic_for_task(manifest, task)
+    weight = replace(options, guidance_weight=RECOMMENDED, critic=critic).resolve(manifest).guidance_weight
+    return (0.0, weight) if weight else (0.0,)
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:

@@ -21,8 +21,9 @@ from typing import Any
 
 from qgf_ros import __version__
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
-from qgf_ros.evaluation.halving import Configuration, Outcome, Outcomes
+from qgf_ros.evaluation.halving import Outcome, Outcomes
 from qgf_ros.evaluation.results import Episode
 from qgf_ros.reports.numbers import plain
 
@@ -38,23 +39,21 @@ def fingerprint(manifest: Manifest) -> str:
 
 @dataclass(frozen=True)
 class Trial:
-    """Episodes of one configuration.
+    """Episodes with the same options.
 
     Attributes:
         bundle: Folder of the bundle.
         fingerprint: Of the bundle that must lie there.
-        critic: Critic that guides.
         task: Single-task number; None for a robot's own task.
-        configuration: What is tried.
+        options: How they act, with a named critic; the seed is that of the episode.
         seeds: Of the episodes.
         batch_size: Episodes that share an inference.
     """
 
     bundle: Path
     fingerprint: str
-    critic: str
     task: int | None
-    configuration: Configuration
+    options: RunOptions
     seeds: tuple[int, ...]
     batch_size: int = 1
 
@@ -140,9 +139,8 @@ class TrialStore:
         self._known[_key(description)] = list(outcomes)
 
     def _description(self, trial: Trial) -> dict[str, Any]:
-        subject = {"critic": trial.critic, "task": trial.task}
         episodes = {"seeds": list(trial.seeds), "batch_size": trial.batch_size}
-        return {**self._place, **subject, **asdict(trial.configuration), **episodes}
+        return {**self._place, "task": trial.task, **trial.options.identity(), **episodes}
 
 
 def _key(description: Mapping[str, Any]) -> str:
@@ -155,8 +153,7 @@ class Trials:
 
     Attributes:
         bundle: Folder of the bundle.
-        critic: Critic that guides.
-        tasks: What it is for; seeds take turns with several tasks.
+        tasks: What its critic is for; seeds take turns with several tasks.
         batch_size: Episodes that share an inference.
         block: Most episodes of a trial.
         store: Where finished trials are kept.
@@ -165,7 +162,6 @@ class Trials:
     """
 
     bundle: Path
-    critic: str
     tasks: tuple[int | None, ...]
     batch_size: int
     block: int
@@ -173,9 +169,9 @@ class Trials:
     execute: Execute
     progress: Callable[[Trial, Sequence[Outcome]], None] = lambda trial, outcomes: None
 
-    def __call__(self, configurations: Sequence[Configuration], seeds: range) -> Outcomes:
+    def __call__(self, configurations: Sequence[RunOptions], seeds: range) -> Outcomes:
         """Return the outcomes of every configuration in the order of the seeds."""
-        found: Outcomes = {configuration: [] for configuration in configurations}
+        found: Outcomes = {options: [] for options in configurations}
         missing = []
         for trial in self._trials(configurations, seeds):
             outcomes = self.store.find(trial)
@@ -188,17 +184,16 @@ class Trials:
             self._take(found, trial, outcomes)
         return {name: sorted(outcomes, key=lambda outcome: outcome.seed) for name, outcomes in found.items()}
 
-    def _trials(self, configurations: Sequence[Configuration], seeds: range) -> Iterator[Trial]:
+    def _trials(self, configurations: Sequence[RunOptions], seeds: range) -> Iterator[Trial]:
         # Seed by seed and configuration by configuration, so that every rate settles early.
         for start in range(0, len(seeds), self.block * len(self.tasks)):
             turn = seeds[start : start + self.block * len(self.tasks)]
-            for configuration in configurations:
+            for options in configurations:
                 for place, task in enumerate(self.tasks):
                     mine = tuple(seed for seed in turn if seed % len(self.tasks) == place)
                     if mine:
-                        subject = (self.bundle, self.store.fingerprint, self.critic, task)
-                        yield Trial(*subject, configuration, mine, self.batch_size)
+                        yield Trial(self.bundle, self.store.fingerprint, task, options, mine, self.batch_size)
 
     def _take(self, found: Outcomes, trial: Trial, outcomes: Sequence[Outcome]) -> None:
-        found[trial.configuration].extend(outcomes)
+        found[trial.options].extend(outcomes)
         self.progress(trial, outcomes)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ import numpy as np
 
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
 from qgf_ros.bundle.store import load_manifest, update_manifest
-from qgf_ros.control.settings import without_idle
+from qgf_ros.control.run_options import BC, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, SimulationError
-from qgf_ros.evaluation.halving import BC, Configuration, Outcome, Run, Rung, halve
+from qgf_ros.evaluation.halving import Outcome, Run, Rung, halve
 from qgf_ros.evaluation.results import critic_for_task, tasks_of
 from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.reports.numbers import plain
@@ -40,23 +40,21 @@ class Protocol:
     """What is tried, and how it is chosen and reported; the two ranges of seeds must not meet.
 
     Attributes:
-        weights: Guidance weights; 0 is always among them.
+        guidance_weights: What is tried; 0 is always among them.
         choosing_episodes, choosing_seed: Episodes to choose on, of a configuration that lasts to the end, and the first of
             their seeds.
         reporting_episodes, reporting_seed: Episodes of plain BC and of the chosen configuration, to report.
-        estimators, num_samples, execution_horizons, schedules: What every weight is combined with; an execution horizon of
-            None is the bundle's own.
+        tried: What every weight is combined with: values by the name of an option.
+        base: What else the episodes are run with.
     """
 
-    weights: tuple[float, ...] = WEIGHTS
+    guidance_weights: tuple[float, ...] = WEIGHTS
     choosing_episodes: int = 64
     choosing_seed: int = 10_000
     reporting_episodes: int = 100
     reporting_seed: int = 20_000
-    estimators: tuple[str, ...] = (BC.estimator,)
-    num_samples: tuple[int, ...] = (BC.num_samples,)
-    execution_horizons: tuple[int | None, ...] = (None,)
-    schedules: tuple[str, ...] = (BC.weight_schedule,)
+    tried: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    base: RunOptions = BC
 
     def __post_init__(self) -> None:
         for name in ("choosing", "reporting"):
@@ -81,16 +79,20 @@ class Protocol:
         """Seeds to report on."""
         return range(self.reporting_seed, self.reporting_seed + self.reporting_episodes)
 
-    def configurations(self, manifest: Manifest) -> tuple[Configuration, ...]:
-        """Return everything that is tried, each once, plain BC first; smaller weights before larger ones."""
-        tried = [BC]
-        for weight, estimator, samples, horizon, schedule in itertools.product(
-            sorted({0.0, *self.weights}), self.estimators, self.num_samples, self.execution_horizons, self.schedules
-        ):
-            horizon = None if horizon == manifest.execution_horizon else horizon
-            guides = (estimator, schedule) if weight else (BC.estimator, BC.weight_schedule)
-            tried.append(Configuration(weight, guides[0], samples, horizon, guides[1]))
+    def configurations(self, manifest: Manifest, critic: str) -> tuple[RunOptions, ...]:
+        """Return everything that is tried with a critic, each once, plain BC first; smaller weights before larger ones."""
+        tried = [self.plain(critic)]
+        for weight, *values in itertools.product(sorted({0.0, *self.guidance_weights}), *self.tried.values()):
+            given = dict(zip(self.tried, values))
+            if given.get("execution_horizon") == manifest.execution_horizon:
+                given["execution_horizon"] = OWN_HORIZON
+            options = replace(self.base, guidance_weight=weight, critic=critic, **given)
+            tried.append(options if weight else options.without_guidance())
         return tuple(dict.fromkeys(tried))
+
+    def plain(self, critic: str) -> RunOptions:
+        """Return plain BC, which everything else is compared with; the critic judges where there are candidates."""
+        return replace(self.base, critic=critic).without_guidance()
 
 
 def critics_of(manifest: Manifest, tasks: Sequence[int] = ()) -> dict[str, tuple[int, ...]]:
@@ -114,9 +116,7 @@ def critics_of(manifest: Manifest, tasks: Sequence[int] = ()) -> dict[str, tuple
     return critics
 
 
-def tune(
-    manifest: Manifest, critic: str, protocol: Protocol, run: Run, given: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[str, Any]:
     """Find the best configuration of one critic, and report it.
 
     Args:
@@ -124,7 +124,6 @@ def tune(
         critic: Name of the critic.
         protocol: What is tried, on which seeds.
         run: Runs episodes.
-        given: Settings that all of them share and that are not the node's defaults, if any.
 
     Returns:
         ``{"fingerprint", "recommended_weight", "recommended_settings", "verdict", "choosing", "rungs", "reporting",
@@ -137,24 +136,24 @@ def tune(
         GuidanceError: The bundle cannot run a configuration.
         SimulationError: An episode cannot be run.
     """
-    given = given or {}
-    configurations = protocol.configurations(manifest)
+    plain, configurations = protocol.plain(critic), protocol.configurations(manifest, critic)
     for configuration in configurations:
-        configuration.check(manifest, critic)
+        ROWS["guidance_weight"].check("guidance_weight", configuration.guidance_weight, float)
+        configuration.resolve(manifest)
     search = halve(configurations, protocol.choosing_seeds, run)
-    reported = list(dict.fromkeys((BC, search.best)))
+    reported = list(dict.fromkeys((plain, search.best)))
     outcomes = run(reported, protocol.reporting_seeds)
-    reporting = [summarise(configuration, outcomes[configuration], given) for configuration in reported]
+    reporting = [summarise(configuration, outcomes[configuration]) for configuration in reported]
     comparison = None
-    if search.best != BC:
+    if search.best != plain:
         comparison = compare_paired(*(run["outcomes"]["success"] for run in reporting))
-    recommended = search.best if comparison is not None and is_better(comparison) else BC
+    recommended = search.best if comparison is not None and is_better(comparison) else plain
     return {
         "fingerprint": fingerprint(manifest),
         "recommended_weight": recommended.guidance_weight,
-        "recommended_settings": _settings(recommended, given) if recommended != BC else {},
+        "recommended_settings": recommended.changed() if recommended != plain else {},
         "verdict": _verdict(search.best, recommended, reporting, comparison),
-        "choosing": [summarise(configuration, found, given) for configuration, found in search.outcomes.items()],
+        "choosing": [summarise(configuration, found) for configuration, found in search.outcomes.items()],
         "rungs": [_rung(rung) for rung in search.rungs],
         "reporting": reporting,
         "comparison": None if comparison is None else asdict(comparison),
@@ -167,8 +166,8 @@ def is_better(comparison: PairedComparison) -> bool:
 
 
 def _verdict(
-    best: Configuration,
-    recommended: Configuration,
+    best: RunOptions,
+    recommended: RunOptions,
     reporting: Sequence[Mapping[str, Any]],
     comparison: PairedComparison | None,
 ) -> str:
@@ -188,12 +187,12 @@ def rate(run: Mapping[str, Any]) -> str:
     return f"{100 * run['success_rate']:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the JSON record of the episodes of one configuration, at least one."""
+def summarise(options: RunOptions, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the JSON record of episodes with the same options, at least one."""
     successes = sum(outcome.success for outcome in outcomes)
     return {
-        "guidance_weight": configuration.guidance_weight,
-        "settings": _settings(configuration, given),
+        "guidance_weight": options.guidance_weight,
+        "settings": options.changed(),
         "episodes": len(outcomes),
         "successes": successes,
         "success_rate": successes / len(outcomes),
@@ -206,11 +205,6 @@ def summarise(configuration: Configuration, outcomes: Sequence[Outcome], given: 
             name: [getattr(outcome, name) for outcome in outcomes] for name in ("seed", "success", "length", "start_q")
         },
     }
-
-
-def _settings(configuration: Configuration, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a weight ran with; which of the given settings mean something depends on what is tried."""
-    return without_idle({**given, **configuration.settings()})
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

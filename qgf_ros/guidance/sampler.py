@@ -8,9 +8,10 @@ import numpy as np
 
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
+from qgf_ros.guidance.names import GRAD_STEP
 from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow
-from qgf_ros.guidance.shaping import GRAD_STEP, QGF, Guidance
+from qgf_ros.guidance.shaping import QGF, Guidance
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
+from qgf_ros.guidance.estimators import Estimate
+from qgf_ros.guidance.names import GRAD_STEP, METHODS, MOST_ASCENT_STEPS, SCHEDULES
 from qgf_ros.guidance.protocols import Array
 
-#: The method that leaves the flow alone and climbs the critic from the finished action.
-GRAD_STEP = "grad_step"
-#: Every way to guide, by the name used in parameters and on the command line.
-METHODS = (*ESTIMATORS, GRAD_STEP)
-#: Named weight schedules: the factor on the guidance weight at flow time t.
-SCHEDULES = ("constant", "linear", "cosine")
-#: Most steps of ``grad_step``; each is a critic gradient within the tick.
-MOST_ASCENT_STEPS = 100
 # What norms and scales, and factors, may be, so that float32 holds every product.
 _NUMBERS = (1e-6, 1e6)
 _LARGEST_FACTOR = 1000.0

@@ -12,7 +12,7 @@ import math
 from dataclasses import replace
 from enum import IntEnum
 
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 
 #: Inferences in time, in a row, that lead one fallback up.
 RECOVERY = 20
@@ -62,13 +62,13 @@ class Degradation:
         self._patience = 1
         self._climbed = False
 
-    def deadline(self, asked: Settings) -> float:
+    def deadline(self, asked: RunOptions) -> float:
         """Return how long an inference of these settings may take [s]."""
         if self._deadline is not None:
             return self._deadline
         return self._period * (self._horizon if asked.asynchronous else asked.execution_horizon)
 
-    def note(self, seconds: float, asked: Settings) -> bool:
+    def note(self, seconds: float, asked: RunOptions) -> bool:
         """Note that an inference took so long [s]; return whether its chunk is late, and to be dropped."""
         late = not seconds <= self.deadline(asked)
         if late:
@@ -84,7 +84,7 @@ class Degradation:
                 self._climb(asked)
         return late
 
-    def settings(self, asked: Settings) -> Settings:
+    def settings(self, asked: RunOptions) -> RunOptions:
         """Return the settings to use where these are asked for."""
         if self.fallback is Fallback.AS_ASKED:
             return asked
@@ -97,14 +97,14 @@ class Degradation:
         """Return what telemetry and diagnostics say of it."""
         return {"degradation": self.fallback.words, "late_chunks": self.late}
 
-    def _descend(self, asked: Settings) -> None:
+    def _descend(self, asked: RunOptions) -> None:
         self._late_in_a_row = 0
         if self._climbed:
             self._patience = min(2 * self._patience, MOST_PATIENCE)
         self._climbed = False
         self.fallback = min((one for one in _fallbacks(asked) if one > self.fallback), default=Fallback.HOLD)
 
-    def _climb(self, asked: Settings) -> None:
+    def _climb(self, asked: RunOptions) -> None:
         self._in_time = 0
         self._climbed = self.fallback is not Fallback.AS_ASKED
         if not self._climbed:
@@ -112,7 +112,7 @@ class Degradation:
         self.fallback = max((one for one in _fallbacks(asked) if one < self.fallback), default=Fallback.AS_ASKED)
 
 
-def _fallbacks(asked: Settings) -> list[Fallback]:
+def _fallbacks(asked: RunOptions) -> list[Fallback]:
     """Return the fallbacks that differ for these settings."""
     differs = (True, asked.num_samples > 1, asked.guidance_weight > 0.0, True)
     return [one for one in Fallback if differs[one]]

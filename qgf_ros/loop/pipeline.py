@@ -14,8 +14,8 @@ from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.inference import ChunkPolicy
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import LONGEST_STOP
-from qgf_ros.control.settings import Settings
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import ClockJumps
 from qgf_ros.loop.command_stream import Outputs
@@ -70,7 +70,7 @@ class Pipeline:
     def __init__(
         self,
         policy: LoadedPolicy,
-        settings: Settings,
+        settings: RunOptions,
         outputs: Outputs,
         *,
         by_observation: bool,
@@ -249,7 +249,7 @@ class Pipeline:
     def figures(self) -> dict[str, str | int | float]:
         """Return settings and statistics by name."""
         settings = self.loop.settings
-        backend = self._policy.backend(settings.critic, settings.guidance.estimator)
+        backend = self._policy.backend(settings.critic, settings.estimator)
         return {**settings.figures(), "inference": backend, **self.loop.figures()}
 
     def _longest_wait(self) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, NotReadyError, QgfError
 from qgf_ros.loop.command_stream import Outputs, StreamState
 from qgf_ros.loop.degradation import Degradation, Fallback
@@ -75,13 +75,13 @@ class TickLoop:
             1.0 / manifest.control_rate, manifest.horizon, deadline=supervision.deadline, misses=supervision.misses
         )
         self._lock = threading.Lock()
-        self._staged: tuple[Settings, bool] | None = None
+        self._staged: tuple[RunOptions, bool] | None = None
         self._settings = self._asked = controller.settings
         self.settled_at = time.monotonic()
         self.critic_failed = False
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> RunOptions:
         """The settings last asked for; they are in force from the next tick on, less what degradation takes away."""
         with self._lock:
             return self._settings
@@ -91,8 +91,8 @@ class TickLoop:
         """Name of the critic behind the chunk under way."""
         return self._controller.critic
 
-    def stage(self, settings: Settings, *, reseed: bool) -> None:
-        """Use other, checked settings from the next tick on; see `Controller.apply`."""
+    def stage(self, settings: RunOptions, *, reseed: bool) -> None:
+        """Use other, settings, resolved for the bundle, from the next tick on; see `Controller.apply`."""
         with self._lock:
             reseed = reseed or (self._staged is not None and self._staged[1])
             self._staged = (settings, reseed)

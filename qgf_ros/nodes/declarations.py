@@ -1,4 +1,7 @@
-"""Name, default, description and range of every parameter of the policy node."""
+"""Name, default, description and range of every parameter of the policy node.
+
+Those of a run are made from the rows of `control.run_options`; those of the node itself are here.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
-from qgf_ros.control.chunking import SEAMS
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.limit_overrides import ADJUSTABLE
-from qgf_ros.control.options import GuidanceOptions
-from qgf_ros.control.settings import EXECUTIONS
-from qgf_ros.guidance.shaping import METHODS, MOST_ASCENT_STEPS, SCHEDULES
+from qgf_ros.control.run_options import DEFAULTS, LARGEST_SEED, ROWS, USE_RECOMMENDED, Row
 from qgf_ros.nodes.executors import EXECUTORS
 from qgf_ros.runtime.precision import CHOICES
 
@@ -20,17 +21,12 @@ TRIGGERS = ("timer", "observation")
 RELIABILITIES = ("best_effort", "reliable")
 FAULT_REACTIONS = ("hold", "decelerate", "stop_publishing")
 
-LARGEST_WEIGHT = 1000.0
 SHORTEST_LIMIT = 0.001  # [s], of inference and of the watchdog
-_LARGEST_SEED = 2**63 - 1
 _AT_CONFIGURE = "Read by configure; refused while configured, cleanup first."
 _LIVE = "Live: takes effect at the next tick and drops the chunk under way."
-_LIMIT = f"A number above 0; .inf switches it off. {_LIVE}"
-_PER_STEP = f"{', '.join(SCHEDULES)}, or one number per denoising step, separated by commas. {_LIVE}"
-_OPTIONS = GuidanceOptions()
 
-#: Default, description, and what is allowed when.
-_TABLE: dict[str, tuple[Any, str, str]] = {
+#: Default, description, and what is allowed when, of the parameters that are no part of a run.
+_OF_THE_NODE: dict[str, tuple[Any, str, str]] = {
     "bundle": ("", "Path of the bundle to run, or the name of an installed one.", _AT_CONFIGURE),
     "contract": (
         "",
@@ -38,46 +34,11 @@ _TABLE: dict[str, tuple[Any, str, str]] = {
         "bundle's own topics.",
         _AT_CONFIGURE,
     ),
-    "critic": ("", "Name of the critic that guides; empty for the bundle's first.", _LIVE),
-    "guidance_weight": (
-        RECOMMENDED,
-        "Guidance weight 1/beta [1]; 0 is plain behaviour cloning, 'recommended' is the bundle's weight for the critic in "
-        "use.",
-        f"A number from 0 to {LARGEST_WEIGHT:g}, or 'recommended'. {_LIVE}",
-    ),
-    "num_samples": (1, "Candidate chunks [1] of which the one of highest Q is kept.", _LIVE),
-    "execution_horizon": (
-        RECOMMENDED,
-        "Actions [control steps] executed of each chunk; 'recommended' is the bundle's own number.",
-        f"An integer from 1 to the bundle's horizon, or 'recommended'. {_LIVE}",
-    ),
-    "seed": (0, "Seed of the noise [1]; setting it, even to the same value, restarts the noise.", _LIVE),
-    "estimator": (
-        _OPTIONS.estimator,
-        "How the guidance gradient is estimated.",
-        f"One of {', '.join(METHODS)}. {_LIVE}",
-    ),
-    "ascent_steps": (_OPTIONS.ascent_steps, "Steps [1] of grad_step, whose step size is guidance_weight.", _LIVE),
-    "ascent_sign": (_OPTIONS.ascent_sign, "Whether grad_step follows the sign of each gradient component.", _LIVE),
-    "max_gradient_norm": (
-        _OPTIONS.max_gradient_norm,
-        "Longer gradients are shortened to this norm [Q per normalised action].",
-        _LIMIT,
-    ),
-    "disagreement_scale": (
-        _OPTIONS.disagreement_scale,
-        "The weight is multiplied by d / (d + spread of the ensemble's Q), d being this scale [Q].",
-        _LIMIT,
-    ),
-    "weight_schedule": (
-        _OPTIONS.weight_schedule,
-        "Factor [1] on guidance_weight over the denoising steps.",
-        _PER_STEP,
-    ),
-    "unguided_actions": (
-        _OPTIONS.unguided_actions,
-        "Action components that are never guided.",
-        f"Names, separated by commas. {_LIVE}",
+    USE_RECOMMENDED: (
+        True,
+        "Whether the guidance weight is the bundle's recommended one for the critic in use; setting guidance_weight makes it "
+        "false.",
+        _LIVE,
     ),
     "enable_motion": (
         False,
@@ -91,21 +52,6 @@ _TABLE: dict[str, tuple[Any, str, str]] = {
         f"component.attribute=value, separated by commas, such as 'dx.max_rate=0.5, dx.workspace=0.2:0.6'; attributes are "
         f"{', '.join(ADJUSTABLE)}. {_AT_CONFIGURE}",
     ),
-    "max_guidance_deviation": (
-        math.inf,
-        "Largest distance of a guided action from the unguided one of the same noise, per component [normalised action "
-        "units].",
-        _LIMIT,
-    ),
-    "guidance_weight_slew": (math.inf, "Fastest change of the guidance weight in use [1/s].", _LIMIT),
-    "execution": (
-        "synchronous",
-        "Whether the robot waits for each inference, or goes on with the chunk under way meanwhile.",
-        f"One of {', '.join(EXECUTIONS)}; asynchronous needs an execution_horizon below the bundle's horizon. Live: takes "
-        "effect at the next tick.",
-    ),
-    "seam": ("switch", "How a chunk goes over into the next.", f"One of {', '.join(SEAMS)}. {_LIVE}"),
-    "blend_steps": (3, "Length of the seam 'linear' [control steps].", _LIVE),
     "trigger": (
         "timer",
         "What starts a tick: 'timer', at the bundle's control rate on the node's clock, or 'observation', whenever every "
@@ -173,28 +119,22 @@ _TABLE: dict[str, tuple[Any, str, str]] = {
 }
 
 
-def _integer(lower: int, upper: int) -> dict[str, Any]:
-    return {"integer_range": [IntegerRange(from_value=lower, to_value=upper, step=0 if upper == _LARGEST_SEED else 1)]}
+def _integers(lower: int, upper: int) -> dict[str, Any]:
+    return {"integer_range": [IntegerRange(from_value=lower, to_value=upper, step=0 if upper == LARGEST_SEED else 1)]}
 
 
-def _number(lower: float, upper: float) -> dict[str, Any]:
+def _numbers(lower: float, upper: float) -> dict[str, Any]:
     return {"floating_point_range": [FloatingPointRange(from_value=lower, to_value=upper, step=0.0)]}
 
 
 #: What else a descriptor says.
 _MORE: dict[str, dict[str, Any]] = {
-    "guidance_weight": {**_number(0.0, LARGEST_WEIGHT), "dynamic_typing": True},
-    "num_samples": _integer(1, 1024),
-    "execution_horizon": {"dynamic_typing": True},
-    "seed": _integer(0, _LARGEST_SEED),
-    "ascent_steps": _integer(1, MOST_ASCENT_STEPS),
-    "blend_steps": _integer(1, 1000),
     "inference_deadline": {"dynamic_typing": True},
-    "deadline_misses": _integer(1, 1000),
+    "deadline_misses": _integers(1, 1000),
     "watchdog_timeout": {"dynamic_typing": True},
-    "heartbeat_rate": _number(1.0, 1000.0),
-    "threads": _integer(1, 256),
-    "sched_fifo": _integer(0, 98),
+    "heartbeat_rate": _numbers(1.0, 1000.0),
+    "threads": _integers(1, 256),
+    "sched_fifo": _integers(0, 98),
     "executor": {"read_only": True},
     "autostart": {"read_only": True},
 }
@@ -202,10 +142,42 @@ _MORE: dict[str, dict[str, Any]] = {
 
 def declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
     """Return default and description of every parameter by name."""
-    return {
+    of_the_run = {name: (0.0 if name == "guidance_weight" else DEFAULTS[name], _of_a_row(ROWS[name])) for name in ROWS}
+    of_the_node = {
         name: (
             default,
             ParameterDescriptor(description=description, additional_constraints=allowed, **_MORE.get(name, {})),
         )
-        for name, (default, description, allowed) in _TABLE.items()
+        for name, (default, description, allowed) in _OF_THE_NODE.items()
     }
+    return {**of_the_run, **of_the_node}
+
+
+def _of_a_row(row: Row) -> ParameterDescriptor:
+    bounds: dict[str, Any] = {}
+    allowed = [f"One of {', '.join(row.choices)}"] if row.choices else []
+    if row.allowed:
+        allowed.append(row.allowed)
+    if row.limit:
+        allowed.append(f"A number above {row.lower:g}; .inf switches it off")
+    elif math.isfinite(row.upper):
+        whole = isinstance(row.lower, int)
+        bounds = _integers(int(row.lower), int(row.upper)) if whole else _numbers(row.lower, row.upper)
+    when = _LIVE if row.live else _AT_CONFIGURE
+    return ParameterDescriptor(
+        description=row.sentence(),
+        additional_constraints=f"{'; '.join(allowed)}. {when}" if allowed else when,
+        **bounds,
+    )
+
+
+def weight_descriptor(manifest: Manifest, in_force: float) -> ParameterDescriptor:
+    """Return the description of `guidance_weight` for a bundle: a range in which a slider is of use.
+
+    It goes to four times the largest weight that was tried with a critic, to 1, or to the weight in force, whichever is
+    largest.
+    """
+    tried = [weight for card in manifest.critics.values() for weight in (card.recommended_weight, *card.tested_range)]
+    descriptor = _of_a_row(ROWS["guidance_weight"])
+    descriptor.floating_point_range[0].to_value = float(max(1.0, in_force, *(4.0 * weight for weight in tried)))
+    return descriptor

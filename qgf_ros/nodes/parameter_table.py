@@ -15,10 +15,20 @@ from typing import Any
 import yaml
 from rcl_interfaces.msg import ParameterDescriptor
 
-from qgf_ros.nodes import parameters, recorder
+from qgf_ros.nodes import recorder
+from qgf_ros.nodes.declarations import declarations
+
+
+def _declare_policy_node(node: Any) -> None:
+    for name, row in declarations().items():
+        node.declare_parameter(name, *row)
+
 
 #: What declares the parameters of each node.
-NODES: dict[str, Callable[[Any], None]] = {"policy_node": parameters.declare, "recorder": recorder.declare}
+NODES: dict[str, Callable[[Any], None]] = {
+    "policy_node": _declare_policy_node,
+    "recorder": recorder.declare,
+}
 
 _HEADINGS = ("parameter", "type", "default", "allowed", "changes", "meaning")
 _TYPES = {bool: "bool", int: "integer", float: "double", str: "string", list: "string array"}

@@ -35,17 +35,20 @@ from rclpy.signals import SignalHandlerOptions
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
+from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
 from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
 from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
+from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.executors import make_executor
 from qgf_ros.nodes.guards import callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
+from qgf_ros.nodes.recommended_weight import RecommendedWeight
 from qgf_ros.nodes.rivals import rival
 
 #: Largest period between two checks of the age of the observation [s].
@@ -90,7 +93,12 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._configured: Configured | None = None
         self._throttle = diagnostics.Throttle(LOG_INTERVAL)
         self.failure: str | None = None
-        parameters.declare(self)
+        self._weight = RecommendedWeight(self)
+        if unused := self._weight.declare():
+            self.report(logging.WARNING, unused)
+        for name, (default, descriptor) in declarations().items():
+            if not self.has_parameter(name):
+                self.declare_parameter(name, default, descriptor)
         self.add_on_set_parameters_callback(self._on_parameters)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -103,7 +111,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
     @transition
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load and check the bundle, warm it up, create publishers and subscriptions."""
-        values = parameters.values_of(self)
+        values = self._values()
         startup = parameters.startup_from(values)
         for refusal in startup.real_time.apply():
             self.report(logging.WARNING, refusal)
@@ -111,8 +119,9 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         manifest = policy.manifest = manifest_with_limits(policy.manifest, startup.limits)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
-        settings = parameters.settings_from(values, manifest)
-        if caveat := parameters.untested(values, manifest):
+        asked = parameters.options_from(values)
+        settings = asked.resolve(manifest)
+        if caveat := asked.untested(manifest):
             self.report(logging.WARNING, caveat)
         parameters.check_trigger(startup.trigger, fields)
         for samples in sorted({1, settings.num_samples}):  # degradation may come to one
@@ -139,11 +148,12 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         except Exception:
             self._release()
             raise
+        self._weight.bound(manifest)
         freeze_garbage()
         self.get_logger().info(
             f"bundle {manifest.name}: critic {settings.critic or 'none'}, guidance weight {settings.guidance_weight:g}, "
             f"{manifest.control_rate:g} Hz, trigger {startup.trigger}, "
-            f"inference {policy.backend(settings.critic, settings.guidance.estimator)}"
+            f"inference {policy.backend(settings.critic, settings.estimator)}"
         )
         return super().on_configure(state)
 
@@ -228,6 +238,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         for subscription in configured.subscriptions:
             self.destroy_subscription(subscription)
         configured.commander.destroy()
+        self._weight.bound(None)
 
     # Callbacks
 
@@ -252,11 +263,15 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         configured = self._configured
         manifest = None if configured is None else configured.pipeline.manifest
         try:
-            settings = parameters.review(changes, parameters.values_of(self), manifest)
+            settings = parameters.review(self._weight.with_follow_up(changes), self._values(), manifest)
         except QgfError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        names = {change.name for change in changes}
         if configured is not None and settings is not None:
-            configured.pipeline.loop.stage(settings, reseed=any(change.name == "seed" for change in changes))
+            loop = configured.pipeline.loop
+            if settings != loop.settings or names != {USE_RECOMMENDED}:  # which may only follow what is in force
+                loop.stage(settings, reseed="seed" in names)
+        self._weight.follow(changes)
         if configured is not None and not configured.commander.dry_run:
             for change in (change for change in changes if change.name == "enable_motion"):
                 self._on_graph()
@@ -286,6 +301,10 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         """Hold for a fault of a callback."""
         if self._configured is not None:
             self._configured.pipeline.fault(reason)
+
+    def _values(self) -> dict[str, Any]:
+        """Return the values of all parameters, as they are or are about to be."""
+        return self._weight.in_force(parameters.values_of(self))
 
     def _now(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
-from qgf_ros.control.options import DEFAULT_OPTIONS, GuidanceOptions
+from qgf_ros.control.run_options import KINDS, RunOptions
 from qgf_ros.recording.recording import Recorded, Recording
 
 # Where the value of each parameter type lies in a ParameterValue (rcl_interfaces/msg/ParameterType).
 _VALUES = {1: "bool_value", 2: "integer_value", 3: "double_value", 4: "string_value"}
-_TYPES = {option.name: type(getattr(DEFAULT_OPTIONS, option.name)) for option in fields(GuidanceOptions)}
 
 
 class ParameterHistory:
-    """Options of guidance over time; what was never recorded has its default.
+    """Run options over time, as far as parameters say them; what was never recorded has its default.
 
     Args:
         recording: Its snapshot is the beginning.
@@ -27,8 +24,6 @@ class ParameterHistory:
 
     def __init__(self, recording: Recording, node: str, events: Sequence[Recorded]) -> None:
         self._options: dict[str, Any] = {}
-        #: Limit of `Settings` of that name.
-        self.max_guidance_deviation = math.inf
         #: The action's limits that differ from the bundle's; fixed while the node is configured.
         self.limits = ""
         for name, text in recording.parameters.items():
@@ -39,7 +34,7 @@ class ParameterHistory:
         self._events = [event for event in events if event.message.node == node]
         self._next = 0
 
-    def options(self, time: int) -> GuidanceOptions:
+    def options(self, time: int) -> RunOptions:
         """Return the options in force at `time` [ns]; call it with times that do not fall."""
         while self._next < len(self._events) and self._events[self._next].log_time <= time:
             message = self._events[self._next].message
@@ -48,12 +43,10 @@ class ParameterHistory:
                 if kind is not None:
                     self._keep(parameter.name, getattr(parameter.value, kind))
             self._next += 1
-        return GuidanceOptions(**self._options)
+        return RunOptions(**self._options)
 
     def _keep(self, name: str, value: Any) -> None:
-        if name in _TYPES and type(value) is _TYPES[name]:
+        if name in KINDS and type(value) is KINDS[name]:
             self._options[name] = value
-        elif name == "max_guidance_deviation" and isinstance(value, float) and value > 0.0:
-            self.max_guidance_deviation = value
         elif name == "limits" and isinstance(value, str):
             self.limits = value

@@ -8,6 +8,7 @@ is the same to the bit, or differs for a reason that is named, or cannot be repl
 from __future__ import annotations
 
 import copy
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.limit_overrides import manifest_with_limits
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.comparison import Replay, Replayed
 from qgf_ros.recording.epochs import restarts, split
@@ -26,8 +27,6 @@ from qgf_ros.recording.parameter_history import ParameterHistory
 from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures, observation_sources
 from qgf_ros.recording.recording import Recorded, Recording
 
-#: Settings that may be replayed with another value.
-OVERRIDES = ("guidance_weight", "critic", "num_samples", "seed")
 #: The cause of a difference where inputs, bundle, settings and noise are those of the recorded run.
 ARITHMETIC = "other arithmetic (processor, ONNX Runtime, provider or threads), or another state of the safety envelope"
 
@@ -49,7 +48,7 @@ def replay(
         policy: The bundle to answer with.
         observation: The observation contract as the robot served it.
         alignment: As of `ObservationAssembler`.
-        overrides: Settings, of `OVERRIDES`, in place of the recorded ones.
+        overrides: Options, of `control.run_options.REPLAYABLE`, in place of the recorded ones.
 
     Raises:
         RecordingError: A topic is missing, or the run was asynchronous throughout.
@@ -101,6 +100,7 @@ class _Replayer:
         if recording.manifest is None:
             self._outcome.remarks.append("the recording does not say which bundle ran")
         self._controller: Controller | None = None
+        self._recorded = RunOptions()  # of the tick that is answered
         self._before: Mapping[str, str] = {}  # telemetry of the tick before
         self._noise: tuple[int, int] | None = None  # recorded: the seed, and the numbers drawn since
 
@@ -144,24 +144,25 @@ class _Replayer:
         command = controller.tick(observation)
         return Replayed(tick.stamp, recorded, command.values, self._causes(values))
 
-    def _settings(self, tick: Recorded, values: Mapping[str, str]) -> Settings:
+    def _settings(self, tick: Recorded, values: Mapping[str, str]) -> RunOptions:
         """Return the settings of a tick, with the overrides; raises GuidanceError if the bundle cannot run them."""
-        options = self._parameters.options(tick.log_time)
-        deviation = self._parameters.max_guidance_deviation
-        settings = Settings(
-            _number(values, "guidance_weight"),
-            values.get("critic", ""),
-            _integer(values, "num_samples", _MOST_SAMPLES),
-            _integer(values, "execution_horizon"),
-            _integer(values, "seed"),
-            replace(options, estimator=values.get("estimator", options.estimator)).resolve(self._manifest),
-            deviation,
+        said = self._parameters.options(tick.log_time)
+        self._recorded = replace(
+            said,
+            guidance_weight=_number(values, "guidance_weight"),
+            critic=values.get("critic", ""),
+            num_samples=_integer(values, "num_samples", _MOST_SAMPLES),
+            execution_horizon=_integer(values, "execution_horizon"),
+            seed=_integer(values, "seed"),
+            estimator=values.get("estimator", said.estimator),
+            guidance_weight_slew=math.inf,  # the weight is the one in use
+            execution="synchronous",
             seam=values.get("seam", "switch"),
             blend_steps=_integer({"blend_steps": "1", **values}, "blend_steps"),
         )
-        return replace(settings, **self._overrides)
+        return replace(self._recorded, **self._overrides).resolve(self._manifest)
 
-    def _prepare(self, tick: Recorded, values: Mapping[str, str], settings: Settings, last: int | None) -> Controller:
+    def _prepare(self, tick: Recorded, values: Mapping[str, str], settings: RunOptions, last: int | None) -> Controller:
         """Return the controller as it stood before a tick."""
         controller = self._controller
         if controller is None:
@@ -181,7 +182,7 @@ class _Replayer:
             controller.apply(settings)  # something dropped the chunk, such as a fault that nothing was sent for
         return controller
 
-    def _place_noise(self, controller: Controller, values: Mapping[str, str], settings: Settings) -> None:
+    def _place_noise(self, controller: Controller, values: Mapping[str, str], settings: RunOptions) -> None:
         """Put the noise where it stood before a recorded inference."""
         size = self._manifest.chunk_size
         seed, drawn = _integer(values, "seed"), _integer(values, "noise_drawn", _MOST_NOISE)
@@ -200,9 +201,9 @@ class _Replayer:
     def _causes(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Return what was another at a tick than in the recorded run."""
         changes = [
-            f"{name} {values.get(name)} → {value}"
+            f"{name} {getattr(self._recorded, name)} → {value}"
             for name, value in self._overrides.items()
-            if str(value) != values.get(name)
+            if value != getattr(self._recorded, name)
         ]
         if values.get("critic_failed", "0.0") != "0.0":
             changes.append("the critic had failed")

@@ -13,14 +13,14 @@ import numpy as np
 
 from qgf_ros.evaluation.results import Episode
 from qgf_ros.reports.machine import LoadMeter, describe_machine
-from qgf_sim.rollouts.evaluate import BATCHES_PER_JOB, Plan, Worker, evaluate
+from qgf_sim.rollouts.evaluate import BATCHES_PER_JOB, EvaluationPlan, EvaluationWorker, evaluate
 from qgf_sim.worlds.environment import TaskEnvironment
 
 SCHEMA = 1
 
 
 def measure(
-    plan: Plan, rounds: int, workers: Sequence[int], progress: Callable[[str], None] = lambda note: None
+    plan: EvaluationPlan, rounds: int, workers: Sequence[int], progress: Callable[[str], None] = lambda note: None
 ) -> dict[str, Any]:
     """Time an evaluation in this process beside its own environments, then whole evaluations on several processes.
 
@@ -42,14 +42,14 @@ def measure(
     time.sleep(1.0)
     load = meter.cores()
     size = BATCHES_PER_JOB * plan.batch_size
-    plan = replace(plan, weights=plan.weights[:1], episodes=rounds * size, record=True)
-    worker = Worker(plan)
+    plan = replace(plan, guidance_weights=plan.guidance_weights[:1], episodes=rounds * size, record=True)
+    worker = EvaluationWorker(plan)
     try:
         worker.build(plan.batch_size)
         for env in worker.environments:
-            env.reset(plan.seed)  # the first one takes longer than any other
+            env.reset(plan.options.seed)  # the first one takes longer than any other
         records = []
-        for start in range(plan.seed, plan.seed + plan.episodes, size):
+        for start in plan.seeds[::size]:
             records.append(_round(plan, worker, tuple(range(start, start + size))))
             progress("timing")
     finally:
@@ -75,9 +75,9 @@ def measure(
     }
 
 
-def _round(plan: Plan, worker: Worker, seeds: tuple[int, ...]) -> dict[str, Any]:
+def _round(plan: EvaluationPlan, worker: EvaluationWorker, seeds: tuple[int, ...]) -> dict[str, Any]:
     start = time.process_time()
-    episodes = list(worker.run((plan.weights[0], seeds)))
+    episodes = list(worker.run((plan.guidance_weights[0], seeds)))
     middle = time.process_time()
     for env, episode in zip(itertools.cycle(worker.environments), episodes):
         _step_bare(env, episode)
@@ -97,7 +97,7 @@ def _step_bare(env: TaskEnvironment, episode: Episode) -> None:
         env.gymnasium_env.step(action)
 
 
-def _whole(plan: Plan) -> dict[str, Any]:
+def _whole(plan: EvaluationPlan) -> dict[str, Any]:
     start = time.perf_counter()
     (episodes,) = evaluate(plan).values()
     seconds = time.perf_counter() - start

@@ -1,5 +1,6 @@
 """The parameters of the policy node that the page offers, each with the control that sets it.
 
+A run option has a control where its row says between what people steer it, or which words they choose from.
 `enable_motion` is not among them: the page steers a robot that moves, it does not let one move.
 """
 
@@ -8,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.control.run_options import KINDS, ROWS, Row
 
-#: Largest guidance weight of the slider, unless a larger one is in force; the paper's are 0.004 to 0.12.
-LARGEST_WEIGHT = 0.3
-MOST_SAMPLES = 32
+#: Steps of a slider over numbers that are no integers.
+_STEPS = 300
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,29 @@ Control = Slider | Choice
 
 
 def controls_for(manifest: Manifest | None) -> tuple[Control, ...]:
-    """Return the controls, the guidance weight first.
+    """Return the controls in the order of the rows, the guidance weight first.
 
     Args:
         manifest: Of the bundle that the node runs; None where it cannot be read, as on another machine: then those that
             only it can bound are left out.
     """
-    controls: list[Control] = [Slider("guidance_weight", 0.0, LARGEST_WEIGHT, 0.001)]
-    controls.append(Slider("num_samples", 1, MOST_SAMPLES, 1))
-    if manifest is not None:
-        if manifest.horizon > 1:
-            controls.append(Slider("execution_horizon", 1, manifest.horizon, 1))
-        if len(manifest.critics) > 1:
-            controls.append(Choice("critic", tuple(manifest.critics)))
-    controls.append(Choice("estimator", tuple(METHODS)))
-    return tuple(controls)
+    controls = [_control(name, row, manifest) for name, row in ROWS.items()]
+    return tuple(control for control in controls if control is not None)
+
+
+def _control(name: str, row: Row, manifest: Manifest | None) -> Control | None:
+    """Return the control of an option; None where there is nothing to choose."""
+    words = row.choices if row.steered else ()
+    bounds = row.typical
+    if manifest is not None and name == "critic":
+        words = tuple(manifest.critics)
+    if name == "execution_horizon" and bounds is not None:
+        bounds = None if manifest is None else (bounds[0], manifest.horizon)
+    if len(words) > 1:
+        return Choice(name, words)
+    if bounds is None or bounds[0] == bounds[1]:
+        return None
+    lower, upper = bounds
+    if KINDS[name] is int:
+        return Slider(name, int(lower), int(upper), 1)
+    return Slider(name, lower, upper, (upper - lower) / _STEPS)

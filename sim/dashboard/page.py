@@ -9,6 +9,7 @@ from typing import Any
 
 import viser
 
+from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_sim.dashboard.controls import Control, controls_for
 from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
@@ -137,7 +138,7 @@ class Page:
             with self._folder:
                 self._inputs = {control.name: Input(self._server.gui, control, self._ask) for control in controls}
                 self._server.gui.add_button("Recommended weight").on_click(
-                    self._later(lambda: self._graph.set("guidance_weight", "recommended"))
+                    self._later(lambda: self._graph.set(USE_RECOMMENDED, True))
                 )
         for name, control in self._inputs.items():
             if name not in self._graph.setting:

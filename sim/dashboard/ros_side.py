@@ -29,6 +29,7 @@ from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.extraction import Reading
+from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import QgfError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_reading
 from qgf_ros.nodes.parameters import LIVE
@@ -142,7 +143,9 @@ class RosSide:
             if response is not None:
                 result = response.results[0]
                 if result.successful:
-                    self._state.parameters({name: value})
+                    # That the weight is not the recommended one any more is known before the node says so.
+                    follows = {USE_RECOMMENDED: False} if name == "guidance_weight" else {}
+                    self._state.parameters({name: value, **follows})
                     self._state.notice(OK, f"{name} is {value}")
                 else:
                     self._state.notice(ERROR, f"{name} {value} was refused: {result.reason}")

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.control.run_options import OWN_HORIZON, USE_RECOMMENDED
 from qgf_ros.reports.statistics import wilson_interval
 
 #: Figures of the telemetry that are plotted over time, with their titles.
@@ -31,9 +32,6 @@ EPISODE_GAP = 500_000_000
 PATIENCE = 3.0
 
 OK, WARN, ERROR = 0, 1, 2
-
-#: Values of parameters that leave the choice to the node.
-CHOSEN_BY_NODE = ("recommended", "")
 
 
 @dataclass(frozen=True)
@@ -165,11 +163,10 @@ class PageState:
     def value(self, name: str) -> Any:
         """Return the value in force of a parameter, or None if it is unknown.
 
-        For one of `CHOSEN_BY_NODE`, it is what the node chose.
+        Where the choice is left to the node, it is what that chose.
         """
-        value = self._parameters.get(name)
-        if value not in CHOSEN_BY_NODE:
-            return value
+        if not self._left_to_node(name):
+            return self._parameters.get(name)
         chosen = self._asked.get(name)
         number = _number(chosen)
         return number if math.isfinite(number) else chosen
@@ -197,10 +194,17 @@ class PageState:
 
     def _contradicted(self, figures: Mapping[str, str]) -> bool:
         for name in self._parameters.keys() & figures.keys():
-            known, said = self._parameters[name], figures[name]
-            if known not in (*CHOSEN_BY_NODE, said, _number(said)):
+            said = figures[name]
+            if not self._left_to_node(name) and self._parameters[name] not in (said, _number(said)):
                 return True
         return False
+
+    def _left_to_node(self, name: str) -> bool:
+        """Whether the value of a parameter leaves the choice to the node."""
+        if name == "guidance_weight" and self._parameters.get(USE_RECOMMENDED):
+            return True
+        value = self._parameters.get(name)
+        return value == "" or (name == "execution_horizon" and value == OWN_HORIZON)
 
     def _silence(self, name: str) -> float:
         """Return for how long nothing was heard [s], infinity before the first word."""

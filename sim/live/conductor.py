@@ -22,6 +22,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.run_options import weight_parameters
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, critic_for_task
 from qgf_ros.nodes.messages import command_values, from_time
@@ -53,6 +54,7 @@ class Conductor:
         task: Single-task number.
         children: The processes, already started.
         context: ROS context to live in.
+        critic: The guiding one; the task's own by default.
         record: Whether to keep the commands.
         between: Called between messages; what it raises goes to the caller.
     """
@@ -64,6 +66,7 @@ class Conductor:
         children: Sequence[Child],
         context: Context,
         *,
+        critic: str = "",
         record: bool = False,
         between: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,7 +75,7 @@ class Conductor:
         self._record = record
         self._manifest = manifest
         self._children = children
-        self._critic = critic_for_task(manifest, task)
+        self._critic = critic or critic_for_task(manifest, task)
         self._node = Node("qgf_demo", context=context, use_global_arguments=False)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self._node)
@@ -118,7 +121,7 @@ class Conductor:
             Lost: A process died or went silent.
             SimulationError: A request was refused.
         """
-        self._set(NODE, guidance_weight=float(weight), critic=self._critic, seed=seed)
+        self._set(NODE, **weight_parameters(weight), critic=self._critic, seed=seed)
         self._set(BRIDGE, task=self._task, seed=seed)
         self._outcome = None
         answer = self._call(self._reset, Trigger.Request(), f"{BRIDGE} ~/reset")

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,12 +29,15 @@ from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.run_options import weight_parameters
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
-from qgf_ros.evaluation.results import Episode, critic_for_task
+from qgf_ros.evaluation.results import Episode
 from qgf_sim.live.conductor import BRIDGE, NODE, Conductor, Lost
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
+#: Options of a run that the conductor sets for each episode.
+SET_BY_EPISODE = ("guidance_weight", "critic", "seed")
 #: What each process runs.
 MODULES = {NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge.node"}
 
@@ -73,7 +75,7 @@ def run_demo(
     """
     plan.check(manifest := load_manifest(plan.bundle))
     _require("ogbench", "mujoco", "onnxruntime")
-    results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
+    results: dict[float, list[Episode]] = {weight: [] for weight in plan.guidance_weights}
     folder = Path(tempfile.mkdtemp(prefix="qgf-demo-"))
     keep = False
     try:
@@ -108,9 +110,9 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
     plan.check(manifest := load_manifest(plan.bundle))
     _require("ogbench", "mujoco", "onnxruntime", "viser")
     parameters = _parameters(plan, manifest)
-    parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.seed, "autostart": True, "auto_reset": True}
-    weight = {"guidance_weight": float(plan.weights[-1]), "critic": critic_for_task(manifest, plan.task)}
-    parameters[NODE] |= {**weight, "seed": plan.seed}
+    parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.options.seed, "autostart": True, "auto_reset": True}
+    begin = plan.options_at(manifest, plan.guidance_weights[-1])
+    parameters[NODE] |= {**weight_parameters(begin.guidance_weight), "critic": begin.critic, "seed": begin.seed}
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="qgf-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -168,7 +170,7 @@ def _finish(
         for weight, episodes in results.items():
             while len(episodes) < plan.episodes:
                 title = f"weight {weight:g}, episode {len(episodes) + 1} of {plan.episodes}: "
-                episode = conductor.run_episode(weight, plan.seed + len(episodes), partial(note, title))
+                episode = conductor.run_episode(weight, plan.seeds[len(episodes)], partial(note, title))
                 episodes.append(episode)
                 display.add(episode)
 
@@ -182,7 +184,9 @@ def _running(plan: EpisodePlan, manifest: Manifest, folder: Path, between: Calla
         children.extend(_start(_parameters(plan, manifest), folder))
         # The caller's own signal handling stays.
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-        conductor = Conductor(manifest, plan.task, children, context, record=plan.record, between=between)
+        conductor = Conductor(
+            manifest, plan.task, children, context, critic=plan.options.critic, record=plan.record, between=between
+        )
         try:
             yield conductor
         finally:
@@ -208,7 +212,6 @@ def _parameters(plan: EpisodePlan, manifest: Manifest) -> dict[str, dict[str, An
             "use_sim_time": True,
             "enable_motion": True,
             "autostart": True,
-            "num_samples": plan.num_samples,
-            **asdict(plan.options),
+            **{name: value for name, value in vars(plan.options).items() if name not in SET_BY_EPISODE},
         },
     }

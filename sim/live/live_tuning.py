@@ -12,6 +12,7 @@ import math
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any, Literal
@@ -25,19 +26,20 @@ from rclpy.signals import SignalHandlerOptions
 from qgf_ros.bundle.locate import locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.run_options import BC, DECISIVE, ROWS, USE_RECOMMENDED, RunOptions, weight_parameters
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.evaluation.halving import Outcome
 from qgf_ros.evaluation.trials import Execute, Trial, fingerprint
 from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.messages import from_time
-from qgf_ros.nodes.parameters import DECISIVE
 from qgf_ros.reports.numbers import plain
 from qgf_sim.bridge.bridge_parameters import PARAMETERS
 from qgf_sim.live.referees import BridgeReferee, KeyReferee, Referee, ServiceReferee, Verdict
 from qgf_sim.live.ros_client import RosClient
 
-#: Parameters of the policy node that a configuration decides.
-TUNED = ("guidance_weight", "estimator", "num_samples", "execution_horizon", "weight_schedule", "critic", "seed")
+#: Options of a run that a trial decides, and the parameters that mean them.
+TRIED = (*(name for name, row in ROWS.items() if row.plural), "critic", "seed")
+TUNED = (*TRIED, USE_RECOMMENDED)
 #: Parameters of the bridge that an episode decides.
 EPISODIC = ("task", "seed", "auto_reset")
 #: Longest time without a tick while an episode runs by itself [s].
@@ -84,26 +86,17 @@ class LiveTuner:
             f"{self._policy} did not tick during the episode; activate it, and look at /diagnostics",
         )
         if any(tick.get("critic_failed") for tick in self._ticks.values()):
-            raise SimulationError(f"critic {trial.critic} failed during the episode; run 'qgf inspect' on the bundle")
+            raise SimulationError(
+                f"critic {trial.options.critic} failed during the episode; run 'qgf inspect' on the bundle"
+            )
         start_q = self._ticks[min(self._ticks)].get("q", math.nan)
         length = len(self._ticks) if verdict.length is None else verdict.length
         return Outcome(seed, bool(verdict.success), length, plain(start_q))
 
     def _play(self, trial: Trial, seed: int) -> Verdict:
-        configuration = trial.configuration
         self._referee.prepare()
-        self._graph.set(
-            self._policy,
-            {
-                "guidance_weight": float(configuration.guidance_weight),
-                "estimator": configuration.estimator,
-                "num_samples": configuration.num_samples,
-                "execution_horizon": configuration.execution_horizon or "recommended",
-                "weight_schedule": configuration.weight_schedule,
-                "critic": trial.critic,
-                "seed": seed,
-            },
-        )
+        values = {name: getattr(trial.options, name) for name in TRIED}
+        self._graph.set(self._policy, {**values, **weight_parameters(trial.options.guidance_weight), "seed": seed})
         self._ticks.clear()
         self._first = self._referee.start(trial.task, seed)
         # Of the episode before, telemetry may have come while this one was begun.
@@ -170,11 +163,11 @@ def running_graph(
     bridge: str,
     say: Callable[[str], None],
     between: Callable[[], None],
-) -> Iterator[tuple[Execute, str, dict[str, Any]]]:
+) -> Iterator[tuple[Execute, str, RunOptions]]:
     """Give what runs trials on the running graph; put everything back in the end.
 
-    With it come a checksum of the conditions, and those settings of the policy node that decide which weight is best, are
-    not tried here and are not at their defaults.
+    With it come a checksum of the conditions, and the options of the policy node's run that decide which weight is best and
+    are not tried here.
 
     Args:
         manifest: Of the bundle to tune; the policy node must run it.
@@ -196,7 +189,7 @@ def running_graph(
         conditions = _conditions(graph, policy, bridge if outcomes == "bridge" else None)
         referee = _referee(graph, policy, outcomes, bridge, say)
         try:
-            yield LiveTuner(graph, policy, referee).execute, conditions, _given(graph, policy)
+            yield LiveTuner(graph, policy, referee).execute, conditions, _base(graph, policy)
         finally:
             # Whatever ended the tuning must not end this.
             graph.between = lambda: None
@@ -233,13 +226,11 @@ def _conditions(graph: RosClient, policy: str, bridge: str | None) -> str:
     return hashlib.sha256(repr(found).encode()).hexdigest()[:16]
 
 
-def _given(graph: RosClient, policy: str) -> dict[str, Any]:
-    """Return the settings that a weight found here was found with, beside those that are tried."""
-    defaults = {
-        name: default for name, (default, _) in declarations().items() if name in DECISIVE and name not in TUNED
-    }
-    values = {name: parameter_value_to_python(value) for name, value in graph.get(policy, list(defaults)).items()}
-    return {name: value for name, value in values.items() if value != defaults[name]}
+def _base(graph: RosClient, policy: str) -> RunOptions:
+    """Return the options that a weight found here was found with, beside those that are tried."""
+    names = [name for name in DECISIVE if name not in TRIED]
+    values = {name: parameter_value_to_python(value) for name, value in graph.get(policy, names).items()}
+    return replace(BC, **values)
 
 
 def _referee(graph: RosClient, policy: str, outcomes: str, bridge: str, say: Callable[[str], None]) -> Referee:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.control.run_options import OWN_HORIZON, RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, summarise, write_report
 from qgf_ros.reports.numbers import mean_and_error, plain
 from qgf_ros.reports.statistics import compare_paired
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 
 #: Execution and seam of each mode by its name.
 MODES = {
@@ -72,14 +73,17 @@ class Study:
         """Return every mode with its delay, in the order of the record."""
         return [("synchronous", 0), *((mode, delay) for delay in dict.fromkeys(self.delays) for mode in MODES)]
 
-    def plan(self, mode: str, delay: int) -> Plan:
+    def plan(self, mode: str, delay: int) -> EvaluationPlan:
         """Return the evaluation of one mode at one delay."""
         execution, seam = MODES[mode]
-        return Plan(
-            *(self.bundle, self.task, self.weights, self.episodes, self.seed),
-            execution_horizon=self.execution_horizon if execution == "asynchronous" else None,
-            execution=execution,
-            seam=seam,
+        return EvaluationPlan(
+            *(self.bundle, self.task, self.weights, self.episodes),
+            options=RunOptions(
+                seed=self.seed,
+                execution_horizon=self.execution_horizon if execution == "asynchronous" else OWN_HORIZON,
+                execution=execution,
+                seam=seam,
+            ),
             delay=delay,
             batch_size=self.batch_size,
             workers=self.workers,

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.settings import Settings
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan, environment_of
-from qgf_ros.evaluation.results import Episode, critic_for_task
+from qgf_ros.evaluation.results import Episode
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.processes import worker_pool
 from qgf_sim.rollouts.rollout import run_batch
@@ -35,44 +34,20 @@ def check_environment(manifest: Manifest) -> str:
 
 
 @dataclass(frozen=True)
-class Plan(EpisodePlan):
+class EvaluationPlan(EpisodePlan):
     """What to evaluate, and how, beside what `EpisodePlan` says.
 
     Attributes:
-        critic: Critic that guides; the task's own by default.
-        execution_horizon: Actions executed of each chunk; the bundle's by default.
-        execution, seam: See `control.settings.Settings`.
         delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes.
         shift: Domain shift.
     """
 
-    critic: str | None = None
-    execution_horizon: int | None = None
-    execution: str = "synchronous"
-    seam: str = "switch"
     delay: int = 0
     batch_size: int = 16
     workers: int = 1
     shift: Shift = NONE
-
-    def settings(self, manifest: Manifest, weight: float) -> Settings:
-        """Return the controller settings of the run at one weight, checked against the bundle.
-
-        Raises:
-            GuidanceError: The bundle cannot run them.
-            SimulationError: The bundle has no critic for the task.
-        """
-        critic = self.critic or critic_for_task(manifest, self.task)
-        horizon = manifest.execution_horizon if self.execution_horizon is None else self.execution_horizon
-        settings = Settings(
-            *(weight, critic, self.num_samples, horizon, self.seed, self.options.resolve(manifest)),
-            execution=self.execution,
-            seam=self.seam,
-        )
-        settings.check(manifest)
-        return settings
 
     def check(self, manifest: Manifest) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
@@ -92,7 +67,7 @@ Job = tuple[float, tuple[int, ...]]
 BATCHES_PER_JOB = 2
 
 
-def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
+def evaluate(plan: EvaluationPlan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
     """Carry out a plan.
 
     Episodes are cut into the same jobs whatever the number of workers, and so share the same inferences: the outcome does
@@ -107,15 +82,14 @@ def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> d
 
     Raises:
         BundleError: The bundle is missing or damaged.
-        SimulationError, GuidanceError: See `Plan.check` and `run_batch`.
+        SimulationError, GuidanceError: See `EvaluationPlan.check` and `run_batch`.
     """
     plan.check(load_manifest(plan.bundle))
-    seeds = range(plan.seed, plan.seed + plan.episodes)
     size = BATCHES_PER_JOB * plan.batch_size
-    blocks = [tuple(seeds[i : i + size]) for i in range(0, plan.episodes, size)]
+    blocks = [tuple(plan.seeds[i : i + size]) for i in range(0, plan.episodes, size)]
     # Blocks of one seed range follow each other weight by weight, so that every run's rate settles early.
-    jobs: list[Job] = [(weight, block) for block in blocks for weight in plan.weights]
-    results: dict[float, list[Episode]] = {weight: [] for weight in plan.weights}
+    jobs: list[Job] = [(weight, block) for block in blocks for weight in plan.guidance_weights]
+    results: dict[float, list[Episode]] = {weight: [] for weight in plan.guidance_weights}
     for episode in _run_jobs(plan, jobs):
         results[episode.guidance_weight].append(episode)
         if progress is not None:
@@ -123,7 +97,7 @@ def evaluate(plan: Plan, progress: Callable[[Episode], None] | None = None) -> d
     return {weight: sorted(episodes, key=lambda episode: episode.seed) for weight, episodes in results.items()}
 
 
-class Worker:
+class EvaluationWorker:
     """A policy and the environments it has needed so far; the first takes most of a second, each other a tenth of it.
 
     Attributes:
@@ -132,11 +106,11 @@ class Worker:
         environments: Those it has.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: EvaluationPlan) -> None:
         self.plan = plan
         self._policy = Policy.load(plan.bundle)
         self.manifest = self._policy.manifest
-        self._policy.warm_up(plan.num_samples)
+        self._policy.warm_up(plan.options.num_samples)
         self.environments: list[ShiftedEnvironment] = []
 
     def build(self, count: int) -> None:
@@ -153,9 +127,9 @@ class Worker:
         self.build(min(self.plan.batch_size, len(seeds)))
         for env in self.environments:
             env.task, env.shift = self.plan.task, self.plan.shift
-        settings = self.plan.settings(self.manifest, weight)
+        options = self.plan.options_at(self.manifest, weight)
         return run_batch(
-            self._policy, self.environments, settings, seeds, delay=self.plan.delay, record=self.plan.record
+            self._policy, self.environments, options, seeds, delay=self.plan.delay, record=self.plan.record
         )
 
     def close(self) -> None:
@@ -164,11 +138,11 @@ class Worker:
             env.close()
 
 
-_plan: Plan
-_worker: Worker | None = None
+_plan: EvaluationPlan
+_worker: EvaluationWorker | None = None
 
 
-def _start_worker(plan: Plan) -> None:
+def _start_worker(plan: EvaluationPlan) -> None:
     global _plan
     _plan = plan
 
@@ -176,14 +150,14 @@ def _start_worker(plan: Plan) -> None:
 def _run_job(job: Job) -> list[Episode]:
     global _worker
     if _worker is None:
-        _worker = Worker(_plan)
+        _worker = EvaluationWorker(_plan)
     return list(_worker.run(job))
 
 
-def _run_jobs(plan: Plan, jobs: list[Job]) -> Iterator[Episode]:
+def _run_jobs(plan: EvaluationPlan, jobs: list[Job]) -> Iterator[Episode]:
     count = min(plan.workers, len(jobs))
     if count == 1:
-        worker = Worker(plan)
+        worker = EvaluationWorker(plan)
         try:
             for job in jobs:
                 yield from worker.run(job)

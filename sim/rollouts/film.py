@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from qgf_ros.analysis.inputs import load_primitives
 from qgf_ros.control.inference import Chunk
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
-from qgf_ros.evaluation.results import critic_for_task
+from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.guidance.conditioning import Critic
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import check_environment
@@ -85,16 +84,15 @@ class _FilmedEnvironment(TaskEnvironment):
 
 
 def film_episode(
-    policy: Policy, critic: Critic, task: int, seed: int, weight: float, size: tuple[int, int], every: int
+    policy: Policy, critic: Critic, task: int, options: RunOptions, size: tuple[int, int], every: int
 ) -> Column:
-    """Run one episode and film it; Q is that of the chunk under way."""
-    manifest = policy.manifest
+    """Run one episode with resolved options and film it; Q is that of the chunk under way."""
+    weight = options.guidance_weight
     label = f"BC + Q guidance, weight {weight:g}" if weight else "behaviour cloning"
     judged = _JudgedPolicy(policy, critic)
     env = _FilmedEnvironment(judged, task, label, size, every)
-    settings = Settings(weight, critic_for_task(manifest, task), 1, manifest.execution_horizon, seed)
     try:
-        (episode,) = run_batch(judged, [env], settings, [seed])
+        (episode,) = run_batch(judged, [env], options, [options.seed])
         env.take_picture(f"{'solved' if episode.success else 'not solved'} after {episode.length} steps")
     finally:
         env.close()
@@ -111,10 +109,7 @@ def _caption(picture: Picture, lines: tuple[str, str]) -> Picture:
 
 
 def write_film(
-    bundle: Path,
-    task: int,
-    seed: int,
-    weights: Sequence[float],
+    plan: EpisodePlan,
     out: Path | None,
     sheet: Path | None = None,
     *,
@@ -124,10 +119,7 @@ def write_film(
     """Film the same seed at several weights, side by side.
 
     Args:
-        bundle: Folder of the bundle.
-        task: Single-task number.
-        seed: Of environment and noise.
-        weights: One column each.
+        plan: What to film: its first seed at each of its weights, one column each.
         out: A ``.gif`` or ``.mp4`` file; None for none.
         sheet: A ``.png`` file for a contact sheet, one row per weight; None for none.
         size: Width and height of a column [px].
@@ -150,10 +142,12 @@ def write_film(
             f"width {size[0]}, height {size[1]} and every {every} were given; "
             f"expected {lower} to {upper} pixels each way, and a frame every {_EVERY[0]} to {_EVERY[1]} steps"
         )
-    policy = Policy.load(bundle)
-    critic = load_primitives(bundle).critics[critic_for_task(policy.manifest, task)]
+    policy = Policy.load(plan.bundle)
+    plan.check(policy.manifest)
+    runs = [plan.options_at(policy.manifest, weight) for weight in plan.guidance_weights]
+    critic = load_primitives(plan.bundle).critics[runs[0].critic]
     try:
-        columns = [film_episode(policy, critic, task, seed, weight, size, every) for weight in weights]
+        columns = [film_episode(policy, critic, plan.task, options, size, every) for options in runs]
     except (RuntimeError, AttributeError, ImportError) as error:
         raise SimulationError(
             f"no picture could be rendered ({error}); install Mesa's libegl1 and set MUJOCO_GL=egl"

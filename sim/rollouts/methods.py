@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.options import GuidanceOptions
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, summarise, write_report
 from qgf_ros.evaluation.tuning import Protocol, choose
 from qgf_ros.reports.numbers import plain
 from qgf_ros.reports.statistics import compare_paired, wilson_interval
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 
 #: Weights tried for methods that guide while denoising: the published sweep, 0.004 to 0.12, and a decade around it.
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -122,16 +122,14 @@ class MethodComparison:
         files = {name: record.sha256 for name, record in load_manifest(self.bundle).files.items()}
         return {**{name: getattr(self, name) for name in shared}, "files": files}
 
-    def plan(self, task: int, method: Method, weights: tuple[float, ...], episodes: int, seed: int) -> Plan:
+    def plan(self, task: int, method: Method, weights: tuple[float, ...], episodes: int, seed: int) -> EvaluationPlan:
         """Return the evaluation of one method on one task."""
-        return Plan(
+        return EvaluationPlan(
             self.bundle,
             task,
             weights,
             episodes,
-            seed,
-            num_samples=method.num_samples,
-            options=GuidanceOptions(estimator=method.estimator),
+            RunOptions(seed=seed, num_samples=method.num_samples, estimator=method.estimator),
             batch_size=self.batch_size,
             workers=self.workers,
         )

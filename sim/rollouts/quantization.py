@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from qgf_ros.analysis.precision_cost import PrecisionComparison
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess, PrecisionEvidence
 from qgf_ros.control.inference import ChunkPolicy
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode, critic_for_task, summarise
 from qgf_ros.reports.statistics import compare_paired
@@ -42,8 +42,7 @@ def compare_in_closed_loop(
     manifest = pair[0].manifest
     if episodes < 1:
         raise SimulationError(f"episodes {episodes} was given; it must be at least 1")
-    settings = Settings(weight, critic_for_task(manifest, tasks[0]), 1, manifest.execution_horizon, seed)
-    settings.check(manifest)
+    options = RunOptions(weight, critic_for_task(manifest, tasks[0]), seed=seed).resolve(manifest)
     comparison = PrecisionComparison(*pair)
     policies: tuple[ChunkPolicy, ChunkPolicy] = (comparison, pair[1])
     outcomes: tuple[list[Episode], list[Episode]] = ([], [])
@@ -52,7 +51,7 @@ def compare_in_closed_loop(
         for number in range(seed, seed + episodes):
             env.task = tasks[number % len(tasks)]
             for policy, results in zip(policies, outcomes):
-                (episode,) = run_batch(policy, [env], settings, [number])
+                (episode,) = run_batch(policy, [env], options, [number])
                 results.append(episode)
                 progress(episode)
     finally:

@@ -23,7 +23,7 @@ from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import Reading, VectorReading
 from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
 from qgf_ros.control.observation import Observation, ObservationAssembler
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_ros.evaluation.results import Episode, commanded_jerk
 from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment
@@ -34,7 +34,9 @@ _PERIOD_NS = round(CONTROL_PERIOD * 1e9)
 class _Slot:
     """One episode under way: an environment with its own controller and clock."""
 
-    def __init__(self, policy: ChunkPolicy, env: TaskEnvironment, settings: Settings, delay: int, record: bool) -> None:
+    def __init__(
+        self, policy: ChunkPolicy, env: TaskEnvironment, settings: RunOptions, delay: int, record: bool
+    ) -> None:
         self.env = env
         self._delay = delay * _PERIOD_NS
         self._request: ChunkRequest | None = None
@@ -130,7 +132,7 @@ class _Slot:
 def run_batch(
     policy: ChunkPolicy,
     environments: Sequence[TaskEnvironment],
-    settings: Settings,
+    settings: RunOptions,
     seeds: Sequence[int],
     *,
     delay: int = 0,

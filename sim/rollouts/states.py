@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.inference import Chunk
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 from qgf_ros.guidance.prefix import Prefix
@@ -61,11 +61,11 @@ def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, se
     watched = _Watched(Policy.load(bundle))
     manifest = watched.manifest
     name = check_environment(manifest)
-    settings = Settings(0.0, critic_for_task(manifest, task), execution_horizon=manifest.execution_horizon)
+    options = RunOptions(0.0, critic_for_task(manifest, task)).resolve(manifest)
     environment = TaskEnvironment(name, task)
     try:
         for episode in range(episodes):
-            for _ in run_batch(watched, [environment], settings, [seed + episode]):
+            for _ in run_batch(watched, [environment], options, [seed + episode]):
                 pass
     finally:
         environment.close()

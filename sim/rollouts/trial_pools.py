@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,13 +16,13 @@ from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.evaluation.halving import Outcome
 from qgf_ros.evaluation.trials import Execute, Trial, fingerprint, outcome_of
 from qgf_sim.processes import worker_pool
-from qgf_sim.rollouts.evaluate import Plan, Worker
+from qgf_sim.rollouts.evaluate import EvaluationPlan, EvaluationWorker
 
 #: Longest wait for a machine to take a connection [s].
 CONNECT_TIMEOUT = 10.0
 
 #: Of the bundle under way, by its place and fingerprint.
-_workers: dict[tuple[Path, str], Worker] = {}
+_workers: dict[tuple[Path, str], EvaluationWorker] = {}
 
 
 def run_trial(trial: Trial) -> list[Outcome]:
@@ -33,26 +34,23 @@ def run_trial(trial: Trial) -> list[Outcome]:
     """
     if trial.task is None:
         raise SimulationError("a task is needed to simulate; give at least one, such as --tasks 2")
-    configuration, place = trial.configuration, (trial.bundle, trial.fingerprint)
-    plan = Plan(
-        *(trial.bundle, trial.task, (configuration.guidance_weight,), len(trial.seeds), trial.seeds[0]),
-        critic=trial.critic,
-        num_samples=configuration.num_samples,
-        options=configuration.options,
-        execution_horizon=configuration.execution_horizon,
+    place = (trial.bundle, trial.fingerprint)
+    plan = EvaluationPlan(
+        *(trial.bundle, trial.task, (trial.options.guidance_weight,), len(trial.seeds)),
+        options=replace(trial.options, seed=trial.seeds[0]),
         batch_size=trial.batch_size,
     )
     for other in [other for other in _workers if other != place]:
         _workers.pop(other).close()
     if place not in _workers:
-        worker = Worker(plan)
+        worker = EvaluationWorker(plan)
         if fingerprint(worker.manifest) != trial.fingerprint:
             raise BundleError(
                 f"{trial.bundle} is not the bundle whose tuning began; have the same one everywhere, and tune it again"
             )
         _workers[place] = worker
     _workers[place].plan = plan
-    episodes = _workers[place].run((configuration.guidance_weight, trial.seeds))
+    episodes = _workers[place].run((trial.options.guidance_weight, trial.seeds))
     return sorted((outcome_of(episode) for episode in episodes), key=lambda outcome: outcome.seed)
 
 

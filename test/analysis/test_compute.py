@@ -21,7 +21,7 @@ from qgf_ros.analysis.compute import (
 )
 from qgf_ros.analysis.inputs import Primitives, load_primitives
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.guidance.names import METHODS
 
 T = 10
 #: The rest of the flow after step k takes T - k - 1 velocities, and T - k vector-Jacobian products on the way back.

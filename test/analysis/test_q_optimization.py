@@ -15,7 +15,7 @@ from qgf_ros.analysis.q_optimization import (
     rounds,
 )
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.guidance.names import METHODS
 
 N, M, S, C, T = 50, 8, 3, 2, 5
 RANDOM = np.random.default_rng(3)

@@ -14,7 +14,7 @@ pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 
 from qgf_ros.cli import main
 from qgf_ros.guidance.estimators import ESTIMATORS
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.guidance.names import METHODS
 
 ANALYSES = ("toy1d", "sensitivity", "q-optimization", "compute", "success", "asynchronous")
 
@@ -81,18 +81,8 @@ def test_sensitivity_on_simulated_states(tiny_bundle: Path, tmp_path: Path) -> N
 
 
 def test_q_optimization(tiny_bundle: Path, dataset: Path, tmp_path: Path) -> None:
-    options = (
-        "--dataset",
-        dataset,
-        "--states",
-        5,
-        "--candidates",
-        4,
-        "--guidance-weights",
-        "0.03,0.1",
-        "--neighbours",
-        3,
-    )
+    few = ("--states", 5, "--candidates", 4, "--guidance-weights", "0.03,0.1", "--neighbours", 3)
+    options = ("--dataset", dataset, *few)
     numbers = run(tmp_path / "o", "q-optimization", tiny_bundle, *options)
     for part in (numbers["mean"], *numbers["critics"].values()):
         assert part.keys() == {"data", "bfn", *METHODS}
@@ -116,7 +106,7 @@ def test_asynchronous(
 
     def evaluate(plan: Any, progress: Any) -> dict[float, list[Episode]]:
         results = {}
-        for weight in plan.weights:
+        for weight in plan.guidance_weights:
             episodes = [Episode(weight, seed, seed % 2 == 0, 10, jerk=0.1 * plan.delay, waited=1) for seed in range(4)]
             for episode in episodes:
                 progress(episode)

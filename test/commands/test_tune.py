@@ -35,7 +35,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
     def execute(work: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
         for trial in work:
             trials.append(trial)
-            weight = trial.configuration.guidance_weight
+            weight = trial.options.guidance_weight
             solved = [weight == 0.1 or (weight > 0.0 and seed % 2 == 0) for seed in trial.seeds]
             yield trial, [Outcome(seed, success, 100, -weight) for seed, success in zip(trial.seeds, solved)]
 
@@ -48,7 +48,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[Trial]:
 
 
 def tune(bundle: Path, *arguments: str) -> int:
-    few = ["--weights", "0.1,0.3", "--choosing-episodes", "16", "--reporting-episodes", "20"]
+    few = ["--guidance-weights", "0.1,0.3", "--choosing-episodes", "16", "--reporting-episodes", "20"]
     return main(["tune", str(bundle), *few, "--trials", str(bundle.parent / "trials.jsonl"), *arguments])
 
 
@@ -85,17 +85,38 @@ def test_a_dry_run_leaves_the_manifest_alone(bundle: Path, ran: list[Trial]) -> 
     assert ran
 
 
+def test_what_is_tried_and_what_every_episode_is_run_with_reach_the_trials(bundle: Path, ran: list[Trial]) -> None:
+    fixed = ["--max-guidance-deviation", "0.3", "--seam", "rtc"]
+    assert tune(bundle, "--task", "1", "--num-samples", "1,4", "--estimators", "qgf,noisy", *fixed) == 0
+    guided = {trial.options for trial in ran if trial.options.guidance_weight}
+    assert {(options.num_samples, options.estimator) for options in guided} == {
+        (samples, estimator) for samples in (1, 4) for estimator in ("qgf", "noisy")
+    }
+    assert {options.max_guidance_deviation for options in guided} == {0.3}
+    assert {(trial.options.seam, trial.options.critic) for trial in ran} == {("rtc", "task1")}
+    plain = {trial.options for trial in ran} - guided
+    assert {(options.num_samples, options.estimator) for options in plain} == {(1, "qgf"), (4, "qgf")}
+    card = load_manifest(bundle).critics["task1"]
+    assert card.recommended_settings["max_guidance_deviation"] == 0.3
+    assert card.recommended_settings["seam"] == "rtc"
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
         (["--batch-size", "0"], "batch-size 0 was given; it must be at least 1"),
         (["--task", "4"], "has no critic for task 4"),
-        (["--schedules", "sudden"], "weight_schedule 'sudden' was given"),
+        (["--weight-schedules", "sudden"], "weight_schedule 'sudden' was given"),
         (["--reporting-seed", "10010"], "overlap"),
         (["--critic", "task7"], "critic 'task7' was given"),
         (["--outcomes", "service"], "--outcomes service was given without --ros; add it"),
         (["--ros", "--ray", "auto"], "--ray auto was given with --ros; a running graph has one robot"),
-        (["--weights", "0.1,nan"], "guidance_weight nan was given; it must be finite"),
+        (["--guidance-weights", "0.1,nan"], "guidance_weight nan was given; it must be finite"),
+        (["--seam", "linear", "--blend-steps", "0"], "blend_steps 0 was given; it must be at least 1"),
+        (
+            ["--ros", "--max-guidance-deviation", "0.3", "--seam", "rtc"],
+            "max_guidance_deviation 0.3, seam rtc was given with --ros; set it on the node, which keeps it",
+        ),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_runs(

@@ -15,11 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.chunking import SEAMS
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk, ChunkRequest
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import SEAMS, RunOptions
 from qgf_ros.errors import GuidanceError, NotReadyError
 from qgf_ros.guidance.prefix import soft_mask
 from qgf_ros.guidance.shaping import QGF
@@ -104,7 +103,7 @@ class DelayedWorker:
 def asynchronous(policy: NumberedPolicy, delay: int, **changes: Any) -> Controller:
     worker = DelayedWorker(delay)
     values = {"guidance_weight": 0.1, "critic": "near", "execution_horizon": 3, "execution": "asynchronous"}
-    controller = Controller(policy, Settings(**{**values, **changes}), worker=worker)
+    controller = Controller(policy, RunOptions(**{**values, **changes}), worker=worker)
     worker.infer = controller.inference
     return controller
 
@@ -346,7 +345,7 @@ def test_a_tick_never_waits_for_the_thread_that_infers() -> None:
         return act(*given, **more)
 
     policy.act = slow  # type: ignore[method-assign]
-    controller = Controller(policy, Settings(0.1, "near", execution_horizon=3, execution="asynchronous"))
+    controller = Controller(policy, RunOptions(0.1, "near", execution_horizon=3, execution="asynchronous"))
     try:
         assert play(controller, range(3)) == [None] * 3  # with the gate closed, or this would not end
         gate.set()

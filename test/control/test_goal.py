@@ -10,12 +10,11 @@ import pytest
 
 from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
 from qgf_ros.bundle.manifest import CriticCard, Manifest
-from qgf_ros.control.chunking import SEAMS
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import VectorReading
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation, ObservationAssembler
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import SEAMS, RunOptions
 from qgf_ros.errors import NotReadyError, ObservationError
 from qgf_ros.guidance.shaping import QGF
 
@@ -59,7 +58,7 @@ def observe(step: int, goal: float, place: float = 0.0) -> Observation:
 
 @pytest.fixture
 def controller() -> Controller:
-    return Controller(GoalPolicy(), Settings(0.0, "goal", execution_horizon=4))
+    return Controller(GoalPolicy(), RunOptions(0.0, "goal", execution_horizon=4))
 
 
 def test_a_new_goal_drops_the_chunk_under_way(controller: Controller) -> None:
@@ -112,7 +111,7 @@ class Slow:
 
 def asynchronous(delay: int, execution_horizon: int, seam: str = "switch") -> tuple[Controller, Slow]:
     slow = Slow(delay)
-    settings = Settings(0.0, "goal", execution_horizon=execution_horizon, execution="asynchronous", seam=seam)
+    settings = RunOptions(0.0, "goal", execution_horizon=execution_horizon, execution="asynchronous", seam=seam)
     return Controller(GoalPolicy(), settings, worker=slow), slow
 
 

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qgf_ros.control.run_options import BC, RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.halving import (
     ALPHA,
-    BC,
-    Configuration,
     Outcome,
     Run,
     Search,
@@ -26,7 +25,7 @@ from qgf_ros.evaluation.halving import (
 #: A ridge and a cliff, as measured on cube-single.
 WEIGHTS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
 RIDGE = (0.06, 0.2, 0.4, 0.82, 0.93, 0.91, 0.8, 0.72, 0.62, 0.4, 0.2)
-CONFIGURATIONS = tuple(Configuration(weight) for weight in WEIGHTS)
+CONFIGURATIONS = tuple(RunOptions(weight) for weight in WEIGHTS)
 
 
 def bernoulli(rates: Sequence[float], world: int, shared: float = 0.5) -> Run:
@@ -34,7 +33,7 @@ def bernoulli(rates: Sequence[float], world: int, shared: float = 0.5) -> Run:
     generator = np.random.default_rng(world)
     common = generator.random(100_000)
 
-    def run(configurations: Sequence[Configuration], seeds: range) -> Mapping[Configuration, Sequence[Outcome]]:
+    def run(configurations: Sequence[RunOptions], seeds: range) -> Mapping[RunOptions, Sequence[Outcome]]:
         places = np.array(seeds) % len(common)
         found = {}
         for configuration in configurations:
@@ -52,7 +51,7 @@ def search(rates: Sequence[float], world: int, episodes: int = 64) -> Search:
     return halve(CONFIGURATIONS[: len(rates)], range(10_000, 10_000 + episodes), bernoulli(rates, world))
 
 
-def weights(configurations: Sequence[Configuration]) -> list[float]:
+def weights(configurations: Sequence[RunOptions]) -> list[float]:
     return [configuration.guidance_weight for configuration in configurations]
 
 
@@ -89,7 +88,7 @@ def test_every_configuration_is_dropped_once_or_is_the_best() -> None:
 
 def test_among_equals_the_faster_goes_first_and_then_the_smaller_weight() -> None:
     slow, fast = [Outcome(0, True, 120)], [Outcome(0, True, 80)]
-    ranking = [(Configuration(0.1), slow), (Configuration(0.3), fast), (Configuration(0.2), fast)]
+    ranking = [(RunOptions(0.1), slow), (RunOptions(0.3), fast), (RunOptions(0.2), fast)]
     assert [pair[0].guidance_weight for pair in sorted(ranking, key=lambda pair: rank(*pair))] == [0.2, 0.3, 0.1]
 
 
@@ -129,14 +128,14 @@ def test_a_configuration_that_stands_out_ends_the_search_early() -> None:
 
 
 def test_a_configuration_names_what_is_not_at_its_default() -> None:
-    plain = Configuration(0.04)
-    other = Configuration(0.04, "noisy", 4, 2, "linear")
-    assert plain.settings() == {}
+    plain = RunOptions(0.04)
+    other = RunOptions(0.04, num_samples=4, execution_horizon=2, estimator="noisy", weight_schedule="linear")
+    assert plain.changed() == {}
     assert str(plain) == "weight 0.04"
-    assert other.settings() == {
+    assert other.changed() == {
         "estimator": "noisy",
         "num_samples": 4,
         "execution_horizon": 2,
         "weight_schedule": "linear",
     }
-    assert str(other) == "weight 0.04, estimator noisy, num_samples 4, execution_horizon 2, weight_schedule linear"
+    assert str(other) == "weight 0.04, num_samples 4, execution_horizon 2, estimator noisy, weight_schedule linear"

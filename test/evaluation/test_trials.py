@@ -24,13 +24,16 @@ pytest.importorskip("ogbench", reason="trials need the sim extra")
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.cli import main
+from qgf_ros.control.run_options import BC as PLAIN
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import BundleError, SimulationError
-from qgf_ros.evaluation.halving import BC, Configuration, Outcome
+from qgf_ros.evaluation.halving import Outcome
 from qgf_ros.evaluation.trials import Trial, Trials, TrialStore, fingerprint, outcome_of
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
-GUIDED = Configuration(0.1, num_samples=2)
+BC = replace(PLAIN, critic="task1")
+GUIDED = RunOptions(0.1, "task1", num_samples=2)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ class Fake:
 
 
 def trials(bundle: Path, store: TrialStore, execute: Any, tasks: tuple[int, ...] = (1,), block: int = 4) -> Trials:
-    return Trials(bundle, "task1", tasks, 2, block, store, execute)
+    return Trials(bundle, tasks, 2, block, store, execute)
 
 
 def test_outcomes_come_in_the_order_of_their_seeds(tiny_bundle: Path, manifest: Manifest, tmp_path: Path) -> None:
@@ -102,7 +105,7 @@ def test_a_trial_that_the_disk_has_no_room_for_is_told_and_harms_no_other(
     assert path.stat().st_size == before + 20
     rest = Fake()
     trials(tiny_bundle, TrialStore(path, manifest, "processes"), rest)([BC, GUIDED], range(4))
-    assert [trial.configuration for trial in rest.ran] == [GUIDED]
+    assert [trial.options for trial in rest.ran] == [GUIDED]
     assert len(TrialStore(path, manifest, "processes")) == 2
 
 
@@ -145,7 +148,7 @@ def test_trials_count_for_the_whole_bundle_but_not_for_its_evidence(
 def test_a_trial_of_another_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(tiny_bundle, tmp_path / "tiny"))
     manifest = load_manifest(bundle)
-    work = Trial(bundle, fingerprint(manifest), "task1", 1, BC, (0,))
+    work = Trial(bundle, fingerprint(manifest), 1, BC, (0,))
     update_manifest(bundle, manifest.model_copy(update={"denoising_steps": 3}))  # as a new export would
     with pytest.raises(BundleError, match="tiny is not the bundle whose tuning began"), local_processes(1) as execute:
         list(execute([work]))
@@ -166,10 +169,7 @@ def test_a_file_that_cannot_be_written_is_named(manifest: Manifest, tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def work(tiny_bundle: Path) -> list[Trial]:
-    return [
-        Trial(tiny_bundle, fingerprint(load_manifest(tiny_bundle)), "task1", 1, name, (3, 4), 2)
-        for name in (BC, GUIDED)
-    ]
+    return [Trial(tiny_bundle, fingerprint(load_manifest(tiny_bundle)), 1, name, (3, 4), 2) for name in (BC, GUIDED)]
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def in_this_process(work: list[Trial]) -> dict[Trial, list[Outcome]]:
 def test_a_trial_is_an_evaluation(
     tiny_bundle: Path, work: list[Trial], in_this_process: dict[Trial, list[Outcome]]
 ) -> None:
-    plan = Plan(tiny_bundle, 1, (0.1,), 2, 3, num_samples=2, batch_size=2)
+    plan = EvaluationPlan(tiny_bundle, 1, (0.1,), 2, RunOptions(seed=3, num_samples=2), batch_size=2)
     assert in_this_process[work[1]] == [outcome_of(episode) for episode in evaluate(plan)[0.1]]
     assert [outcome.seed for outcome in in_this_process[work[1]]] == [3, 4]
     assert all(outcome.start_q is not None for outcome in in_this_process[work[1]])
@@ -269,7 +269,7 @@ def test_a_ray_cluster_finds_the_same(work: list[Trial], in_this_process: dict[T
 @pytest.mark.slow
 def test_after_ctrl_c_the_same_command_ends_as_if_nothing_had_happened(tiny_bundle: Path, tmp_path: Path) -> None:
     store, report = tmp_path / "trials.jsonl", tmp_path / "report.json"
-    arguments = f"tune {tiny_bundle} --task 1 --weights 0.1 --choosing-episodes 4 --reporting-episodes 2 --batch-size 1"
+    arguments = f"tune {tiny_bundle} --task 1 --guidance-weights 0.1 --choosing-episodes 4 --reporting-episodes 2 --batch-size 1"
     command = [sys.executable, "-m", "qgf_ros.cli", *arguments.split(), "--dry-run", "--workers", "2"]
     whole = [*command, "--trials", str(tmp_path / "whole.jsonl"), "--json", str(tmp_path / "whole.json")]
     subprocess.run(whole, check=True, capture_output=True)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ pytest.importorskip("ogbench", reason="tuning needs the sim extra")
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.control.run_options import BC, OWN_HORIZON, RunOptions
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
-from qgf_ros.evaluation.halving import BC, Configuration, Outcome, Run
+from qgf_ros.evaluation.halving import Outcome, Run
 from qgf_ros.evaluation.tuning import LEVEL, WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +39,7 @@ def manifest(tiny_bundle: Path) -> Manifest:
 def scripted(rates: Mapping[float, float], reported: Mapping[float, float] | None = None) -> Run:
     """Run episodes of given success rates, others on the reporting seeds if wanted."""
 
-    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
         now = reported if reported is not None and seeds.start >= PROTOCOL.reporting_seed else rates
         count = len(seeds)
         return {
@@ -56,7 +58,7 @@ def bernoulli(rates: Mapping[float, float], world: int, shared: float) -> Run:
     generator = np.random.default_rng(world)
     common = generator.random(10_000)
 
-    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
         found = {}
         for name in configurations:
             places = np.array(seeds) % len(common)
@@ -153,21 +155,23 @@ def test_what_was_found_is_json_and_tells_of_q_and_of_every_rung(manifest: Manif
 
 
 def test_everything_asked_for_is_combined_once_and_compared_with_plain_cloning(manifest: Manifest) -> None:
-    protocol = Protocol((0.1,), estimators=("qgf", "noisy"), num_samples=(1, 4), execution_horizons=(2, 5))
-    tried = protocol.configurations(manifest)
-    assert tried[0] == BC
+    protocol = Protocol(
+        (0.1,), tried={"estimator": ("qgf", "noisy"), "num_samples": (1, 4), "execution_horizon": (2, 5)}
+    )
+    tried = protocol.configurations(manifest, "task1")
+    assert tried[0] == replace(BC, critic="task1")
     assert len(tried) == len(set(tried)) == 4 + 8
     # An execution horizon of 2 is the bundle's own; without guidance there is no estimator to tell apart.
-    assert {name.execution_horizon for name in tried} == {None, 5}
+    assert {name.execution_horizon for name in tried} == {OWN_HORIZON, 5}
     assert {name.estimator for name in tried if not name.guidance_weight} == {"qgf"}
 
 
 def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
-    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
-        best = Configuration(0.1, num_samples=4)
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
+        best = RunOptions(0.1, "task1", num_samples=4)
         return {name: [Outcome(seed, name == best, 100) for seed in seeds] for name in configurations}
 
-    found = tune(manifest, "task1", Protocol((0.1,), 16, reporting_episodes=20, num_samples=(1, 4)), run)
+    found = tune(manifest, "task1", Protocol((0.1,), 16, reporting_episodes=20, tried={"num_samples": (1, 4)}), run)
     write_evidence(bundle, "task1", found)
     card = load_manifest(bundle).critics["task1"]
     assert (card.recommended_weight, card.recommended_settings) == (0.1, {"num_samples": 4})
@@ -176,12 +180,15 @@ def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, 
 
 def test_settings_that_were_in_force_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
     given = {"max_guidance_deviation": 0.3, "seam": "linear", "blend_steps": 5}
-    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}), given)
+    protocol = replace(PROTOCOL, base=replace(BC, **given))
+    found = tune(manifest, "task1", protocol, scripted({0.0: 0.1, 0.1: 0.9, 0.3: 0.4}))
     write_evidence(bundle, "task1", found)
     card = load_manifest(bundle).critics["task1"]
     assert (card.recommended_weight, card.recommended_settings) == (0.1, given)
-    assert all(evaluation.settings == given for evaluation in card.evaluations)
-    nothing = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}), given)
+    beside = {"seam": "linear", "blend_steps": 5}  # where nothing is guided, nothing deviates
+    for evaluation in card.evaluations:
+        assert evaluation.settings == (given if evaluation.guidance_weight else beside)
+    nothing = tune(manifest, "task1", protocol, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}))
     assert (nothing["recommended_weight"], nothing["recommended_settings"]) == (0.0, {})
 
 
@@ -191,26 +198,28 @@ def test_settings_that_mean_nothing_with_the_weight_are_not_recommended_with_it(
         ("noisy", {"estimator": "noisy"}),
         ("grad_step", {"ascent_steps": 3, "ascent_sign": True, "estimator": "grad_step"}),
     ):
-        protocol = Protocol((0.1,), 16, reporting_episodes=20, estimators=(estimator,))
-        found = tune(manifest, "task1", protocol, scripted({0.0: 0.1, 0.1: 0.9}), given)
+        tried = {"estimator": (estimator,)}
+        protocol = Protocol((0.1,), 16, reporting_episodes=20, tried=tried, base=replace(BC, **given))
+        found = tune(manifest, "task1", protocol, scripted({0.0: 0.1, 0.1: 0.9}))
         assert found["recommended_settings"] == settings
         assert [run["settings"] for run in found["reporting"]] == [{}, settings]
 
 
 def test_a_configuration_that_the_bundle_cannot_run_is_refused_before_the_first_episode(manifest: Manifest) -> None:
-    def run(configurations: Sequence[Configuration], seeds: range) -> dict[Configuration, list[Outcome]]:
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
         raise AssertionError("nothing may be run")
 
     with pytest.raises(GuidanceError, match="estimator 'best' was given"):
-        tune(manifest, "task1", Protocol((0.1,), estimators=("best",)), run)
+        tune(manifest, "task1", Protocol((0.1,), tried={"estimator": ("best",)}), run)
     with pytest.raises(GuidanceError, match="execution_horizon 9 was given"):
-        tune(manifest, "task1", Protocol((0.1,), execution_horizons=(9,)), run)
+        tune(manifest, "task1", Protocol((0.1,), tried={"execution_horizon": (9,)}), run)
 
 
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in (ROOT / "models").glob("*/manifest.json")))
 def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its_documented_command(name: str) -> None:
     report = json.loads((ROOT / "docs" / "results" / f"{name}.json").read_text())
     command = re.sub(r" --workers \d+", "", report["command"])
+    command = command.replace(" --weights ", " --guidance-weights ")  # as it was called when some were made
     pages = " ".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
     assert command in " ".join(pages.replace("\\\n", "").split()), "nobody is told of the command"
     words = command.split()
@@ -218,7 +227,7 @@ def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its
     manifest = load_manifest(ROOT / "models" / name)
     assert report.get("files", {}).items() <= {path: file.sha256 for path, file in manifest.files.items()}.items()
     given = dict(zip(words[3::2], words[4::2]))
-    weights = tuple(map(float, given["--weights"].split(","))) if "--weights" in given else WEIGHTS
+    weights = tuple(map(float, given["--guidance-weights"].split(","))) if "--guidance-weights" in given else WEIGHTS
     numbers = {key.strip("-").replace("-", "_"): int(value) for key, value in given.items() if value.isdigit()}
     assert len(report["tasks"]) == len(manifest.critics)
     for record in report["tasks"]:
@@ -230,10 +239,10 @@ def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its
         }
 
         def run(
-            configurations: Sequence[Configuration],
+            configurations: Sequence[RunOptions],
             seeds: range,
             episodes: Mapping[tuple[float, int], Outcome] = episodes,
-        ) -> dict[Configuration, list[Outcome]]:
+        ) -> dict[RunOptions, list[Outcome]]:
             return {tried: [episodes[tried.guidance_weight, seed] for seed in seeds] for tried in configurations}
 
         critic = record.get("critic", f"task{record['task']}")

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 from qgf_ros.bundle.manifest import MOST_BYTES, Manifest
 from qgf_ros.bundle.store import MOST_MANIFEST_BYTES, file_record, load_manifest, read_bundle
-from qgf_ros.control.options import GuidanceOptions
+from qgf_ros.control.run_options import ROWS, RunOptions
 from qgf_ros.errors import BundleError, QgfError
-from qgf_ros.guidance.shaping import METHODS, SCHEDULES
+from qgf_ros.guidance.names import METHODS, SCHEDULES
 from qgf_sim.processes import reserve_domain
 
 SCRIPT = Path(__file__).with_name("load_mutants.py")
@@ -348,7 +348,7 @@ WORDS = st.sampled_from([*METHODS, *SCHEDULES, "dx", "dx,dy", "0,1,2", "nan", "i
 @EACH
 @given(
     st.builds(
-        GuidanceOptions,
+        RunOptions,
         estimator=WORDS,
         ascent_steps=st.integers(),
         ascent_sign=st.booleans(),
@@ -358,11 +358,11 @@ WORDS = st.sampled_from([*METHODS, *SCHEDULES, "dx", "dx,dy", "0,1,2", "nan", "i
         unguided_actions=WORDS,
     )
 )
-def test_garbage_as_guidance_options_is_refused_or_sound(small_bundle: Path, options: GuidanceOptions) -> None:
+def test_garbage_as_guidance_options_is_refused_or_sound(small_bundle: Path, options: RunOptions) -> None:
     """200 sets of options."""
     manifest = Manifest.model_validate_json((small_bundle / "manifest.json").read_bytes())
     try:
-        guidance = options.resolve(manifest)
+        guidance = options.resolve(manifest).guidance(manifest)
     except QgfError as error:
         said = str(error)
     else:
@@ -388,11 +388,11 @@ def test_garbage_as_parameter_values_is_refused_or_sound(small_bundle: Path, dat
     changed = {
         name: value
         for name, value in changed.items()
-        # The node's own declaration holds each parameter to its type; these two alone take more than one.
-        if name in ("guidance_weight", "execution_horizon") or type(value) is type(defaults[name])
+        # The node's own declaration holds each parameter to its type; options are sound without it.
+        if name in ROWS or type(value) is type(defaults[name])
     }
     try:
-        chosen = parameters.settings_from({**defaults, **changed}, manifest)
+        chosen = parameters.options_from({**defaults, **changed}).resolve(manifest)
     except QgfError as error:
         said = str(error)
     else:

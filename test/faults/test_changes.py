@@ -48,10 +48,11 @@ def test_a_critic_that_returns_nan_leaves_plain_behaviour_cloning_until_it_is_ch
 
 #: Parameters with values that are taken, and values that are refused.
 CHANGES: dict[str, tuple[list[Any], list[Any]]] = {
-    "guidance_weight": ([0.0, 0.05, 3.0, "recommended"], [-1.0, math.nan, math.inf, 1e9, "much"]),
+    "guidance_weight": ([0.0, 0.05, 0.9], [-1.0, math.nan, math.inf, 1e9, "much", 1]),
+    "use_recommended_weight": ([True, False], [1, "yes"]),
     "critic": (["near", "broken", ""], ["nobody", 3]),
     "num_samples": ([1, 2, 5], [0, -3, 10**9, 1.5]),
-    "execution_horizon": ([1, 3, "recommended"], [0, 4, "all"]),
+    "execution_horizon": ([1, 3, 0], [-1, 4, "all"]),
     "seed": ([0, 7, 2**60], [-1, "x"]),
     "estimator": (["qgf", "noisy", "bptt"], ["", "magic"]),
     "max_guidance_deviation": ([0.1, math.inf], [0.0, math.nan]),

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS, Estimate, bptt, qgf_chain, qgf_jacobian
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.guidance.sampler import sample
-from qgf_ros.guidance.shaping import METHODS, Guidance
+from qgf_ros.guidance.shaping import Guidance
 
 N, S, C, T = 6, 3, 4, 5
 FIELD = CurvedField(S, C)

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop.degradation import MOST_PATIENCE, RECOVERY, Degradation, Fallback
 
 PERIOD, HORIZON, MISSES = 0.05, 4, 3
 LATE, IN_TIME = 1.0, 0.01
 
 asked_settings = st.builds(
-    Settings,
+    RunOptions,
     guidance_weight=st.sampled_from([0.0, 0.5]) | st.floats(0.0, 100.0),
     critic=st.just("near"),
     num_samples=st.integers(1, 64),
@@ -29,12 +29,12 @@ def make(deadline: float | None = None) -> Degradation:
     return Degradation(PERIOD, HORIZON, deadline=deadline, misses=MISSES)
 
 
-def fail(ladder: Degradation, asked: Settings, times: int = MISSES) -> None:
+def fail(ladder: Degradation, asked: RunOptions, times: int = MISSES) -> None:
     for _ in range(times):
         ladder.note(LATE, asked)
 
 
-def keep_up(ladder: Degradation, asked: Settings) -> int:
+def keep_up(ladder: Degradation, asked: RunOptions) -> int:
     """Let inference be in time until the next fallback up, and return how many inferences that took."""
     before, count = ladder.fallback, 0
     while ladder.fallback is before:
@@ -44,7 +44,7 @@ def keep_up(ladder: Degradation, asked: Settings) -> int:
 
 
 @given(st.lists(st.tuples(durations, asked_settings), max_size=80))
-def test_never_more_samples_or_guidance_than_asked_for(history: list[tuple[float, Settings]]) -> None:
+def test_never_more_samples_or_guidance_than_asked_for(history: list[tuple[float, RunOptions]]) -> None:
     ladder = make()
     for seconds, asked in history:
         ladder.note(seconds, asked)
@@ -57,7 +57,7 @@ def test_never_more_samples_or_guidance_than_asked_for(history: list[tuple[float
 
 @given(st.lists(st.tuples(durations, asked_settings), max_size=80), asked_settings)
 def test_enough_late_inferences_lead_to_the_hold_from_anywhere(
-    history: list[tuple[float, Settings]], asked: Settings
+    history: list[tuple[float, RunOptions]], asked: RunOptions
 ) -> None:
     ladder = make()
     for seconds, earlier in history:
@@ -70,7 +70,7 @@ def test_enough_late_inferences_lead_to_the_hold_from_anywhere(
 
 @given(st.lists(st.tuples(durations, asked_settings), max_size=80), asked_settings)
 def test_enough_inferences_in_time_lead_back_to_what_is_asked_from_anywhere(
-    history: list[tuple[float, Settings]], asked: Settings
+    history: list[tuple[float, RunOptions]], asked: RunOptions
 ) -> None:
     ladder = make()
     for seconds, earlier in history:
@@ -82,7 +82,7 @@ def test_enough_inferences_in_time_lead_back_to_what_is_asked_from_anywhere(
 
 
 @given(st.integers(0, 3 * MISSES), asked_settings, asked_settings)
-def test_a_live_change_keeps_the_rung(late: int, first: Settings, second: Settings) -> None:
+def test_a_live_change_keeps_the_rung(late: int, first: RunOptions, second: RunOptions) -> None:
     ladder = make()
     fail(ladder, first, late)
     fallback = ladder.fallback
@@ -107,7 +107,7 @@ def test_a_live_change_keeps_the_rung(late: int, first: Settings, second: Settin
 def test_rungs_that_would_change_nothing_are_skipped_on_both_ways(
     samples: int, weight: float, fallbacks: list[Fallback]
 ) -> None:
-    ladder, asked = make(), Settings(weight, "near", samples)
+    ladder, asked = make(), RunOptions(weight, "near", samples, execution_horizon=1)
     down = []
     for _ in fallbacks:
         fail(ladder, asked)
@@ -118,7 +118,7 @@ def test_rungs_that_would_change_nothing_are_skipped_on_both_ways(
 
 
 def test_late_inferences_lead_down_only_in_a_row() -> None:
-    ladder, asked = make(), Settings(0.5, "near", 4)
+    ladder, asked = make(), RunOptions(0.5, "near", 4, execution_horizon=1)
     for _ in range(50):
         fail(ladder, asked, MISSES - 1)
         ladder.note(IN_TIME, asked)
@@ -127,7 +127,7 @@ def test_late_inferences_lead_down_only_in_a_row() -> None:
 
 
 def test_attempts_to_go_up_become_rarer_while_they_fail_and_are_forgiven() -> None:
-    ladder, asked = make(), Settings(0.5, "near", 4)
+    ladder, asked = make(), RunOptions(0.5, "near", 4, execution_horizon=1)
     fail(ladder, asked)
     stretches = []
     for _ in range(6):
@@ -142,15 +142,15 @@ def test_attempts_to_go_up_become_rarer_while_they_fail_and_are_forgiven() -> No
 
 
 def test_plain_behaviour_cloning_begins_at_once_whatever_the_slew() -> None:
-    ladder, asked = make(), Settings(0.5, "near", guidance_weight_slew=0.1)
+    ladder, asked = make(), RunOptions(0.5, "near", execution_horizon=1, guidance_weight_slew=0.1)
     fail(ladder, asked)
-    assert ladder.settings(asked) == Settings(0.0, "near", guidance_weight_slew=math.inf)
+    assert ladder.settings(asked) == RunOptions(0.0, "near", execution_horizon=1, guidance_weight_slew=math.inf)
 
 
 def test_the_deadline_is_as_long_as_a_chunk_lasts_unless_it_is_given() -> None:
-    asked = Settings(0.5, "near", execution_horizon=2)
+    asked = RunOptions(0.5, "near", execution_horizon=2)
     assert make().deadline(asked) == 2 * PERIOD
-    assert make().deadline(Settings(0.5, "near", execution_horizon=2, execution="asynchronous")) == HORIZON * PERIOD
+    assert make().deadline(RunOptions(0.5, "near", execution_horizon=2, execution="asynchronous")) == HORIZON * PERIOD
     ladder = make(0.02)
     assert [ladder.note(seconds, asked) for seconds in (0.02, 0.0201, math.nan)] == [False, True, True]
     assert not make(math.inf).note(math.inf, asked)

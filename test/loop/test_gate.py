@@ -13,7 +13,7 @@ import pytest
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.degradation import Fallback
 from qgf_ros.loop.supervision import Supervision
@@ -36,7 +36,7 @@ def build(policy: Any, recorder: Any, manifest_factory: Any) -> Iterator[Callabl
         field = ActionField(name="dx", unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=0.2)
         policy.manifest = manifest_factory(action=(field,))
         policy.action_value = 0.5
-        made.append(Controller(policy, Settings(0.5, "near", **settings)))
+        made.append(Controller(policy, RunOptions(0.5, "near", **{"execution_horizon": 1, **settings})))
         supervision = Supervision(on_fault=on_fault)
         return TickLoop(made[-1], recorder, TickStatistics(0.05), motion=motion, supervision=supervision)
 

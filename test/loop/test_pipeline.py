@@ -12,7 +12,7 @@ import pytest
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, VectorReading, WrenchReading
 from qgf_ros.control.robot_contract import RobotContract
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop import pipeline as pipeline_module
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import Pipeline
@@ -44,7 +44,7 @@ def build(policy: Any, recorder: Any, wall: Wall) -> Iterator[Callable[..., Pipe
     made: list[Pipeline] = []
 
     def make(*, by_observation: bool = True, simulated_time: bool = False, **options: Any) -> Pipeline:
-        settings = Settings(0.5, "near", execution_horizon=2)
+        settings = RunOptions(0.5, "near", execution_horizon=2)
         pipeline = Pipeline(
             policy,
             settings,
@@ -186,7 +186,9 @@ def test_a_goal_that_comes_while_inactive_is_kept(policy: Any, manifest_factory:
         for name, max_age in (("goal", None), ("speed", 0.2))
     )
     policy.manifest = manifest_factory(observation=(goal, speed))
-    pipeline = Pipeline(policy, Settings(0.5, "near"), recorder, by_observation=True, simulated_time=False)
+    pipeline = Pipeline(
+        policy, RunOptions(0.5, "near", execution_horizon=1), recorder, by_observation=True, simulated_time=False
+    )
     for turn in (1, 2):
         pipeline.receive("goal", turn, VectorReading(np.array([float(turn)])), turn)
         pipeline.receive("speed", turn, VectorReading(np.array([9.0])), turn)
@@ -369,7 +371,7 @@ def test_health_names_the_critic_that_failed_and_not_one_asked_for_since(
     answered(recorder, 1)
     recorder.wait(lambda r: "critic near failed; plain behaviour cloning acts instead" in r.texts)
     settled(pipeline)
-    pipeline.loop.stage(Settings(0.5, "far"), reseed=False)
+    pipeline.loop.stage(RunOptions(0.5, "far", execution_horizon=1), reseed=False)
     assert pipeline.health() == (Level.WARN, "critic near failed; plain behaviour cloning acts instead")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop.tick_loop import Tick, TickLoop
 from qgf_ros.loop.tick_statistics import TickStatistics
 
@@ -19,7 +19,9 @@ def test_what_comes_between_a_command_and_its_telemetry_is_told_with_the_next(
     policy: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch, motion: bool, event: str
 ) -> None:
     """A replay takes the telemetry of a tick for what was so when its command was sent."""
-    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=motion)
+    loop = TickLoop(
+        Controller(policy, RunOptions(0.5, "near", execution_horizon=1)), recorder, TickStatistics(0.05), motion=motion
+    )
     answered = loop.statistics.answered
 
     def between(latency: float) -> None:

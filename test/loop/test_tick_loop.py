@@ -14,7 +14,7 @@ from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.degradation import RECOVERY, Fallback
@@ -27,7 +27,7 @@ STEP = 50_000_000
 
 @pytest.fixture
 def loop(policy: Any, recorder: Any) -> TickLoop:
-    return TickLoop(Controller(policy, Settings(0.5, "near", execution_horizon=2)), recorder, TickStatistics(0.05))
+    return TickLoop(Controller(policy, RunOptions(0.5, "near", execution_horizon=2)), recorder, TickStatistics(0.05))
 
 
 def at(step: int) -> Tick:
@@ -105,7 +105,7 @@ def test_inference_that_raises_is_a_hold(
 
 def test_staged_settings_wait_for_the_next_tick(loop: TickLoop, policy: Any, recorder: Any) -> None:
     loop.handle(at(0))
-    loop.stage(Settings(0.25, "far", num_samples=2), reseed=False)
+    loop.stage(RunOptions(0.25, "far", num_samples=2, execution_horizon=1), reseed=False)
     assert loop.settings.critic == "far"
     assert recorder.telemetry[-1]["critic"] == "near"
     loop.handle(at(1))
@@ -115,8 +115,8 @@ def test_staged_settings_wait_for_the_next_tick(loop: TickLoop, policy: Any, rec
 
 def test_a_staged_seed_survives_a_later_change(loop: TickLoop, recorder: Any) -> None:
     loop.handle(at(0))
-    loop.stage(Settings(0.5, "near", seed=0), reseed=True)
-    loop.stage(Settings(0.25, "near", seed=0), reseed=False)
+    loop.stage(RunOptions(0.5, "near", execution_horizon=1, seed=0), reseed=True)
+    loop.stage(RunOptions(0.25, "near", execution_horizon=1, seed=0), reseed=False)
     loop.handle(at(1))
     assert recorder.commands[1][0] == recorder.commands[0][0]  # the fake's action is its noise
 
@@ -144,9 +144,9 @@ def test_a_new_seed_and_an_inference_that_fails_are_a_hold_of_every_component(
     slide = ActionField(name="slide", unit="m", scale=1.0, lower=-1.0, upper=1.0)
     policy.manifest = manifest_factory(action=(joint, slide))
     policy.action_value = 0.5
-    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop = TickLoop(Controller(policy, RunOptions(0.5, "near", execution_horizon=1)), recorder, TickStatistics(0.05))
     loop.handle(at(0))
-    loop.stage(Settings(0.5, "near"), reseed=True)
+    loop.stage(RunOptions(0.5, "near", execution_horizon=1), reseed=True)
     policy.failure = GuidanceError("not finite")
     loop.handle(at(1))
     assert recorder.commands[1:] == [([0.5, 0.0], 0)]
@@ -180,7 +180,7 @@ def test_a_stop_sends_the_hold_and_lasts_until_it_is_taken_back(loop: TickLoop, 
     loop.handle(at(0))
     loop.gate.stop("by hand")
     assert recorder.commands[1:] == [([0.0, 0.0], 0)]
-    loop.stage(Settings(0.25, "far"), reseed=False)
+    loop.stage(RunOptions(0.25, "far", execution_horizon=1), reseed=False)
     loop.gate.close("deactivated")
     loop.gate.open()
     loop.handle(at(0))
@@ -199,7 +199,7 @@ def test_a_robot_that_is_held_is_not_called_back_by_a_second_stop(
 ) -> None:
     field = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None)
     policy.manifest = manifest_factory(action=(field,))
-    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop = TickLoop(Controller(policy, RunOptions(0.5, "near", execution_horizon=1)), recorder, TickStatistics(0.05))
     loop.handle(at(0))
     loop.gate.hold("blind")  # and from here on someone may move the robot
     assert len(recorder.commands) == 2
@@ -255,7 +255,9 @@ def test_an_absolute_action_that_was_only_a_shadow_is_never_held_on_the_robot(
 ) -> None:
     field = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None)
     policy.manifest = manifest_factory(action=(field,))
-    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05), motion=False)
+    loop = TickLoop(
+        Controller(policy, RunOptions(0.5, "near", execution_horizon=1)), recorder, TickStatistics(0.05), motion=False
+    )
     loop.handle(at(0))
     loop.gate.enable(True)
     loop.gate.hold("blind")
@@ -269,7 +271,7 @@ def test_an_intervention_is_counted_told_and_in_the_telemetry(
     fields = (ActionField(name="dx", unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=0.2),)
     policy.manifest = manifest_factory(action=fields)
     policy.action_value = 0.5
-    loop = TickLoop(Controller(policy, Settings(0.5, "near")), recorder, TickStatistics(0.05))
+    loop = TickLoop(Controller(policy, RunOptions(0.5, "near", execution_horizon=1)), recorder, TickStatistics(0.05))
     loop.handle(at(0))
     assert recorder.telemetry[0]["limited_velocity"] == 1
     assert recorder.telemetry[0]["intervention"] == "max_rate: dx 0.05 wanted, 0.01 m sent"
@@ -305,9 +307,9 @@ def clock(policy: Any, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def supervised(policy: Any, recorder: Any, **settings: Any) -> TickLoop:
     """Return a loop whose inference has one period, 50 ms."""
-    settings = {"guidance_weight": 0.5, "critic": "near", "num_samples": 4, **settings}
+    settings = {"guidance_weight": 0.5, "critic": "near", "num_samples": 4, "execution_horizon": 1, **settings}
     supervision = Supervision(deadline=None, misses=2)
-    return TickLoop(Controller(policy, Settings(**settings)), recorder, TickStatistics(0.05), supervision=supervision)
+    return TickLoop(Controller(policy, RunOptions(**settings)), recorder, TickStatistics(0.05), supervision=supervision)
 
 
 def test_a_late_chunk_is_dropped_and_counted(policy: Any, recorder: Any, clock: Clock) -> None:
@@ -351,7 +353,7 @@ def test_a_live_change_while_degraded_keeps_the_rung(policy: Any, recorder: Any,
     clock.duration = 0.06
     loop.handle(at(0))
     loop.handle(at(1))
-    loop.stage(Settings(0.25, "far", num_samples=8), reseed=False)
+    loop.stage(RunOptions(0.25, "far", num_samples=8, execution_horizon=1), reseed=False)
     clock.duration = 0.0
     loop.handle(at(2))
     assert policy.calls[-1] == ("far", 0.25, 1)
@@ -414,7 +416,7 @@ class Undelivered(OneRequest):
 @pytest.fixture
 def background(policy: Any, recorder: Any) -> tuple[TickLoop, Undelivered]:
     worker = Undelivered()
-    settings = Settings(0.5, "near", execution_horizon=2, execution="asynchronous")
+    settings = RunOptions(0.5, "near", execution_horizon=2, execution="asynchronous")
     return TickLoop(Controller(policy, settings, worker=worker), recorder, TickStatistics(0.05)), worker
 
 
@@ -458,7 +460,7 @@ class DelayedWorker(OneRequest):
 def test_in_asynchronous_execution_late_chunks_count_and_those_that_outlived_themselves_are_dropped(
     policy: Any, recorder: Any, clock: Clock, delay: int, answered: list[int]
 ) -> None:
-    settings = Settings(0.5, "near", 4, execution_horizon=2, execution="asynchronous")
+    settings = RunOptions(0.5, "near", 4, execution_horizon=2, execution="asynchronous")
     worker = DelayedWorker(delay)
     controller = Controller(policy, settings, worker=worker)
     worker.infer = controller.inference
@@ -478,7 +480,7 @@ def test_an_observation_of_before_the_process_was_stopped_gets_no_answer(
     policy: Any, recorder: Any, clock: Clock
 ) -> None:
     """Nothing ran meanwhile, the watchdog neither: only the clock tells."""
-    settings = Settings(0.5, "near", execution_horizon=2)
+    settings = RunOptions(0.5, "near", execution_horizon=2)
     supervision = Supervision(timeout=5.0)
     loop = TickLoop(Controller(policy, settings), recorder, TickStatistics(0.05), supervision=supervision)
     loop.handle(at(3))

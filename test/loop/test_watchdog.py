@@ -13,7 +13,7 @@ import pytest
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.loop import command_stream
 from qgf_ros.loop.command_stream import StreamState
@@ -38,7 +38,7 @@ class Watched:
         policy.manifest = manifest_factory(action=(field,))
         policy.action_value = 0.5
         self.loop = TickLoop(
-            Controller(policy, Settings(0.5, "near")),
+            Controller(policy, RunOptions(0.5, "near", execution_horizon=1)),
             recorder,
             TickStatistics(0.05),
             supervision=Supervision(on_fault=on_fault),

@@ -11,11 +11,11 @@ import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.parameter import Parameter
+from rclpy.parameter import Parameter, parameter_value_to_python
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
@@ -66,6 +66,8 @@ class Peer:
                 ("change_state", ChangeState),
                 ("get_state", GetState),
                 ("set_parameters", SetParameters),
+                ("get_parameters", GetParameters),
+                ("list_parameters", ListParameters),
                 ("describe_parameters", DescribeParameters),
                 ("hold", Trigger),
                 ("resume", Trigger),
@@ -136,6 +138,11 @@ class Peer:
     def set(self, **values: Any) -> Any:
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
         return self.call("set_parameters", SetParameters.Request(parameters=parameters)).results[0]
+
+    def get(self, *names: str) -> list[Any]:
+        """Return the values of parameters."""
+        answer = self.call("get_parameters", GetParameters.Request(names=names))
+        return [parameter_value_to_python(value) for value in answer.values]
 
     def publish(self, stamp: int, readings: dict[str, Reading], topics: Any = None) -> None:
         for topic, reading in readings.items():

@@ -215,7 +215,7 @@ def test_recommended_shows_the_number_that_the_node_chose(active: Peer, dashboar
     dashboard.ready()
     dashboard.graph.set("guidance_weight", 0.9)
     dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.9)
-    dashboard.graph.set("guidance_weight", "recommended")
+    dashboard.graph.set("use_recommended_weight", True)
     dashboard.until(lambda: dashboard.state.value("guidance_weight") == 0.5)  # of the critic 'near'
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 
 pytest.importorskip("rclpy", reason="the pipeline counts garbage collections with a module that needs rclpy")
 
@@ -64,7 +64,9 @@ def test_every_number_is_explained_and_there_is_no_other(
     (chunk,) = tiny_policy.act(observation, zeros, "task1", 0.1)
     act = policy.act  # which infers nothing, and now says of it what a real bundle says
     policy.act = lambda *args, **options: [replace(faked, telemetry=chunk.telemetry) for faked in act(*args, **options)]
-    pipeline = Pipeline(policy, Settings(0.5, "near"), recorder, by_observation=True, simulated_time=False)
+    pipeline = Pipeline(
+        policy, RunOptions(0.5, "near", execution_horizon=1), recorder, by_observation=True, simulated_time=False
+    )
     pipeline.open()
     for topic, reading in READINGS.items():
         pipeline.receive(topic, 1, reading, 1)

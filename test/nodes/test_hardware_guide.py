@@ -94,7 +94,7 @@ def test_the_parameter_file_of_the_page_is_accepted(tmp_path: Path) -> None:
     startup = parameters.startup_from(values)
     assert startup.dry_run
     manifest = manifest_with_limits(manifest_of("joints.json", tmp_path), startup.limits)
-    assert parameters.settings_from(values, manifest).guidance_weight == 0.0
+    assert parameters.options_from(values).resolve(manifest).guidance_weight == 0.0
 
 
 class Arm:

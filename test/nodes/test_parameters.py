@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,7 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.options import DEFAULT_OPTIONS
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.loop.realtime import RealTime
@@ -27,17 +26,9 @@ from qgf_ros.nodes.declarations import declarations
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
     "contract": "",
-    "critic": "",
-    "guidance_weight": "recommended",
-    "num_samples": 1,
-    "execution_horizon": "recommended",
-    "seed": 0,
-    **vars(DEFAULT_OPTIONS),
-    "max_guidance_deviation": math.inf,
-    "guidance_weight_slew": math.inf,
-    "execution": "synchronous",
-    "seam": "switch",
-    "blend_steps": 3,
+    **vars(RunOptions()),
+    "guidance_weight": 0.0,
+    "use_recommended_weight": True,
     "enable_motion": False,
     "dry_run": False,
     "limits": "",
@@ -59,12 +50,26 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+def given(weight: float) -> dict[str, Any]:
+    """Return the two parameters of a weight that is a number."""
+    return {"guidance_weight": weight, "use_recommended_weight": False}
+
+
 def changes(**values: Any) -> list[Parameter]:
     return [Parameter(name, value=value) for name, value in values.items()]
 
 
+def resolved(values: Mapping[str, Any], manifest: Manifest) -> RunOptions:
+    return parameters.options_from(values).resolve(manifest)
+
+
+def test_the_values_of_these_tests_are_the_declared_ones() -> None:
+    declared = {name: default for name, (default, _) in declarations().items()}
+    assert {**DEFAULTS, "bundle": "", "providers": declared["providers"]} == declared
+
+
 def test_defaults_are_the_bundle_s_own_recommendations(manifest: Manifest) -> None:
-    assert parameters.settings_from(DEFAULTS, manifest) == Settings(0.5, "near", 1, 2, 0)
+    assert resolved(DEFAULTS, manifest) == RunOptions(0.5, "near", 1, 2, 0)
 
 
 def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_with(manifest: Manifest) -> None:
@@ -72,11 +77,11 @@ def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_w
         update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
     )
     tuned = manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
-    with pytest.raises(GuidanceError, match="which was found with num_samples 4, estimator noisy; set that too"):
-        parameters.settings_from(DEFAULTS, tuned)
-    settings = parameters.settings_from({**DEFAULTS, "num_samples": 4, "estimator": "noisy"}, tuned)
+    with pytest.raises(GuidanceError, match="weight was found with num_samples 4, estimator noisy; set that too"):
+        resolved(DEFAULTS, tuned)
+    settings = resolved({**DEFAULTS, "num_samples": 4, "estimator": "noisy"}, tuned)
     assert (settings.guidance_weight, settings.num_samples) == (0.5, 4)
-    assert parameters.settings_from({**DEFAULTS, "guidance_weight": 0.3}, tuned).guidance_weight == 0.3
+    assert resolved({**DEFAULTS, **given(0.3)}, tuned).guidance_weight == 0.3
 
 
 def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weight(manifest: Manifest) -> None:
@@ -85,11 +90,11 @@ def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weigh
         return manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
 
     idle = {"blend_steps": 5, "ascent_steps": 3, "ascent_sign": True}
-    assert parameters.settings_from(DEFAULTS, tuned(**idle)).guidance_weight == 0.5
+    assert resolved(DEFAULTS, tuned(**idle)).guidance_weight == 0.5
     with pytest.raises(GuidanceError, match="found with blend_steps 5, seam linear; set that too"):
-        parameters.settings_from(DEFAULTS, tuned(**idle, seam="linear"))
+        resolved(DEFAULTS, tuned(**idle, seam="linear"))
     with pytest.raises(GuidanceError, match="found with ascent_steps 3, ascent_sign True; set that too"):
-        parameters.settings_from({**DEFAULTS, "estimator": "grad_step"}, tuned(**idle, estimator="grad_step"))
+        resolved({**DEFAULTS, "estimator": "grad_step"}, tuned(**idle, estimator="grad_step"))
 
 
 @pytest.mark.parametrize(
@@ -103,7 +108,7 @@ def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weigh
         ),
         (
             {"execution_horizon": 1},
-            "untested with execution_horizon 1; it was found with execution_horizon recommended",
+            "untested with execution_horizon 1; it was found with execution_horizon 0",
         ),
         (
             {"max_guidance_deviation": 0.3},
@@ -123,8 +128,8 @@ def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weigh
 def test_a_recommended_weight_with_settings_that_were_not_tried_is_untested(
     manifest: Manifest, changed: dict[str, Any], sentence: str
 ) -> None:
-    assert sentence in parameters.untested({**DEFAULTS, **changed}, manifest)
-    assert parameters.untested({**DEFAULTS, **changed, "guidance_weight": 0.5}, manifest) == ""
+    assert sentence in parameters.options_from({**DEFAULTS, **changed}).untested(manifest)
+    assert parameters.options_from({**DEFAULTS, **changed, **given(0.5)}).untested(manifest) == ""
 
 
 @pytest.mark.parametrize(
@@ -134,17 +139,17 @@ def test_a_recommended_weight_with_settings_that_were_not_tried_is_untested(
 def test_a_recommended_weight_with_what_it_was_found_with_is_tested(
     manifest: Manifest, changed: dict[str, Any]
 ) -> None:
-    assert parameters.untested({**DEFAULTS, **changed}, manifest) == ""
+    assert parameters.options_from({**DEFAULTS, **changed}).untested(manifest) == ""
 
 
 def test_the_recommended_weight_follows_the_critic_and_a_given_one_stays(manifest: Manifest) -> None:
-    assert parameters.settings_from({**DEFAULTS, "critic": "far"}, manifest).guidance_weight == 2.0
-    values = {**DEFAULTS, "critic": "far", "guidance_weight": 0.25}
-    assert parameters.settings_from(values, manifest).guidance_weight == 0.25
+    assert resolved({**DEFAULTS, "critic": "far"}, manifest).guidance_weight == 2.0
+    values = {**DEFAULTS, "critic": "far", **given(0.25)}
+    assert resolved(values, manifest).guidance_weight == 0.25
 
 
 def test_a_whole_number_is_a_weight(manifest: Manifest) -> None:
-    settings = parameters.settings_from({**DEFAULTS, "guidance_weight": 0}, manifest)
+    settings = resolved({**DEFAULTS, **given(0)}, manifest)
     assert settings.guidance_weight == 0.0
     assert isinstance(settings.guidance_weight, float)
 
@@ -152,11 +157,12 @@ def test_a_whole_number_is_a_weight(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("guidance_weight", -1, "guidance_weight -1 was given; it must be a number of at least 0, or 'recommended'"),
+        ("guidance_weight", -1, "guidance_weight -1 was given; it must be at least 0"),
         ("guidance_weight", float("nan"), "guidance_weight nan was given"),
         ("guidance_weight", True, "guidance_weight True was given"),
         ("guidance_weight", "", "guidance_weight '' was given"),
-        ("execution_horizon", 0, "execution_horizon 0 was given; it must be an integer of at least 1"),
+        ("guidance_weight", "recommended", "guidance_weight 'recommended' was given; it must be a number"),
+        ("execution_horizon", -1, "execution_horizon -1 was given; it must be at least 0"),
         ("execution_horizon", 1.5, "execution_horizon 1.5 was given"),
         ("execution_horizon", "all", "execution_horizon 'all' was given"),
         ("trigger", "never", "trigger 'never' was given; it must be timer or observation"),
@@ -204,8 +210,8 @@ def test_a_value_the_bundle_cannot_run_is_refused(manifest: Manifest, name: str,
 
 
 def test_several_changes_are_judged_together(manifest: Manifest) -> None:
-    settings = parameters.review(changes(critic="far", num_samples=4, guidance_weight=0.1), DEFAULTS, manifest)
-    assert settings == Settings(0.1, "far", 4, 2, 0)
+    settings = parameters.review(changes(critic="far", num_samples=4, **given(0.1)), DEFAULTS, manifest)
+    assert settings == RunOptions(0.1, "far", 4, 2, 0)
     with pytest.raises(GuidanceError):
         parameters.review(changes(critic="far", num_samples=0), DEFAULTS, manifest)
 
@@ -237,7 +243,7 @@ def test_a_bundle_without_critics_is_refused(
     manifest_factory: Callable[..., Manifest],
 ) -> None:
     with pytest.raises(GuidanceError, match="critic"):
-        parameters.settings_from(DEFAULTS, manifest_factory(critics={}))
+        resolved(DEFAULTS, manifest_factory(critics={}))
 
 
 def test_startup_needs_a_bundle() -> None:
@@ -269,13 +275,13 @@ def test_guidance_options_become_the_settings_guidance(manifest: Manifest) -> No
     }
     mask = (0.0, *(1.0 for _ in manifest.action[1:]))
     expected = Guidance("noisy", max_gradient_norm=2.0, schedule=(0.5,) * manifest.denoising_steps, mask=mask)
-    assert parameters.settings_from(values, manifest).guidance == expected
+    assert resolved(values, manifest).guidance(manifest) == expected
 
 
 @pytest.mark.parametrize("configured", [True, False])
 def test_an_unknown_estimator_is_refused_with_those_there_are(manifest: Manifest, configured: bool) -> None:
     with pytest.raises(
-        GuidanceError, match="'best' was given; expected one of qgf, qgf_jacobian, qgf_chain, noisy, bptt"
+        GuidanceError, match="'best' was given; it must be one of qgf, qgf_jacobian, qgf_chain, noisy, bptt"
     ):
         parameters.review(changes(estimator="best"), DEFAULTS, manifest if configured else None)
 

@@ -19,7 +19,7 @@ from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
@@ -100,7 +100,7 @@ class Run:
         self.messages: list[Received] = []
         self.commands: list[tuple[int, list[float]]] = []
         self.vectors: list[Any] = []
-        self.settings = Settings(**{"guidance_weight": 0.5, "critic": "near", "execution_horizon": 2, **settings})
+        self.settings = RunOptions(**{"guidance_weight": 0.5, "critic": "near", "execution_horizon": 2, **settings})
         self.controller = Controller(LinearPolicy(manifest), self.settings)
         supervision = Supervision(on_fault=on_fault)
         self.loop = TickLoop(self.controller, self, TickStatistics(0.05), motion=motion, supervision=supervision)

@@ -17,10 +17,11 @@ from rcl_interfaces.msg import Parameter, ParameterEvent, ParameterType, Paramet
 from qgf_ros.bundle.manifest import FileRecord
 from qgf_ros.cli import main
 from qgf_ros.control.robot_contract import RobotContract
+from qgf_ros.control.run_options import REPLAYABLE
 from qgf_ros.errors import GuidanceError, RecordingError, SafetyError
 from qgf_ros.recording.comparison import Replay
 from qgf_ros.recording.recording import Recording
-from qgf_ros.recording.replay import ARITHMETIC, OVERRIDES, replay
+from qgf_ros.recording.replay import ARITHMETIC, replay
 
 Make = Callable[..., Any]
 
@@ -137,9 +138,9 @@ def test_options_of_guidance_are_those_in_force_at_each_tick(run_of: Make, recor
         value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=norm)
         changed = [Parameter(name="max_gradient_norm", value=value)]
         run.hear("/parameter_events", ParameterEvent(node="/policy_node", changed_parameters=changed))
-        run.change(guidance=type(run.settings.guidance)(max_gradient_norm=norm))
+        run.change(max_gradient_norm=norm)
 
-    run.change(guidance=type(run.settings.guidance)(max_gradient_norm=0.25))
+    run.change(max_gradient_norm=0.25)
     run.ticks(4)
     limit(0.5)
     run.ticks(4)
@@ -150,6 +151,8 @@ def test_options_of_guidance_are_those_in_force_at_each_tick(run_of: Make, recor
     assert (outcome["identical"], outcome["ticks"]) == (12, 12)
     unknowing = answer(record(run), policy_of()).record()
     assert unknowing["different"] == 4
+    limited = answer(recording, policy_of(), max_gradient_norm=0.5).record()
+    assert limited["causes"] == {"max_gradient_norm 0.25 → 0.5": 4, "max_gradient_norm 0.75 → 0.5": 4}
 
 
 def test_a_clock_that_was_restarted_is_followed(run_of: Make, record: Make, policy_of: Make) -> None:
@@ -277,7 +280,7 @@ def test_limits_that_were_set_in_the_run_hold_in_its_replay(run_of: Make, record
 
 def test_the_execution_horizon_is_that_of_the_run() -> None:
     """What another would have commanded depends on inferences that the run never made."""
-    assert "execution_horizon" not in OVERRIDES
+    assert "execution_horizon" not in REPLAYABLE
     with pytest.raises(SystemExit):
         main(["replay", "run.mcap", "--bundle", "cube-single", "--execution-horizon", "2"])
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 pytest.importorskip("matplotlib", reason="figures need the analysis extra")
 
 from qgf_ros.errors import QgfError
-from qgf_ros.guidance.shaping import METHODS
+from qgf_ros.guidance.names import METHODS
 from qgf_ros.reports.figures import LOOKS, new_figure, spread, style, write_figure
 
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import tyro
 
 from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
-from qgf_ros.commands.show.arguments import Integers, Weights
+from qgf_ros.commands.show.arguments import Integers, Numbers
+from qgf_ros.control.run_options import RunOptions
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -25,7 +26,7 @@ class Asynchronous:
         bundle: Folder or name of the bundle; its horizon must be above every delay.
         task: Single-task number.
         delays: Inference delays [control steps], separated by commas; synchronous execution without any is always there.
-        guidance_weights: Guidance weights, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: Separated by commas; 0 and the recommended weight by default.
         execution_horizon: Actions after which asynchronous execution asks for the next chunk; synchronous execution has
             the bundle's own.
         episodes: Episodes per mode, delay and weight.
@@ -38,7 +39,7 @@ class Asynchronous:
     bundle: tyro.conf.Positional[Path]
     task: int = 2
     delays: Integers = (1, 2, 3, 4)
-    guidance_weights: Weights | None = None
+    guidance_weights: Numbers | None = None
     execution_horizon: int = 1
     episodes: int = 50
     seed: int = 20_000
@@ -61,7 +62,7 @@ class Asynchronous:
         bundle = locate_bundle(self.bundle)
         weights = self.guidance_weights
         if weights is None:
-            weights = default_weights(load_manifest(bundle), self.task)
+            weights = default_weights(load_manifest(bundle), self.task, RunOptions())
         study = Study(
             *(bundle, self.task, self.delays, weights, self.execution_horizon, self.episodes, self.seed),
             workers=usable_cores() if self.workers is None else self.workers,

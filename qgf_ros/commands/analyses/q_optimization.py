@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
-from qgf_ros.commands.show.arguments import Integers, Weights
+from qgf_ros.commands.show.arguments import Integers, Numbers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -35,7 +35,7 @@ class QOptimization:
     dataset: Path
     tasks: Integers | None = None
     states: int = 256
-    guidance_weights: Weights = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    guidance_weights: Numbers = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     candidates: int = 32
     neighbours: int = 10
     seed: int = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
-from qgf_ros.commands.show.arguments import Integers, Weights
+from qgf_ros.commands.show.arguments import Integers, Numbers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -34,7 +34,7 @@ class Sensitivity:
     tasks: Integers | None = None
     dataset: Path | None = None
     states: int = 256
-    deviations: Weights = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+    deviations: Numbers = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
     episodes: int = 4
     seed: int = 0
     out: Path = Path("results/sensitivity")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qgf_ros.commands.analyses.output import at_least_one, write
-from qgf_ros.commands.show.arguments import Weights
+from qgf_ros.commands.show.arguments import Numbers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
@@ -25,7 +25,7 @@ class Toy1d:
         out: Folder for toy1d.json, .png and .svg.
     """
 
-    guidance_weights: Weights = (0.1, 0.2, 0.4)
+    guidance_weights: Numbers = (0.1, 0.2, 0.4)
     samples: int = 1000
     steps: int = 50
     seed: int = 0

@@ -38,10 +38,11 @@ class EvaluationBenchmark:
     def run(self) -> None:
         """Measure an evaluation, print it and write evaluation.json."""
         from qgf_ros.bundle.store import load_manifest
+        from qgf_ros.control.run_options import RunOptions
         from qgf_ros.errors import GuidanceError
         from qgf_ros.reports.machine import usable_cores
         from qgf_sim.benchmark.evaluation import measure
-        from qgf_sim.rollouts.evaluate import Plan
+        from qgf_sim.rollouts.evaluate import EvaluationPlan
 
         path = located(self.bundle)
         critics = load_manifest(path).critics
@@ -54,7 +55,7 @@ class EvaluationBenchmark:
         card = critics[name]
         assert card.task_id is not None
         weight = card.recommended_weight if self.guidance_weight is None else self.guidance_weight
-        plan = Plan(path, card.task_id, (weight,), 1, self.seed, critic=name)
+        plan = EvaluationPlan(path, card.task_id, (weight,), 1, RunOptions(critic=name, seed=self.seed))
         workers = sorted({1, usable_cores()})
         run_benchmark(
             lambda progress: measure(plan, self.rounds, workers, progress),

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from qgf_sim.rollouts.evaluate import Plan
+    from qgf_sim.rollouts.evaluate import EvaluationPlan
 
 
-def evaluate_levels(console: Console, title: str, plan: Plan, text: str) -> list[dict[str, Any]]:
+def evaluate_levels(console: Console, title: str, plan: EvaluationPlan, text: str) -> list[dict[str, Any]]:
     """Run a plan without shift and at each level of a text such as ``action_delay=1,2``.
 
     Args:
@@ -36,7 +36,7 @@ def evaluate_levels(console: Console, title: str, plan: Plan, text: str) -> list
     records = []
     for shift in levels(text):
         heading = f"{title}, shift: {shift.label}"
-        with RunDisplay(console, heading, plan.weights, plan.episodes) as display:
+        with RunDisplay(console, heading, plan.guidance_weights, plan.episodes) as display:
             results = evaluate(replace(plan, shift=shift), display.add)
         records.append(level_record(shift, plan.task, results))
     console.print(decay_table(records, title))

@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.bundle.store import load_manifest  # noqa: E402
-from qgf_ros.control.settings import Settings  # noqa: E402
+from qgf_ros.control.run_options import RunOptions  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.algorithm import Problem  # noqa: E402
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
@@ -60,7 +60,7 @@ def run(tmp_path: Path) -> Path:
 def test_an_exported_bundle_loads_and_acts(run: Path, tmp_path: Path) -> None:
     export.export_bundle(run, tmp_path / "mine")
     policy = Policy.load(tmp_path / "mine")
-    Settings(0.1, "push", execution_horizon=2).check(policy.manifest)
+    RunOptions(0.1, "push", execution_horizon=2).resolve(policy.manifest)
     noise = np.random.default_rng(0).standard_normal((1, 3, 6), dtype=np.float32)
     (chunk,) = policy.act(np.zeros((1, 4), np.float32), noise, "push", 0.1)
     assert chunk.actions.shape == (2, 3)

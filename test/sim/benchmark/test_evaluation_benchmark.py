@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 pytest.importorskip("ogbench", reason="the simulation needs the sim extra")
 
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.reports.numbers import write_json
 from qgf_sim.benchmark import evaluation as evaluation_benchmark
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.worlds.environment import TaskEnvironment
 
 
@@ -29,7 +30,7 @@ def test_the_bare_environment_does_the_same_episodes(
         ends.append(env.unwrapped.data.qpos.copy())
 
     monkeypatch.setattr(evaluation_benchmark, "_step_bare", compare)
-    plan = Plan(tiny_bundle, 1, (0.1,), 2, seed=3, batch_size=1)
+    plan = EvaluationPlan(tiny_bundle, 1, (0.1,), 2, RunOptions(seed=3), batch_size=1)
     numbers = evaluation_benchmark.measure(plan, 1, ())
     write_json(tmp_path / "evaluation.json", numbers)
     under_the_policy, first, _, second = ends

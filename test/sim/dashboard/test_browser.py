@@ -160,12 +160,13 @@ def shown(page: Any, name: str) -> float:
 
 def test_the_slider_moves_the_ros_parameter(page: Any, cell: Cell) -> None:
     cell.until(lambda: shown(page, "guidance_weight") == 0.1)  # the tiny bundle's recommendation
-    assert cell.parameter("guidance_weight") == "recommended"
+    assert cell.parameter("use_recommended_weight") is True
     thumb(page, "guidance_weight").focus()
     for _ in range(5):
         page.keyboard.press("ArrowRight")
     cell.until(lambda: cell.parameter("guidance_weight") == pytest.approx(0.105))
     page.get_by_text("guidance_weight is 0.105").wait_for()
+    cell.until(lambda: cell.parameter("use_recommended_weight") is False)
 
 
 def test_a_refused_value_goes_back_and_says_why(page: Any, cell: Cell) -> None:
@@ -175,7 +176,7 @@ def test_a_refused_value_goes_back_and_says_why(page: Any, cell: Cell) -> None:
     page.keyboard.press("End")
     page.get_by_text(re.compile("execution_horizon 5 was refused: .* must be below 5")).wait_for()
     cell.until(lambda: shown(page, "execution_horizon") == 2)
-    assert cell.parameter("execution_horizon") == "recommended"
+    assert cell.parameter("execution_horizon") == 0
     cell.set("execution", "synchronous")
 
 

@@ -101,7 +101,6 @@ def test_a_node_is_seen_then_lost_then_seen(state: PageState, clock: Clock) -> N
         (0.04, "0.04", False),
         (1, "1.0", False),
         ("task1", "task1", False),
-        ("recommended", "0.04", False),
         ("", "task1", False),
         (0.041, "0.04", True),
         ("task1", "task2", True),
@@ -113,6 +112,17 @@ def test_parameters_are_read_again_when_the_node_says_otherwise(
     state.status(OK, "commanding", {})
     state.parameters({"name": known, "another": 7})
     assert state.status(OK, "commanding", {"name": said}) is unread
+
+
+def test_parameters_that_leave_the_choice_to_the_node_are_not_contradicted_by_it(state: PageState) -> None:
+    left = {"guidance_weight": 0.3, "use_recommended_weight": True, "execution_horizon": 0, "critic": ""}
+    chosen = {"guidance_weight": "0.04", "execution_horizon": "2", "critic": "task1"}
+    state.status(OK, "commanding", {})
+    state.parameters(left)
+    assert not state.status(OK, "commanding", chosen)
+    for name, value in (("use_recommended_weight", False), ("execution_horizon", 1), ("critic", "task2")):
+        state.parameters({**left, name: value})
+        assert state.status(OK, "commanding", chosen), name
 
 
 def test_telemetry_goes_stale(state: PageState, clock: Clock) -> None:
@@ -201,13 +211,16 @@ def test_the_last_point_of_the_success_rate_is_the_share(successes: list[bool]) 
 
 def test_what_the_node_chose_stands_in_for_a_word_that_leaves_it_the_choice(state: PageState) -> None:
     assert state.value("guidance_weight") is None
-    state.parameters({"guidance_weight": "recommended", "critic": "", "estimator": "qgf"})
+    left = {"guidance_weight": 0.0, "use_recommended_weight": True, "execution_horizon": 0, "critic": ""}
+    state.parameters({**left, "estimator": "qgf"})
     assert state.value("guidance_weight") is None
-    state.status(OK, "commanding", {"guidance_weight": "0.04", "critic": "task1"})
+    state.status(OK, "commanding", {"guidance_weight": "0.04", "critic": "task1", "execution_horizon": "2"})
     assert (state.value("guidance_weight"), state.value("critic")) == (0.04, "task1")
+    assert state.value("execution_horizon") == 2
     assert state.value("estimator") == "qgf"
-    state.parameters({"guidance_weight": 0.2})
+    state.parameters({"guidance_weight": 0.2, "use_recommended_weight": False, "execution_horizon": 1})
     assert state.value("guidance_weight") == 0.2
+    assert state.value("execution_horizon") == 1
 
 
 def test_the_version_grows_with_ticks_and_episodes_alone(state: PageState) -> None:

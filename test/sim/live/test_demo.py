@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +26,14 @@ pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation
 from rclpy.client import Client
 from rclpy.task import Future
 
-from qgf_ros.control.options import GuidanceOptions
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_sim import processes
 from qgf_sim.live.conductor import Conductor
 from qgf_sim.live.demo import BRIDGE, NODE, run_demo
 from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all, worker_pool
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.worlds.shift import Shift
 
 TASK = 2
@@ -162,13 +163,13 @@ def lost_answers(monkeypatch):
 @pytest.fixture(scope="module")
 def in_process(tiny_bundle):
     """Episodes of both weights without ROS, one at a time."""
-    return evaluate(Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, batch_size=1, record=True))
+    return evaluate(EvaluationPlan(tiny_bundle, TASK, (0.0, 0.1), 2, RunOptions(seed=3), batch_size=1, record=True))
 
 
 @pytest.mark.usefixtures("late_messages", "lost_answers")
 def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bundle, in_process, children, temporary):
     display = Display()
-    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.0, 0.1), episodes=2, seed=3, record=True), display)
+    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.0, 0.1), 2, RunOptions(seed=3), record=True), display)
     for weight, episodes in results.items():
         same(episodes, in_process[weight])
         assert all(latency > 0.0 for episode in episodes for latency in episode.latencies)
@@ -181,7 +182,7 @@ def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bund
     assert not list(temporary.glob("qgf-demo-*"))
 
 
-OPTIONS = GuidanceOptions(
+OPTIONS = RunOptions(
     estimator="qgf_jacobian",
     max_gradient_norm=0.5,
     disagreement_scale=3.0,
@@ -194,17 +195,19 @@ OPTIONS = GuidanceOptions(
     "options",
     [
         pytest.param(OPTIONS, id="every option"),
-        pytest.param(GuidanceOptions(estimator="grad_step", ascent_steps=3, ascent_sign=True), id="grad_step"),
+        pytest.param(RunOptions(estimator="grad_step", ascent_steps=3, ascent_sign=True), id="grad_step"),
+        pytest.param(RunOptions(critic="task1", max_guidance_deviation=0.01, execution_horizon=1), id="of the tick"),
         *(
-            pytest.param(GuidanceOptions(estimator=name), id=name, marks=pytest.mark.slow)
+            pytest.param(RunOptions(estimator=name), id=name, marks=pytest.mark.slow)
             for name in ("qgf_jacobian", "qgf_chain", "noisy", "bptt")
         ),
     ],
 )
 def test_every_estimator_gives_the_same_bits_through_the_node(tiny_bundle, in_process, children, options):
-    run = {"task": TASK, "weights": (0.1,), "episodes": 1, "seed": 3, "num_samples": 2, "record": True}
-    ours = run_demo(EpisodePlan(tiny_bundle, **run, options=options), Display())
-    reference = evaluate(Plan(tiny_bundle, **run, options=options, batch_size=1))[0.1]
+    options = replace(options, seed=3, num_samples=2)
+    run = {"task": TASK, "guidance_weights": (0.1,), "episodes": 1, "options": options, "record": True}
+    ours = run_demo(EpisodePlan(tiny_bundle, **run), Display())
+    reference = evaluate(EvaluationPlan(tiny_bundle, **run, batch_size=1))[0.1]
     same(ours[0.1], reference)
     assert not np.array_equal(reference[0].commands[0], in_process[0.1][0].commands[0])
 
@@ -219,9 +222,9 @@ def test_a_shifted_episode_is_the_same_bits_through_the_node(tiny_bundle, childr
         return {**parameters, BRIDGE: {**parameters[BRIDGE], **shift.changed}}
 
     monkeypatch.setattr(demo, "_parameters", shifted)
-    run = {"task": TASK, "weights": (0.1,), "episodes": 1, "seed": 3, "record": True}
+    run = {"task": TASK, "guidance_weights": (0.1,), "episodes": 1, "options": RunOptions(seed=3), "record": True}
     (ours,) = run_demo(EpisodePlan(tiny_bundle, **run), Display())[0.1]
-    (reference,) = evaluate(Plan(tiny_bundle, **run, batch_size=1, shift=shift))[0.1]
+    (reference,) = evaluate(EvaluationPlan(tiny_bundle, **run, batch_size=1, shift=shift))[0.1]
     answered = reference.commands.any(axis=1)  # the others stood still, for want of an observation
     assert reference.waited == (~answered).sum() > 0
     assert np.isnan(ours.commands[~answered]).all()
@@ -237,7 +240,7 @@ def test_a_killed_process_is_started_again_and_the_episode_is_the_same(tiny_bund
             wait_until(lambda: child.exit_code is not None)
 
     display = Display(kill_once)
-    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.1,), episodes=1, seed=3, record=True), display)
+    results = run_demo(EpisodePlan(tiny_bundle, TASK, (0.1,), 1, RunOptions(seed=3), record=True), display)
     assert len(children) == 4, "both were started a second time"
     (warning,) = display.warnings
     assert f"{victim} ended with exit code -9" in warning
@@ -272,7 +275,7 @@ def test_a_bundle_the_node_refuses_is_reported_with_the_node_s_reason(tiny_bundl
 def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, temporary, number):
     report = tmp_path / "never.json"
     command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", str(TASK)]
-    command += ["--episodes", "50", "--weights", "0", "--json", str(report)]
+    command += ["--episodes", "50", "--guidance-weights", "0", "--json", str(report)]
     demo = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     )
@@ -310,7 +313,7 @@ def is_running(pid):
 def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bundle, tmp_path):
     report = tmp_path / "deep" / "demo.json"
     command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", "1"]
-    command += ["--episodes", "1", "--weights", "0,0.1", "--json", str(report), "--seed", "5"]
+    command += ["--episodes", "1", "--guidance-weights", "0,0.1", "--json", str(report), "--seed", "5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -327,14 +330,14 @@ def test_demo_command_writes_the_report_of_the_issue_and_exits_with_zero(tiny_bu
     ("change", "message"),
     [
         ({"episodes": 0}, "at least 1"),
-        ({"weights": ()}, "at least one"),
-        ({"weights": (0.1, 0.1)}, "each must be there once"),
+        ({"guidance_weights": ()}, "at least one"),
+        ({"guidance_weights": (0.1, 0.1)}, "each must be there once"),
         ({"task": 4}, "no critic for task 4"),
     ],
 )
 def test_impossible_plans_start_nothing(tiny_bundle, change, message, monkeypatch):
     monkeypatch.setattr(Child, "__init__", lambda *a, **k: pytest.fail("a process was started"))
-    values = {"task": TASK, "weights": (0.0,), "episodes": 1, **change}
+    values = {"task": TASK, "guidance_weights": (0.0,), "episodes": 1, **change}
     with pytest.raises(SimulationError, match=message):
         run_demo(EpisodePlan(tiny_bundle, **values), Display())
 

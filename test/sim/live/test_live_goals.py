@@ -27,7 +27,7 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import VectorReading
 from qgf_ros.control.observation import ObservationAssembler
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.nodes.messages import command_values, from_time
 from qgf_ros.runtime.policy import Policy
@@ -122,7 +122,7 @@ def in_process(bundle: Path, steps: int, goals: dict[int, np.ndarray]) -> list[n
     """The commands of the same episode without ROS, in which some control steps bring another goal."""
     policy, env = Policy.load(bundle), TaskEnvironment("cube-single", TASK)
     assembler = ObservationAssembler(policy.manifest.observation, PERIOD * 1e-9)
-    controller = Controller(policy, Settings(WEIGHT, "goal", execution_horizon=2, seed=SEED))
+    controller = Controller(policy, RunOptions(WEIGHT, "goal", execution_horizon=2, seed=SEED))
     readings, commands = env.reset(SEED), []
     for step in range(steps):
         goal = goals.get(step, env.goal if step == 0 else None)

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.commands.show.interruptions import interruptions
+from qgf_ros.control.run_options import BC as PLAIN
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import BundleError, SimulationError
-from qgf_ros.evaluation.halving import BC, Configuration
 from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.evaluation.trials import Execute, Trial, fingerprint, outcome_of
 from qgf_ros.nodes.messages import from_time
@@ -32,15 +34,16 @@ from qgf_sim.live.live_tuning import TUNED, running_graph
 from qgf_sim.live.referees import ServiceReferee
 from qgf_sim.live.ros_client import RosClient
 from qgf_sim.processes import Child, environment, private_graph, stop_all
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 
 TASK = 2
 PATIENCE = 240.0  # [s], for a machine that is busy with something else
-GUIDED = Configuration(0.1, "noisy", num_samples=2, weight_schedule="linear")
+BC = replace(PLAIN, critic="task2")
+GUIDED = RunOptions(0.1, "task2", num_samples=2, estimator="noisy", weight_schedule="linear")
 
 
-def trial(bundle: Path, configuration: Configuration, seed: int, task: int | None = TASK) -> Trial:
-    return Trial(bundle, fingerprint(load_manifest(bundle)), "task2", task, configuration, (seed,))
+def trial(bundle: Path, options: RunOptions, seed: int, task: int | None = TASK) -> Trial:
+    return Trial(bundle, fingerprint(load_manifest(bundle)), task, options, (seed,))
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +84,7 @@ def unchanged(onlooker: RosClient) -> Iterator[None]:
     def look() -> list[Any]:
         return [onlooker.get(demo.NODE, TUNED), onlooker.get(demo.BRIDGE, ("task", "seed", "auto_reset"))]
 
-    onlooker.set(demo.NODE, {"guidance_weight": "recommended", "num_samples": 3})
+    onlooker.set(demo.NODE, {"use_recommended_weight": True, "num_samples": 3})
     before = look()
     yield
     assert look() == before
@@ -109,12 +112,7 @@ def test_a_trial_on_the_graph_is_the_same_episode_as_in_process(
     with on_the_graph("bridge", said) as execute:
         found = dict(execute(work))
     for name in (BC, GUIDED):
-        plan = Plan(
-            *(tiny_bundle, TASK, (name.guidance_weight,), 1, 3),
-            options=name.options,
-            num_samples=name.num_samples,
-            batch_size=1,
-        )
+        plan = EvaluationPlan(tiny_bundle, TASK, (name.guidance_weight,), 1, replace(name, seed=3), batch_size=1)
         (episode,) = evaluate(plan)[name.guidance_weight]
         assert found[trial(tiny_bundle, name, 3)] == [outcome_of(episode)]
     assert not said
@@ -138,7 +136,7 @@ def test_what_a_node_refuses_ends_the_tuning_with_its_reason(
 ) -> None:
     with pytest.raises(SimulationError, match="policy_node refused its parameters: .*estimator 'best'"):
         with on_the_graph("bridge", []) as execute:
-            list(execute([trial(tiny_bundle, Configuration(0.1, "best"), 0)]))
+            list(execute([trial(tiny_bundle, replace(GUIDED, estimator="best"), 0)]))
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -251,7 +249,7 @@ def test_a_robot_is_judged_by_a_service_and_holds_between_episodes(
         found = dict(execute(work))
     operator.join()
     operator.complain()
-    assert {trial.configuration: outcomes[0].success for trial, outcomes in found.items()} == {BC: False, GUIDED: True}
+    assert {trial.options: outcomes[0].success for trial, outcomes in found.items()} == {BC: False, GUIDED: True}
     assert sorted(operator.weights) == [0.0, 0.0, 0.1, 0.1]
     assert all(outcomes[0].length >= 5 for outcomes in found.values())
     assert set(operator.refusals) == {"no episode is under way; call ~/start when the scene is set up"}
@@ -324,14 +322,14 @@ def test_a_bundle_that_only_the_node_can_read_is_not_tuned(tiny_bundle: Path, mo
 
 @pytest.mark.usefixtures("unchanged")
 def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker: RosClient) -> None:
-    def conditions() -> tuple[str, dict[str, Any]]:
+    def conditions() -> tuple[str, RunOptions]:
         graph = running_graph(load_manifest(tiny_bundle), demo.NODE, "bridge", demo.BRIDGE, print, lambda: None)
         with graph as (_, found, given):
             return found, given
 
     before, given = conditions()
-    assert given == {}
-    assert conditions() == (before, {})
+    assert given == PLAIN
+    assert conditions() == (before, PLAIN)
     for name, key, other, with_the_weight in (
         (demo.NODE, "max_guidance_deviation", 0.5, {"max_guidance_deviation": 0.5}),
         (demo.NODE, "guidance_weight_slew", 0.5, {}),
@@ -342,8 +340,8 @@ def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker:
         onlooker.set(name, {key: other})
         now, given = conditions()
         assert now != before
-        assert given == with_the_weight, "which the weight is recommended with"
+        assert given == replace(PLAIN, **with_the_weight), "which the weight is recommended with"
         onlooker.set(name, found)
     onlooker.set(demo.NODE, {"seed": 7, "num_samples": 2})
-    assert conditions() == (before, {})
+    assert conditions() == (before, PLAIN)
     onlooker.set(demo.NODE, {"seed": 0, "num_samples": 3})

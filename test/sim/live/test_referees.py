@@ -7,6 +7,7 @@ import pty
 import sys
 import termios
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,8 +16,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
 
+from qgf_ros.control.run_options import BC, RunOptions
 from qgf_ros.errors import SimulationError
-from qgf_ros.evaluation.halving import BC, Configuration
 from qgf_ros.evaluation.trials import Trial
 from qgf_sim.live.live_tuning import LiveTuner
 from qgf_sim.live.referees import KeyReferee, Terminal, Verdict
@@ -82,9 +83,11 @@ def by_keys(keys: str) -> tuple[FakeGraph, LiveTuner, list[str]]:
     return graph, LiveTuner(graph, "policy_node", referee), said  # type: ignore[arg-type]
 
 
-def trials(*configurations: Configuration, rounds: int = 1) -> list[Trial]:
+def trials(*configurations: RunOptions, rounds: int = 1) -> list[Trial]:
     return [
-        Trial(Path("b"), "bundle", "near", None, name, (number,)) for number in range(rounds) for name in configurations
+        Trial(Path("b"), "bundle", None, replace(name, critic="near"), (number,))
+        for number in range(rounds)
+        for name in configurations
     ]
 
 
@@ -129,7 +132,7 @@ def test_enter_begins_an_episode_and_y_or_n_ends_it() -> None:
 
 def test_nobody_is_told_which_configuration_is_up() -> None:
     _, tuner, said = by_keys("\ny\ny")
-    list(tuner.execute(trials(BC, Configuration(0.3))))
+    list(tuner.execute(trials(BC, RunOptions(0.3))))
     assert not any("0.3" in line or "weight" in line for line in said)
 
 
@@ -150,7 +153,7 @@ def test_other_keys_and_those_pressed_too_early_mean_nothing() -> None:
 
 
 def test_every_round_has_each_configuration_once_in_an_order_of_its_own() -> None:
-    configurations = [Configuration(weight) for weight in (0.0, 0.1, 0.2, 0.3, 0.4)]
+    configurations = [RunOptions(weight) for weight in (0.0, 0.1, 0.2, 0.3, 0.4)]
     graph, tuner, _ = by_keys("\ny" * 20)
     list(tuner.execute(trials(*configurations, rounds=4)))
     weights = [values["guidance_weight"] for values in graph.parameters]

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("ogbench", reason="needs the sim extra")
 
+from qgf_ros.control.run_options import OWN_HORIZON
 from qgf_ros.errors import GuidanceError, SimulationError
 from qgf_ros.evaluation.results import Episode
 from qgf_sim.rollouts import asynchronous
@@ -20,9 +21,9 @@ def test_every_mode_is_run_at_every_delay_beside_an_undelayed_reference(tiny_bun
     assert study.total == 11 * 2 * 3
     for mode, delay in study.runs():
         plan = study.plan(mode, delay)
-        assert (plan.execution, plan.seam, plan.delay) == (*MODES[mode], delay)
-        assert (plan.weights, plan.episodes, plan.seed) == ((0.0, 0.1), 3, 20_000)
-        assert plan.execution_horizon == (None if mode == "synchronous" else 1)
+        assert (plan.options.execution, plan.options.seam, plan.delay) == (*MODES[mode], delay)
+        assert (plan.guidance_weights, plan.episodes, plan.options.seed) == ((0.0, 0.1), 3, 20_000)
+        assert plan.options.execution_horizon == (OWN_HORIZON if mode == "synchronous" else 1)
 
 
 @pytest.mark.parametrize("delays", [(), (0,), (5,), (1, 7)])
@@ -39,7 +40,8 @@ def test_an_execution_horizon_that_leaves_no_action_is_refused(tiny_bundle):
 def test_the_record_compares_modes_seed_by_seed(tiny_bundle, tmp_path, monkeypatch):
     def evaluate(plan, progress):
         episodes = [
-            Episode(0.1, seed, plan.seam != "rtc" or seed > 0, 10, jerk=float(seed), waited=5) for seed in (0, 1)
+            Episode(0.1, seed, plan.options.seam != "rtc" or seed > 0, 10, jerk=float(seed), waited=5)
+            for seed in (0, 1)
         ]
         for episode in episodes:
             progress(episode)

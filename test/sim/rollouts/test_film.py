@@ -36,7 +36,19 @@ def test_one_run_gives_a_film_and_a_sheet_with_a_column_and_a_row_per_weight(tin
     out, sheet = tmp_path / "film.gif", tmp_path / "sheet.png"
     size = ("--width", 96, "--height", 64, "--every", 50)
     run = render(
-        "--bundle", tiny_bundle, "--task", 1, "--seed", 3, "--weights", "0,0.1", *size, "--out", out, "--sheet", sheet
+        "--bundle",
+        tiny_bundle,
+        "--task",
+        1,
+        "--seed",
+        3,
+        "--guidance-weights",
+        "0,0.1",
+        *size,
+        "--out",
+        out,
+        "--sheet",
+        sheet,
     )
     if "no picture could be rendered" in run.stderr:
         pytest.skip("no GL back end on this machine")

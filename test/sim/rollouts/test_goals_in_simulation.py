@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ pytest.importorskip("ogbench", reason="goals need the sim extra")
 
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
-from qgf_ros.control.settings import Settings
-from qgf_ros.evaluation.halving import BC, Outcome
+from qgf_ros.control.run_options import BC, RunOptions
+from qgf_ros.evaluation.halving import Outcome
 from qgf_ros.evaluation.trials import Trial, Trials, TrialStore
 from qgf_ros.evaluation.tuning import Protocol, critics_of, tune, write_evidence
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.bridge.recorded_world import RecordedWorld
-from qgf_sim.rollouts.evaluate import Plan, check_environment, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, check_environment, evaluate
 from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import action_fields, observation_fields
@@ -64,7 +65,7 @@ def test_the_goal_of_an_episode_is_ogbench_s_observation_of_the_solved_task(envi
 
 def test_a_policy_is_told_the_goal_of_its_own_episode(goal_bundle: Path, environment: TaskEnvironment) -> None:
     spy = Spy(goal_bundle)
-    settings = Settings(0.1, "goal", execution_horizon=5)
+    settings = RunOptions(0.1, "goal", execution_horizon=5)
     for seed in (3, 4):
         (_,) = run_batch(spy, [environment], settings, [seed])
         goals = np.array(spy.asked)[:, 28:]
@@ -76,8 +77,8 @@ def test_a_policy_is_told_the_goal_of_its_own_episode(goal_bundle: Path, environ
 def test_one_bundle_serves_every_task(goal_bundle: Path) -> None:
     manifest = Policy.load(goal_bundle).manifest
     assert check_environment(manifest) == NAME
-    plans = [Plan(goal_bundle, task, (0.0,), episodes=1, seed=5, record=True) for task in (1, 5)]
-    assert [plan.settings(manifest, 0.0).critic for plan in plans] == ["goal", "goal"]
+    plans = [EvaluationPlan(goal_bundle, task, (0.0,), 1, RunOptions(seed=5), record=True) for task in (1, 5)]
+    assert [plan.options_at(manifest, 0.0).critic for plan in plans] == ["goal", "goal"]
     first, second = (evaluate(plan)[0.0][0].commands[0] for plan in plans)
     assert not np.array_equal(first, second)
 
@@ -104,17 +105,23 @@ def test_the_one_critic_is_tuned_over_the_goals_of_every_task_or_of_those_that_a
     def execute(trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
         for trial in trials:
             ran.append(trial)
-            yield trial, [Outcome(seed, trial.configuration.guidance_weight > 0.0, 100) for seed in trial.seeds]
+            yield trial, [Outcome(seed, trial.options.guidance_weight > 0.0, 100) for seed in trial.seeds]
 
     for tasks, goals in (((), (1, 2, 3, 4, 5)), ((4,), (4,))):
         ((critic, numbers),) = critics_of(manifest, tasks).items()
         assert (critic, numbers) == ("goal", goals)
         store = TrialStore(tmp_path / f"{len(goals)}.jsonl", manifest, "processes")
-        run = Trials(bundle, critic, numbers, 8, 16, store, execute)
+        run = Trials(bundle, numbers, 8, 16, store, execute)
         found = tune(manifest, critic, Protocol((0.1,), choosing_episodes=20, reporting_episodes=20), run)
         write_evidence(bundle, critic, found, tasks=numbers)
         assert {trial.task for trial in ran} == set(goals)
-        reported = [seed for trial in ran if trial.configuration == BC for seed in trial.seeds if seed >= 20_000]
+        reported = [
+            seed
+            for trial in ran
+            if trial.options == replace(BC, critic=critic)
+            for seed in trial.seeds
+            if seed >= 20_000
+        ]
         assert sorted(reported) == list(range(20_000, 20_020)), "a seed belongs to one task"
         card = load_manifest(bundle).critics[critic]
         assert card.recommended_weight == 0.1
@@ -138,9 +145,9 @@ def test_episodes_over_ros_get_their_goals_as_in_process_to_the_bit(
         def add(self, episode: Any) -> None: ...
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    run = {"task": 4, "weights": (0.1,), "episodes": 2, "seed": 3, "record": True}
+    run = {"task": 4, "guidance_weights": (0.1,), "episodes": 2, "options": RunOptions(seed=3), "record": True}
     ours = run_demo(EpisodePlan(goal_bundle, **run), Display())[0.1]
-    reference = evaluate(Plan(goal_bundle, **run, batch_size=1))[0.1]
+    reference = evaluate(EvaluationPlan(goal_bundle, **run, batch_size=1))[0.1]
     for one, other in zip(ours, reference, strict=True):
         assert (one.seed, one.success, one.length) == (other.seed, other.success, other.length)
         np.testing.assert_array_equal(one.commands, other.commands)

@@ -14,27 +14,33 @@ pytest.importorskip("ogbench", reason="closed-loop runs need the sim extra")
 
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import Episode
-from qgf_ros.guidance.shaping import METHODS as ESTIMATORS
+from qgf_ros.guidance.names import METHODS as ESTIMATORS
 from qgf_ros.reports.statistics import wilson_interval
 from qgf_sim.rollouts import methods
-from qgf_sim.rollouts.evaluate import Plan
+from qgf_sim.rollouts.evaluate import EvaluationPlan
 from qgf_sim.rollouts.methods import METHODS, MethodComparison, compare, methods_named, pool
 
 BEST = {"bc": 0.0, "bfn4": 0.0, "qgf": 0.03, "grad_step": 0.1}
 
 
-def scripted(plans: list[Plan], fail_after: int = 10**9) -> Callable[..., dict[float, list[Episode]]]:
+def scripted(plans: list[EvaluationPlan], fail_after: int = 10**9) -> Callable[..., dict[float, list[Episode]]]:
     """An evaluation in which the best weight of each estimator is known and seeds alternate in difficulty."""
 
-    def run(plan: Plan, progress: Callable[[Episode], None]) -> dict[float, list[Episode]]:
+    def run(plan: EvaluationPlan, progress: Callable[[Episode], None]) -> dict[float, list[Episode]]:
         if len(plans) >= fail_after:
             raise KeyboardInterrupt
         plans.append(plan)
         results: dict[float, list[Episode]] = {}
-        for weight in plan.weights:
+        for weight in plan.guidance_weights:
             easy = weight == BEST[plan.options.estimator]
             results[weight] = [
-                Episode(weight, plan.seed + i, easy or (plan.num_samples == 4 and i % 2 == 0), 100, values=(-3.0, -5.0))
+                Episode(
+                    weight,
+                    plan.options.seed + i,
+                    easy or (plan.options.num_samples == 4 and i % 2 == 0),
+                    100,
+                    values=(-3.0, -5.0),
+                )
                 for i in range(plan.episodes)
             ]
             for episode in results[weight]:
@@ -53,7 +59,7 @@ def comparison(tiny_bundle: Path) -> MethodComparison:
 def test_each_weight_is_chosen_on_other_seeds_than_it_is_reported_on(
     comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plans: list[Plan] = []
+    plans: list[EvaluationPlan] = []
     monkeypatch.setattr(methods, "evaluate", scripted(plans))
     counted: list[int] = []
     report = compare(comparison, tmp_path / "s.json", lambda method, task, count: counted.append(count))
@@ -67,10 +73,14 @@ def test_each_weight_is_chosen_on_other_seeds_than_it_is_reported_on(
             record["weights"] if len(record["weights"]) > 1 else []
         )
         assert all((run["first_seed"], run["last_seed"]) == (10_000, 10_004) for run in record["choosing"])
-    reporting = [plan for plan in plans if plan.seed == 20_000]
+    reporting = [plan for plan in plans if plan.options.seed == 20_000]
     assert len(reporting) == 8
-    assert all(len(plan.weights) == 1 for plan in reporting)
-    assert {(plan.options.estimator, plan.num_samples) for plan in plans} == {("qgf", 1), ("qgf", 4), ("grad_step", 1)}
+    assert all(len(plan.guidance_weights) == 1 for plan in reporting)
+    assert {(plan.options.estimator, plan.options.num_samples) for plan in plans} == {
+        ("qgf", 1),
+        ("qgf", 4),
+        ("grad_step", 1),
+    }
     assert json.loads((tmp_path / "s.json").read_text())["command"] == "qgf …"
 
 
@@ -78,8 +88,8 @@ def test_after_an_interruption_the_same_command_goes_on(
     comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "s.json"
-    second: list[Plan] = []
-    whole: list[Plan] = []
+    second: list[EvaluationPlan] = []
+    whole: list[EvaluationPlan] = []
     monkeypatch.setattr(methods, "evaluate", scripted([], fail_after=3))
     with pytest.raises(KeyboardInterrupt):
         compare(comparison, path)
@@ -90,7 +100,7 @@ def test_after_an_interruption_the_same_command_goes_on(
     monkeypatch.setattr(methods, "evaluate", scripted(whole))
     assert report["records"] == compare(comparison, tmp_path / "other.json")["records"]
     assert len(second) == len(whole) - 2
-    third: list[Plan] = []
+    third: list[EvaluationPlan] = []
     monkeypatch.setattr(methods, "evaluate", scripted(third))
     more = replace(comparison, tasks=(1,), methods=methods_named("qgf"))
     assert len(compare(more, path)["records"]) == 8  # what else is in the table stays

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from qgf_ros.cli import main
 from qgf_ros.commands.show.shifts import decay_table
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.evaluation.results import Episode
 from qgf_ros.reports.statistics import compare_paired, wilson_interval
 from qgf_sim.rollouts.robustness import level_record, levels
@@ -23,7 +23,7 @@ from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
-SETTINGS = Settings(0.1, "task2", execution_horizon=2, seed=11)
+SETTINGS = RunOptions(0.1, "task2", execution_horizon=2, seed=11)
 
 
 def run(policy, env, shift):
@@ -128,8 +128,8 @@ def test_a_shift_that_is_none_is_refused_before_anything_runs(
 
 
 def test_a_plan_of_another_shift_is_another_plan() -> None:
-    from qgf_sim.rollouts.evaluate import Plan
+    from qgf_sim.rollouts.evaluate import EvaluationPlan
 
-    plan = Plan(Path("models/cube-single"), 2, (0.0,), 1)
+    plan = EvaluationPlan(Path("models/cube-single"), 2, (0.0,), 1)
     assert plan.shift == NONE
     assert replace(plan, shift=Shift(mass_factor=2.0)) != plan

@@ -18,10 +18,10 @@ from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import ObservationAssembler
-from qgf_ros.control.settings import Settings
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, SimulationError
 from qgf_ros.evaluation.results import commanded_jerk, critic_for_task, default_weights, summarise
-from qgf_sim.rollouts.evaluate import Plan, evaluate
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.environment import TaskEnvironment
 
@@ -37,7 +37,7 @@ def environments():
 
 
 def settings(weight=0.1, **changes):
-    return Settings(weight, "task2", **{"execution_horizon": 2, **changes})
+    return RunOptions(weight, "task2", **{"execution_horizon": 2, **changes})
 
 
 def ticked_by_hand(policy, env, seed, chosen):
@@ -180,9 +180,9 @@ def test_an_episode_needs_an_environment(tiny_policy):
 
 @pytest.mark.slow
 def test_outcome_does_not_depend_on_the_number_of_workers(tiny_bundle):
-    plan = Plan(tiny_bundle, TASK, (0.0, 0.1), episodes=6, seed=40, batch_size=2, record=True)
+    plan = EvaluationPlan(tiny_bundle, TASK, (0.0, 0.1), 6, RunOptions(seed=40), batch_size=2, record=True)
     alone, spread = evaluate(plan), evaluate(replace(plan, workers=2))
-    for weight in plan.weights:
+    for weight in plan.guidance_weights:
         assert [e.seed for e in alone[weight]] == [40, 41, 42, 43, 44, 45]
         for a, b in zip(alone[weight], spread[weight], strict=True):
             assert (a.seed, a.success, a.length) == (b.seed, b.success, b.length)
@@ -192,7 +192,7 @@ def test_outcome_does_not_depend_on_the_number_of_workers(tiny_bundle):
 @pytest.mark.slow
 def test_ctrl_c_ends_an_evaluation_with_its_workers(tiny_bundle):
     command = [sys.executable, "-m", "qgf_ros.cli", "evaluate", str(tiny_bundle), "--workers", "2"]
-    command += ["--episodes", "1000", "--batch-size", "1", "--weights", "0"]
+    command += ["--episodes", "1000", "--batch-size", "1", "--guidance-weights", "0"]
     group = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
         assert any(line.startswith("weight 0 seed") for line in group.stdout)
@@ -221,18 +221,19 @@ def lives(group):
     ("change", "message"),
     [
         ({"task": 3}, "no critic for task 3; it has task1 .task 1., task2 .task 2."),
-        ({"critic": "nobody"}, "critic 'nobody' was given; bundle tiny has task1, task2"),
-        ({"weights": ()}, "no guidance weight"),
-        ({"weights": (0.1, 0.1)}, "each must be there once"),
-        ({"weights": (-1.0,)}, "guidance_weight -1.0"),
+        ({"options": RunOptions(critic="nobody")}, "critic 'nobody' was given; bundle tiny has task1, task2"),
+        ({"guidance_weights": ()}, "no guidance weight"),
+        ({"guidance_weights": (0.1, 0.1)}, "each must be there once"),
+        ({"guidance_weights": (-1.0,)}, "guidance_weight -1.0"),
+        ({"guidance_weights": (0.1, float("nan"))}, "guidance_weight nan was given; it must be finite"),
         ({"episodes": 0}, "episodes 0 was given"),
         ({"batch_size": 0}, "batch-size 0 was given"),
         ({"workers": 0}, "workers 0 was given"),
-        ({"execution_horizon": 9}, "execution_horizon 9 was given; it must be 1 to 5"),
+        ({"options": RunOptions(execution_horizon=9)}, "execution_horizon 9 was given; it must be 1 to 5"),
     ],
 )
 def test_impossible_plans_are_refused_before_anything_runs(tiny_bundle, change, message):
-    plan = replace(Plan(tiny_bundle, TASK, (0.0,), episodes=1), **change)
+    plan = replace(EvaluationPlan(tiny_bundle, TASK, (0.0,), episodes=1), **change)
     with pytest.raises((SimulationError, GuidanceError), match=message):
         evaluate(plan)
 
@@ -241,13 +242,13 @@ def test_a_bundle_of_another_contract_is_refused(tiny_bundle):
     manifest = load_manifest(tiny_bundle)
     shuffled = manifest.model_copy(update={"observation": manifest.observation[::-1]})
     with pytest.raises(SimulationError, match="does not have the observation contract of cube-single"):
-        Plan(tiny_bundle, TASK, (0.0,), episodes=1).check(shuffled)
+        EvaluationPlan(tiny_bundle, TASK, (0.0,), episodes=1).check(shuffled)
 
 
 def test_weights_default_to_plain_and_recommended(tiny_bundle):
     manifest = load_manifest(tiny_bundle)
     assert critic_for_task(manifest, 2) == "task2"
-    assert default_weights(manifest, 2) == (0.0, 0.1)
+    assert default_weights(manifest, 2, RunOptions()) == (0.0, 0.1)
 
 
 def test_a_weight_found_with_other_settings_is_no_default(tiny_bundle):
@@ -256,21 +257,21 @@ def test_a_weight_found_with_other_settings_is_no_default(tiny_bundle):
         update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
     )
     manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
-    with pytest.raises(SimulationError, match="critic task2 was found with estimator noisy; set that too, or give --w"):
-        default_weights(manifest, 2, num_samples=4, estimator="qgf")
+    with pytest.raises(GuidanceError, match="weight was found with estimator noisy; set that too, or give a weight"):
+        default_weights(manifest, 2, RunOptions(num_samples=4, estimator="qgf"))
     with pytest.raises(
-        SimulationError,
-        match="found with num_samples 4, estimator noisy; estimator can be set on the node but not here, give --weights",
+        GuidanceError, match="weight was found with num_samples 4, estimator noisy; set that too, or give"
     ):
-        default_weights(manifest, 2, num_samples=1)
-    assert default_weights(manifest, 2, num_samples=4, estimator="noisy") == (0.0, 0.1)
+        default_weights(manifest, 2, RunOptions(num_samples=1))
+    assert default_weights(manifest, 2, RunOptions(num_samples=4, estimator="noisy")) == (0.0, 0.1)
+    assert default_weights(manifest, 2, RunOptions(critic="task1")) == (0.0, 0.1)
 
 
 def test_a_setting_that_meant_nothing_does_not_keep_a_weight_from_being_the_default(tiny_bundle):
     manifest = load_manifest(tiny_bundle)
     card = manifest.critics["task2"].model_copy(update={"recommended_settings": {"blend_steps": 5}})
     manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
-    assert default_weights(manifest, 2, seam="switch") == (0.0, 0.1)
+    assert default_weights(manifest, 2, RunOptions(seam="switch")) == (0.0, 0.1)
 
 
 def test_summary_counts_and_bounds(tiny_policy, environments):

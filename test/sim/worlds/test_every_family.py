@@ -60,7 +60,7 @@ def test_short_episodes_of_a_family_become_a_bundle_that_acts(
     bundle = make_bundle(name, data, tmp_path / "mine", "--horizon", 5, *options)
     make = environment._make
     monkeypatch.setattr(environment, "_make", lambda gymnasium_id: make(gymnasium_id, max_episode_steps=12))
-    evaluation = ("--task", 2, "--episodes", 2, "--weights", "0.1", "--workers", 1)
+    evaluation = ("--task", 2, "--episodes", 2, "--guidance-weights", "0.1", "--workers", 1)
     qgf("evaluate", bundle, *evaluation, "--json", report)
     assert lengths(report) == [12, 12]
     check_replay(name, data)
@@ -75,7 +75,7 @@ def test_a_family_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     check_replay(name, data)
     bundle = make_bundle(name, data, tmp_path / "mine", "--tasks", "1,3", "--horizon", 5)
     assert list(load_manifest(bundle).critics) == ["task1", "task3"]
-    once = ("--task", 3, "--weights", "0.1", "--json", report)
+    once = ("--task", 3, "--guidance-weights", "0.1", "--json", report)
     qgf("evaluate", bundle, *once, "--episodes", 2)
     assert len(lengths(report)) == 2
     qgf("demo", "--bundle", bundle, *once, "--episodes", 1)
