@@ -239,3 +239,25 @@ def test_an_observation_of_before_an_interruption_is_not_answered_although_nobod
     assert (recorder.shadows, len(policy.calls)) == ([], 1)
     loop.handle(replace(at(2), turn=loop.gate.turn))
     assert recorder.commands[-1][1] == 2 * STEP
+
+
+@pytest.mark.parametrize("cause", ["motion", "restart", "resume"])
+def test_whatever_begins_anew_forgets_where_the_robot_was_told_to_be(
+    policy: Any, recorder: Any, manifest_factory: Any, cause: str
+) -> None:
+    joint = ActionField(name="joint", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None, max_rate=0.2)
+    policy.manifest = manifest_factory(action=(joint,))
+    policy.action_value = 0.5
+    loop = TickLoop(Controller(policy, RunOptions(0.5, "near")), recorder, TickStatistics(0.05))
+    loop.handle(at(0))
+    if cause == "motion":
+        loop.gate.enable(False)
+        loop.gate.enable(True)
+    elif cause == "restart":
+        loop.gate.restart()
+    else:
+        loop.gate.stop("by hand")
+        loop.gate.resume()
+    policy.action_value = -0.5
+    loop.handle(at(1))
+    assert recorder.commands == [([0.5], 0), ([0.5], 0), ([-0.5], STEP)]

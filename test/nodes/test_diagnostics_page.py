@@ -35,6 +35,7 @@ SPEAKERS = (
     "control/safety.py",
     "loop/clocks.py",
     "loop/gate.py",
+    "loop/health.py",
     "nodes/guards.py",
     "nodes/hold_services.py",
     "loop/intake.py",
