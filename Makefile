@@ -86,7 +86,7 @@ lint: $(VENV)/.test-$(RUNTIME)
 	$(BIN)/mypy
 
 docs: $(VENV)/.test-$(RUNTIME)
-	$(BIN)/python -m qgf_ros.nodes.parameter_table docs/parameters.md
+	$(BIN)/python scripts/parameter_tables.py docs/parameters.md
 
 # Each file keeps to one process, so that its fixtures are made once.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile

@@ -140,6 +140,13 @@ _MORE: dict[str, dict[str, Any]] = {
 }
 
 
+#: Parameters read by `configure`; a change is refused from there to `cleanup`.
+FIXED = (
+    *(name for name, row in ROWS.items() if not row.live),
+    *(name for name, (_, _, allowed) in _OF_THE_NODE.items() if allowed.endswith(_AT_CONFIGURE)),
+)
+
+
 def declarations() -> dict[str, tuple[Any, ParameterDescriptor]]:
     """Return default and description of every parameter by name."""
     of_the_run = {name: (0.0 if name == "guidance_weight" else DEFAULTS[name], _of_a_row(ROWS[name])) for name in ROWS}

@@ -18,6 +18,7 @@ from qgf_ros.loop.realtime import RealTime, parse_cores
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes.declarations import (
     FAULT_REACTIONS,
+    FIXED,
     RECOMMENDED,
     RELIABILITIES,
     SHORTEST_LIMIT,
@@ -28,26 +29,6 @@ from qgf_ros.runtime.precision import CHOICES
 
 #: Parameters that change a run while the robot runs; the change takes effect at the next tick.
 LIVE = (*(name for name, row in ROWS.items() if row.live), USE_RECOMMENDED)
-#: Parameters read by `configure`; a change is refused from there to `cleanup`.
-FIXED = (
-    "bundle",
-    "contract",
-    "limits",
-    "dry_run",
-    "trigger",
-    "observation_reliability",
-    "inference_deadline",
-    "deadline_misses",
-    "watchdog_timeout",
-    "on_fault",
-    "heartbeat_rate",
-    "providers",
-    "precision",
-    "threads",
-    "sched_fifo",
-    "cpu_affinity",
-    "memory_lock",
-)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.loop.realtime import RealTime
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes import parameters
-from qgf_ros.nodes.declarations import declarations
+from qgf_ros.nodes.declarations import FIXED, declarations
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
@@ -216,7 +216,7 @@ def test_several_changes_are_judged_together(manifest: Manifest) -> None:
         parameters.review(changes(critic="far", num_samples=0), DEFAULTS, manifest)
 
 
-@pytest.mark.parametrize("name", parameters.FIXED)
+@pytest.mark.parametrize("name", FIXED)
 def test_what_configure_reads_is_fixed_until_cleanup(manifest: Manifest, name: str) -> None:
     other = {
         "bundle": "x",

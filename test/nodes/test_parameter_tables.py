@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,34 @@ pytest.importorskip("mcap", reason="the recorder needs the record extra")
 
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 
-from qgf_ros.nodes import parameter_table, parameters
-from qgf_ros.nodes.declarations import declarations
+from qgf_ros.nodes import parameters
+from qgf_ros.nodes.declarations import FIXED, declarations
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "parameters.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "parameters.md"
+_SPEC = importlib.util.spec_from_file_location("parameter_tables", ROOT / "scripts" / "parameter_tables.py")
+assert _SPEC is not None and _SPEC.loader is not None
+parameter_tables = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(parameter_tables)
 
 
 def rows(node: str) -> dict[str, list[str]]:
     """Cells of each line of a table by the name of its parameter."""
-    lines = parameter_table.table(node).splitlines()[2:]
+    lines = parameter_tables.table(node).splitlines()[2:]
     cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     return {name.strip("`"): rest for name, *rest in cells}
 
 
 def test_the_page_has_the_tables_that_the_code_gives() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    assert parameter_table.with_tables(text) == text, "run `make docs`"
-    assert all(parameter_table.table(node) in text for node in parameter_table.NODES)
+    assert parameter_tables.with_tables(text) == text, "run `make docs`"
+    assert all(parameter_tables.table(node) in text for node in parameter_tables.NODES)
 
 
 def test_every_parameter_has_a_row_that_says_when_it_changes() -> None:
     changes = {name: cells[3] for name, cells in rows("policy_node").items()}
     assert changes.keys() == declarations().keys()
-    assert {name for name, when in changes.items() if when == "configure"} == set(parameters.FIXED)
+    assert {name for name, when in changes.items() if when == "configure"} == set(FIXED)
     assert {name for name, when in changes.items() if when == "live"} == {*parameters.LIVE, "enable_motion"}
     assert {cells[3] for cells in rows("recorder").values()} == {"start"}
 
@@ -68,15 +74,15 @@ def test_a_row_says_type_default_range_and_when_it_changes(
     def declare(node: Any) -> None:
         node.declare_parameter("x", default, descriptor)
 
-    monkeypatch.setitem(parameter_table.NODES, "recorder", declare)
-    assert parameter_table.table("recorder").splitlines()[2:] == [row]
+    monkeypatch.setitem(parameter_tables.NODES, "recorder", declare)
+    assert parameter_tables.table("recorder").splitlines()[2:] == [row]
 
 
 def test_only_what_is_between_the_marks_is_written(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- parameters of recorder -->\nold\n<!-- end -->\nafter\n", encoding="utf-8")
-    parameter_table.main([str(page)])
-    table = parameter_table.table("recorder")
+    parameter_tables.main([str(page)])
+    table = parameter_tables.table("recorder")
     assert page.read_text(encoding="utf-8") == (
         f"before\n<!-- parameters of recorder -->\n{table}<!-- end -->\nafter\n"
     )
