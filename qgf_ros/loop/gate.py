@@ -252,12 +252,14 @@ class CommandGate:
 
     def _admits(self, turn: int) -> bool:
         """Whether an observation of a turn may be answered."""
-        return self._open and self.stopped is None and not self._brakes and turn == self.turn
+        stream = self._stream
+        still = stream.state is StreamState.BRAKING or stream.stopped is not None
+        return self._open and not still and turn == self.turn
 
     def _check_bar(self) -> None:
         """Raise GuidanceError where no command may reach the robot."""
-        if self.barred is not None:
-            raise GuidanceError(self.barred)
+        if self._bar is not None and self.motion:
+            raise GuidanceError(self._bar)
 
     def _send(self, command: Command) -> None:
         self.sent_at = time.monotonic()
