@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -52,15 +53,22 @@ def transition(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return guarded
 
 
-def callback(method: Callable[..., None]) -> Callable[..., None]:
-    """Make an exception in a callback a logged fault and a hold; it would end the executor's spin."""
+@contextmanager
+def guarding(node: Guarded, what: str) -> Iterator[None]:
+    """Make an exception a logged fault and a hold; it would end the executor's spin."""
+    try:
+        yield
+    except Exception as error:
+        node.report(logging.ERROR, traceback.format_exc())
+        node.on_fault(f"{what} failed, {type(error).__name__}: {error}; see the log")
+
+
+def callback(method: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Guard a callback; see `guarding`."""
 
     @functools.wraps(method)
-    def guarded(self: Guarded, *args: Any) -> None:
-        try:
-            method(self, *args)
-        except Exception as error:
-            self.report(logging.ERROR, traceback.format_exc())
-            self.on_fault(f"{method.__name__.lstrip('_')} failed, {type(error).__name__}: {error}; see the log")
+    def guarded(self: Guarded) -> None:
+        with guarding(self, method.__name__.lstrip("_")):
+            method(self)
 
     return guarded

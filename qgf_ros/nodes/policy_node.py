@@ -44,7 +44,7 @@ from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
 from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.executors import make_executor
-from qgf_ros.nodes.guards import callback, transition
+from qgf_ros.nodes.guards import callback, guarding, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
@@ -242,12 +242,12 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 
     # Callbacks
 
-    @callback
     def _on_message(self, topic: str, message: Any) -> None:
-        if self._configured is not None:
-            now = self._now()
-            stamp = from_time(message.header.stamp) if hasattr(message, "header") else now
-            self._configured.pipeline.receive(topic, stamp, to_reading(message), now)
+        with guarding(self, "on_message"):
+            if self._configured is not None:
+                now = self._now()
+                stamp = from_time(message.header.stamp) if hasattr(message, "header") else now
+                self._configured.pipeline.receive(topic, stamp, to_reading(message), now)
 
     @callback
     def _on_timer(self) -> None:

@@ -221,8 +221,8 @@ class Policy:
         q = np.full(len(start), np.nan, dtype=np.float32)
         judged = np.ones(len(start), dtype=bool) if candidates > 1 else weights > 0.0
         asked = judged
-        value = critic.given(observations).rows(rows) if judged.any() else None
-        if value is None or not weights.any():
+        value: ActionValue | None = None  # bound where it is asked: the fast path answers for a guided chunk by itself
+        if not weights.any():
             result = self._plain(observations, start, rows, tied)
             unguided = result.action
         elif tied is None and guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
@@ -231,9 +231,10 @@ class Policy:
             q[weights > 0.0] = critic.aggregate(values)
             asked = judged & (weights == 0.0)
         else:
-            flow = self._velocity.given(observations).rows(rows)
+            flow, value = self._velocity.given(observations).rows(rows), critic.given(observations).rows(rows)
             result, unguided = self._guided(flow, value, start, weights, guidance, tied)
-        if value is not None and asked.any():
+        if asked.any():
+            value = critic.given(observations).rows(rows) if value is None else value
             q[asked] = critic.aggregate(value.rows(np.flatnonzero(asked))(result.action[asked]))
         if not np.isfinite(q[judged]).all():
             raise GuidanceError("the critic's value is not finite; check the observation and the critic")
