@@ -215,7 +215,8 @@ class Policy:
         """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
         critic = self._critics[name]
-        rows = np.repeat(np.arange(batch), candidates)  # the observation of each candidate
+        # The observation of each candidate; for one each, nothing need be copied.
+        rows: Rows = slice(None) if candidates == 1 else np.repeat(np.arange(batch), candidates)
         start, weights = noise.reshape(-1, size), weight[rows]
         tied = None if prefix is None else prefix.rows(rows)
         q = np.full(len(start), np.nan, dtype=np.float32)
