@@ -396,7 +396,7 @@ def test_ros_and_page_have_every_option_of_a_row() -> None:
 
 #: What a process does in which `run_options` has one more row.
 _WITH_ONE_MORE = '''
-import contextlib, io, json, sys, types
+import contextlib, io, json, runpy, sys, types
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -419,10 +419,11 @@ from qgf_ros.cli import main
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.evaluation.tuning import Protocol
 from qgf_ros.nodes.declarations import declarations
-from qgf_ros.nodes.parameter_table import table
 from qgf_ros.nodes.parameters import LIVE, options_from
 from qgf_ros.recording.parameter_history import ParameterHistory
 from qgf_sim.dashboard.controls import controls_for
+
+table = runpy.run_path(str(path.parents[2] / "scripts" / "parameter_tables.py"))["table"]
 
 
 def words(sub_command):
