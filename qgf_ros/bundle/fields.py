@@ -219,6 +219,10 @@ class ActionField(Record):
         workspace: Limits of that quantity [unit]: where a relative action may move it, what an absolute one may set.
         max_start_jump: For an absolute action, largest distance of the first command, and of the first after a hold,
             from the measured value [unit], or None for no limit.
+        max_tracking_error: For an absolute action, largest distance of the command from the measured value [unit]; None
+            for what it moves at max_rate in 0.25 s or five control periods, whichever is more.
+        stuck_after: How long [s] the measured value may be the same to the bit while it is commanded away from.
+        stuck_distance: How far away [unit]; None for half of max_tracking_error.
     """
 
     name: Name
@@ -234,6 +238,9 @@ class ActionField(Record):
     measured: Measurement | None = None
     workspace: tuple[Finite, Finite] | None = None
     max_start_jump: Positive | None = None
+    max_tracking_error: Positive | None = None
+    stuck_after: Positive | None = None
+    stuck_distance: Positive | None = None
 
     @model_validator(mode="after")
     def _guarded(self) -> ActionField:
@@ -248,9 +255,11 @@ class ActionField(Record):
                     f"action {self.name}: the workspace of a relative action needs hold 0 and a measured position; "
                     "name the observation field that measures it"
                 )
-        if self.max_start_jump is not None and (self.hold is not None or self.measured is None):
+        of_measured = ("max_start_jump", "max_tracking_error", "stuck_after", "stuck_distance")
+        given = [name for name in of_measured if getattr(self, name) is not None]
+        if given and (self.hold is not None or self.measured is None):
             raise ValueError(
-                f"action {self.name}: max_start_jump is for an absolute action (hold null) that is measured; "
+                f"action {self.name}: {given[0]} is for an absolute action (hold null) that is measured; "
                 "leave it out, or name the observation field that measures it"
             )
         return self

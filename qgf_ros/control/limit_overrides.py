@@ -1,6 +1,8 @@
-"""The limits of a bundle's action, set anew for one robot."""
+"""The limits of a bundle's action, set anew for one robot, and which must not be absent before it moves."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from pydantic import ValidationError
 
@@ -17,6 +19,9 @@ ADJUSTABLE = (
     "measured",
     "workspace",
     "max_start_jump",
+    "max_tracking_error",
+    "stuck_after",
+    "stuck_distance",
 )
 
 
@@ -53,3 +58,36 @@ def manifest_with_limits(manifest: Manifest, limits: str) -> Manifest:
         first_error = error.errors()[0]
         place = ".".join(str(part) for part in first_error["loc"])
         raise SafetyError(f"limits {limits!r} was given; {place}: {first_error['msg']}") from error
+
+
+#: Attributes without which an absolute action could jump to anywhere within its `lower` and `upper`.
+REQUIRED = ("measured", "max_rate", "max_start_jump")
+
+
+def check_limited(manifest: Manifest, accepted: Collection[str]) -> None:
+    """Refuse to move a robot whose absolute actions lack one of `REQUIRED`.
+
+    Args:
+        manifest: The contract, with the limits of this robot.
+        accepted: Names of components that may lack them.
+
+    Raises:
+        SafetyError: A component does, and is not accepted; or an accepted one does not exist.
+    """
+    names = [field.name for field in manifest.action]
+    unknown = [name for name in accepted if name not in names]
+    if unknown:
+        raise SafetyError(
+            f"accept_unlimited {', '.join(unknown)} was given; the components of the action are {', '.join(names)}"
+        )
+    lacks: dict[str, list[str]] = {}
+    for field in manifest.action:
+        missing = [name for name in REQUIRED if getattr(field, name) is None]
+        if field.hold is None and missing and field.name not in accepted:
+            lacks.setdefault(", ".join(missing), []).append(field.name)
+    if lacks:
+        what = "; ".join(f"{', '.join(components)} (no {missing})" for missing, components in lacks.items())
+        raise SafetyError(
+            f"absolute actions are not limited enough to move a robot: {what}; set what is missing in limits or the "
+            "bundle, or name the components in accept_unlimited"
+        )

@@ -14,36 +14,20 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.control.motion.braking import Braking, brake, longest_move
+
 Array = NDArray[np.float64]
 
 #: Stands for no limit; finite, so that it can be multiplied by zero.
 _NONE = 1e100
 #: Rounding that a limit is allowed, relative to it.
 _SLACK = 1e-9
-#: Candidates per round of the search for a command, and rounds: 32^2 steps between braking and the limit.
-_FRACTIONS = np.arange(1, 33)[:, None] / 32.0
-_ROUNDS = 2
+#: Candidates per round of the search for a command; two rounds: 32^2 steps between braking and the limit.
+_COUNT = 32
+_FRACTIONS = np.arange(1, _COUNT + 1)[:, None] / _COUNT
 
 #: What may keep a command from being sent as it is wanted.
 KINDS = ("position", "velocity", "acceleration", "jerk", "braking")
-
-
-def brake(v: Array, a: Array, acceleration: Array, jerk: Array) -> Array:
-    """Return the next second difference on the fastest way to rest.
-
-    From the returned a on, the steps a, a - j, a - 2 j, ... to zero add up to -v, unless a limit is in the way.
-
-    Args:
-        v: First difference of the commands.
-        a: Second difference of the commands, of the shape of v.
-        acceleration: Largest second difference.
-        jerk: Largest third difference.
-    """
-    speed = np.abs(v)
-    steps = np.maximum(np.ceil(0.5 * np.sqrt(1.0 + 8.0 * speed / jerk) - 0.5), 1.0)
-    wanted = -np.copysign(speed / steps + 0.5 * jerk * (steps - 1.0), v)
-    least, most = np.maximum(a - jerk, -acceleration), np.minimum(a + jerk, acceleration)
-    return np.minimum(np.maximum(wanted, least), most)  # np.clip takes longer
 
 
 class MotionLimiter:
@@ -68,14 +52,27 @@ class MotionLimiter:
         self._jerk = np.minimum(jerk * period**3, _NONE)
         self._direct = (self._acceleration == _NONE) & (self._jerk == _NONE)  # at rest one period after any command
         self._all_direct = bool(self._direct.all())
+        self._braking = Braking(self._acceleration, self._jerk)
         room = upper - lower  # which bounds the speed that can be stopped from
         self._pace = np.minimum(self._rate, self._acceleration + np.sqrt(2.0 * self._acceleration * room))
         self._pace = np.minimum(self._pace, self._jerk + 2.0 * np.cbrt(self._jerk * room**2))
-        #: Periods it takes to stop, float64 [A], at most.
-        self.stopping_periods = 2.0 * np.sqrt(self._pace / self._jerk) + self._pace / self._acceleration + 3.0
-        # From twice the pace, after an acceleration that led there: what takes longer is refused.
-        self._longest = int(min(1e9, 4.0 * self.stopping_periods.max()))
+        room = _SLACK * room
+        self._lowest, self._highest, self._fastest = lower - room, upper + room, self._rate * (1.0 + _SLACK)
         self.restart(np.full_like(lower, np.nan))
+
+    def longest_rest(self, still: Array) -> Array:
+        """Return how many periods it takes at most to come to rest from wherever the limits allow to be, float64 [A].
+
+        Args:
+            still: Where to, float64 [A]; NaN for wherever it is reached soonest.
+        """
+        room = self.upper - self.lower  # a step more than the speed that can be stopped from in continuous time
+        pace = self._jerk + np.cbrt(self._jerk * (room + self._jerk + np.cbrt(self._jerk * room**2)) ** 2)
+        pace = np.minimum(np.minimum(pace, self._pace), self._rate)
+        periods = self._braking.longest(pace) + 1.0
+        distance = np.where(np.isnan(still), room, np.maximum(self.upper - still, still - self.lower))
+        move = longest_move(distance, pace, self._acceleration, self._jerk)
+        return periods + np.where(np.isnan(still), 0.0, move)
 
     def restart(self, position: Array) -> None:
         """Be at rest at `position`, float64 [A]; NaN for a component whose first command counts as the place of rest."""
@@ -104,14 +101,8 @@ class MotionLimiter:
             components: Those to bring to `position`, bool [A]; the others stop as soon as they can.
             position: float64 [A].
         """
-        x, v, a = self.position, self._v, self._a
-        for _ in range(self._longest):
-            if not (v.any() or a.any()):
-                break
-            a = brake(v, a, self._acceleration, self._jerk)
-            v = v + a
-            x = x + v
-        self._target = np.clip(np.where(components, position, x), self.lower, self.upper)  # and stands still
+        rest = self.position + self._braking(self._v, self._a).end
+        self._target = np.clip(np.where(components, position, rest), self.lower, self.upper)  # and stands still
         return self._target
 
     def step(self, wanted: Array) -> tuple[Array, NDArray[np.int64] | None]:
@@ -123,7 +114,7 @@ class MotionLimiter:
         Returns:
             The command, float64 [A], and per component an index of `KINDS` or -1; None if all is as wanted.
         """
-        target = np.clip(wanted, self.lower, self.upper)
+        target = np.minimum(np.maximum(wanted, self.lower), self.upper)  # np.clip takes longer
         if self._unknown:
             self.restart(np.where(np.isnan(self.position), target, self.position))
         x, v, a = self.position, self._v, self._a
@@ -133,7 +124,7 @@ class MotionLimiter:
         high = np.minimum(
             np.minimum(self.upper, x + self._rate), x + v + np.minimum(self._acceleration, a + self._jerk)
         )
-        command = np.clip(target, low, high)
+        command = np.minimum(np.maximum(target, low), high)
         as_wanted = bool((command == wanted).all())
         if not (self._all_direct or (as_wanted and (x == self._target).all() and self._stops_early(command))):
             command = self._viable(command, target, low, high)
@@ -147,14 +138,11 @@ class MotionLimiter:
     def _kinds(self, wanted: Array, target: Array, command: Array) -> NDArray[np.int64]:
         v = target - self.position
         a = v - self._v
-        reasons = (
-            command == wanted,
-            command == target,
-            np.abs(v) > self._rate,
-            np.abs(a) > self._acceleration,
-            np.abs(a - self._a) > self._jerk,
-        )
-        kinds: NDArray[np.int64] = np.select(reasons, (-1, 0, 1, 2, 3), 4)
+        kinds = np.where(np.abs(a - self._a) > self._jerk, 3, 4)
+        kinds = np.where(np.abs(a) > self._acceleration, 2, kinds)
+        kinds = np.where(np.abs(v) > self._rate, 1, kinds)
+        kinds = np.where(command == target, 0, kinds)
+        kinds = np.where(command == wanted, -1, kinds)
         return kinds
 
     def _stops_early(self, command: Array) -> bool:
@@ -166,44 +154,54 @@ class MotionLimiter:
         inside = (speed <= self._rate) & (command + way <= self.upper) & (command - way >= self.lower)
         return bool((inside | self._direct).all())
 
-    def _judge(self, command: Array, target: Array) -> tuple[NDArray[np.bool_], Array]:
-        """Brake from candidates, float64 [..., A].
+    def _judge(self, command: Array, target: Array, pace: Array) -> tuple[NDArray[np.bool_], Array]:
+        """Brake from candidates, float64 [K, A].
+
+        Args:
+            command: The candidates.
+            target: What is wanted, float64 [A].
+            pace: Velocity of what is wanted, float64 [A].
 
         Returns:
-            Whether braking obeys the limits, and by how much braking to the velocity of the wanted signal would end
-            above it.
+            Whether braking obeys the limits, and by how much braking to that velocity would end above what is wanted.
         """
-        pace = np.clip(target - self._target, -self._pace, self._pace)
-        v = command - self.position
-        a = np.stack([v - self._v, v - self._v])
-        x, v = np.stack([command, command - target]), np.stack([v, v - pace])
-        room = _SLACK * (self.upper - self.lower)
-        lower, upper, rate = self.lower - room, self.upper + room, self._rate * (1.0 + _SLACK)
-        inside = np.abs(v[0]) <= rate
-        for _ in range(self._longest):
-            if not (v.any() or a.any()):
-                break
-            a = brake(v, a, self._acceleration, self._jerk)
-            v = v + a
-            x = x + v
-            inside &= (np.abs(v[0]) <= rate) & (x[0] >= lower) & (x[0] <= upper)
-        return inside & (v[0] == 0.0) & (a[0] == 0.0), x[1]
+        v = np.empty((2, *command.shape))
+        np.subtract(command, self.position, out=v[0])
+        a = v[0] - self._v
+        np.subtract(v[0], pace, out=v[1])
+        way = self._braking(v, a)
+        end = way.end[0] + command
+        turn = end if way.dip is None else command + way.dip[0]
+        inside = way.pace[0] <= self._fastest
+        inside &= np.minimum(turn, end) >= self._lowest
+        inside &= np.maximum(turn, end) <= self._highest
+        return inside, way.end[1] + (command - target)
 
     def _viable(self, command: Array, target: Array, low: Array, high: Array) -> Array:
         """Return the command nearest to the wanted one from which braking obeys the limits."""
+        pace = np.minimum(np.maximum(target - self._target, -self._pace), self._pace)
         near = self.position + self._v + brake(self._v, self._a, self._acceleration, self._jerk)
-        inside, beyond = self._judge(np.stack([command, near]), target)
+        # From the next step of braking, which may be sent, towards the wanted signal; on which side it is, is not known yet.
+        up, down = high - near, low - near
+        candidates = np.concatenate([command[None], near[None], near + _FRACTIONS * up, near + _FRACTIONS * down])
+        inside, beyond = self._judge(candidates, target, pace)
         followed = (self.position == self._target) | (np.abs(beyond[0]) <= _SLACK * self._jerk)
         passes = self._direct | ((command == target) & inside[0] & followed)
         if passes.all():
             return command
-        # From the next step of braking, which may be sent, towards the wanted signal.
         rising = beyond[1] < 0.0
-        far = np.where(rising, high, low)
-        for _ in range(_ROUNDS):
-            inside, beyond = self._judge(near + _FRACTIONS * (far - near), target)
-            good = inside & (np.where(rising, beyond, -beyond) <= 0.0)
-            count = np.minimum.accumulate(good).sum(axis=0)
-            step = (far - near) / len(_FRACTIONS)
-            near, far = near + count * step, near + np.minimum(count + 1, len(_FRACTIONS)) * step
-        return np.clip(np.where(passes, command, near), self.lower, self.upper)
+        above, below = slice(2, 2 + _COUNT), slice(2 + _COUNT, None)
+        good = np.where(rising, inside[above] & (beyond[above] <= 0.0), inside[below] & (beyond[below] >= 0.0))
+        way = np.where(rising, up, down)
+        near, way = _narrow(near, way, good)
+        inside, beyond = self._judge(near + _FRACTIONS * way, target, pace)
+        near, _ = _narrow(near, way, inside & np.where(rising, beyond <= 0.0, beyond >= 0.0))
+        return np.minimum(np.maximum(np.where(passes, command, near), self.lower), self.upper)
+
+
+def _narrow(near: Array, way: Array, good: NDArray[np.bool_]) -> tuple[Array, Array]:
+    """Return the last of the candidates on a way that are good up to it, and the way on to the next one."""
+    count = np.minimum.accumulate(good).sum(axis=0)
+    step = way / _COUNT
+    last = near + count * step
+    return last, near + np.minimum(count + 1, _COUNT) * step - last

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.control.limits import KINDS, MotionLimiter
+from qgf_ros.control.motion.tracking import TrackingGuard
 from qgf_ros.errors import SafetyError
 
 Array = NDArray[np.float64]
 
-#: Longest way to rest that is allowed [control periods]; every command near a limit simulates it, see docs/safety.md.
+#: Longest way to rest that is allowed [control periods], from wherever the limits allow to be.
 LONGEST_STOP = 100
 #: What a measured place may be outside the limits where there is no max_rate, relative to their distance: rounding.
 _ROUNDING = 1e-6
 #: What is counted: commands changed to keep a limit, and ticks answered with a hold.
-COUNTED = (*KINDS, "workspace", "guidance", "start_pose", "not_finite")
+COUNTED = (*KINDS, "workspace", "guidance", "start_pose", "tracking", "stuck", "not_finite")
 #: The limit behind each kind, as people are told.
 _LIMITS = {
     "position": "limits",
@@ -42,9 +43,10 @@ class SafetyEnvelope:
     Attributes:
         counts: Interventions so far, by kind (see `COUNTED`).
         explanation: What was changed of the last command and why; empty if nothing was.
+        followed: Whether the robot is to follow the commands; shadows it does not know.
 
     Raises:
-        SafetyError: The limits of a component are so low that it could not stop in `LONGEST_STOP` control periods.
+        SafetyError: The limits of a component are so low that it might not come to rest in `LONGEST_STOP` control periods.
     """
 
     def __init__(self, fields: Sequence[ActionField], period: float) -> None:
@@ -72,12 +74,20 @@ class SafetyEnvelope:
         # From as far outside, the way to the limit is no larger step than any other.
         self._start_outside = np.array([(field.max_rate or 0.0) * period for field in fields])
         self._start_outside = np.maximum(self._start_outside, _ROUNDING * (upper - lower))
-        longest = int(np.argmax(self._limiter.stopping_periods))
-        if not self._limiter.stopping_periods[longest] <= LONGEST_STOP:
-            raise SafetyError(
-                f"action {fields[longest].name} may take {self._limiter.stopping_periods[longest]:.0f} control periods to "
-                f"stop, at most {LONGEST_STOP} are allowed; raise its max_acceleration or max_jerk, or lower its max_rate"
+        rest = self._limiter.longest_rest(self._still)
+        slowest = int(np.argmax(rest))
+        if not rest[slowest] <= LONGEST_STOP:
+            mend = (
+                ", or lower its max_rate"
+                if self._absolute[slowest]
+                else " or max_rate, or bring lower and upper nearer to hold"
             )
+            raise SafetyError(
+                f"action {fields[slowest].name} may take {rest[slowest]:.0f} control periods to stop, at most {LONGEST_STOP} "
+                f"are allowed; raise its max_acceleration or max_jerk{mend}"
+            )
+        self._tracking = TrackingGuard(fields, period)
+        self.followed = True
         self._previous: Array | None = None
         self._measured = np.full_like(self._scale, np.nan)
         self._started = False
@@ -96,6 +106,7 @@ class SafetyEnvelope:
         self._previous = None
         self._measured = np.full_like(self._scale, np.nan)
         self._started = False
+        self._tracking.clear()
 
     def command(self, action: NDArray[np.float32], measured: Array | None = None) -> Array:
         """Return the command of a normalised action.
@@ -109,7 +120,7 @@ class SafetyEnvelope:
 
         Raises:
             SafetyError: The action is not finite, has another length than the action contract, or, as the first, lies
-                too far from the measured value, or that lies outside the limits.
+                too far from the measured value, or that lies outside the limits; or the robot does not follow.
         """
         self.explanation, self._guidance_explanation = self._guidance_explanation, ""
         self.check(action[None])
@@ -120,6 +131,9 @@ class SafetyEnvelope:
             raise SafetyError(
                 f"action {self._fields[int(np.argmax(unknown))].name} has a workspace, but its position is not measured"
             )
+        if self.followed and (deviation := self._tracking.check(self._previous, measured, commanding=self._started)):
+            self.counts[deviation.kind] += 1
+            raise SafetyError(deviation.reason)
         if not self._started:
             self._start(wanted, measured)
         command, kinds = self._limiter.step(wanted)
@@ -150,7 +164,7 @@ class SafetyEnvelope:
             return commands
         ahead = copy.copy(self)
         ahead._limiter = copy.copy(self._limiter)  # which replaces its arrays and never writes into them
-        ahead.counts = dict(self.counts)
+        ahead.counts, ahead.followed = dict(self.counts), False
         place, last = self._measured, self._previous
         for k, action in enumerate(actions):
             if last is not None:

@@ -47,3 +47,26 @@ class ClockJumps:
         gained = 0.0 if self._lead is None else lead - self._lead
         self._lead = lead
         return gained if abs(gained) > JUMP_TOLERANCE else 0.0
+
+
+class TimerBeats:
+    """Notices the beats that a timer left out: one that falls behind goes on with the next, and tells nobody.
+
+    Args:
+        period: Of the timer [s].
+    """
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._due: float | None = None
+
+    def restart(self) -> None:
+        """Begin with the next beat."""
+        self._due = None
+
+    def skipped(self, wall: float) -> int:
+        """Return how many whole periods before the beat at `wall` [s] went by without one."""
+        due = wall if self._due is None else self._due
+        late = max(int((wall - due) / self._period), 0)
+        self._due = due + (late + 1) * self._period
+        return late

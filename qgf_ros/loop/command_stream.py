@@ -76,7 +76,6 @@ class CommandStream:
 
     Attributes:
         state: How it stands with the robot.
-        motion: As given, or switched since.
         stopped: Why the robot is kept still until `release`, or None.
         last: The last command, unless all began anew since; a hold does not count.
     """
@@ -96,6 +95,15 @@ class CommandStream:
         self._forgetful = False  # to begin anew at rest
         self._brakes_robot = False  # `motion` of the commands on the way to rest
         self._braked = 0  # and how many there were
+
+    @property
+    def motion(self) -> bool:
+        """Whether commands go to the robot, which has to follow them then."""
+        return self._controller.safety.followed
+
+    @motion.setter
+    def motion(self, motion: bool) -> None:
+        self._controller.safety.followed = motion
 
     def send(self, command: Command) -> None:
         """Send the command of an observation, be it the last one again."""

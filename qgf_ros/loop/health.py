@@ -12,6 +12,8 @@ from qgf_ros.loop.watchdog import STUCK_AFTER
 
 #: Without a complete observation for this long [s] it is said what is missing.
 QUIET_AFTER = 1.0
+#: Shares of observations that are not answered within a period which are worth a look, and which are a fault.
+SOME_MISSED, MANY_MISSED = 0.05, 0.2
 
 
 class Level(IntEnum):
@@ -27,7 +29,9 @@ def inactive(gate: CommandGate) -> tuple[Level, str]:
     return Level.OK, "inactive, holding" if gate.stopped is None else f"inactive; {gate.stopped}"
 
 
-def active(loop: TickLoop, *, waiting: bool, busy: float, quiet: float, gap: Callable[[], str]) -> tuple[Level, str]:
+def active(
+    loop: TickLoop, *, waiting: bool, busy: float, quiet: float, gap: Callable[[], str], missed: float = 0.0
+) -> tuple[Level, str]:
     """Return how it goes while observations are taken in.
 
     Args:
@@ -36,6 +40,7 @@ def active(loop: TickLoop, *, waiting: bool, busy: float, quiet: float, gap: Cal
         busy: How long an inference has been under way [s].
         quiet: How long ago the last complete observation came [s].
         gap: Says what is missing for the next.
+        missed: Share of the last observations that were not answered within a period.
     """
     gate = loop.gate
     if busy > STUCK_AFTER:
@@ -49,6 +54,9 @@ def active(loop: TickLoop, *, waiting: bool, busy: float, quiet: float, gap: Cal
         return (Level.WARN if waiting else Level.ERROR), f"holding: {fault}"
     if quiet > QUIET_AFTER:
         return Level.WARN, f"no complete observation for {quiet:.0f} s, {gap()}"
+    late = f"{missed:.0%} of the last ticks were missed; relieve the machine, or ask for less"
+    if missed > MANY_MISSED:
+        return Level.ERROR, late
     fallback = loop.degradation.fallback
     if fallback > 0:
         return Level.WARN, f"inference is too slow for what is asked; degraded to {fallback.words}"
@@ -56,6 +64,8 @@ def active(loop: TickLoop, *, waiting: bool, busy: float, quiet: float, gap: Cal
         return Level.WARN, f"critic {loop.critic} failed; plain behaviour cloning acts instead"
     if gate.state is not StreamState.COMMANDING:
         return Level.OK, "waiting for the first observation"
+    if missed > SOME_MISSED:
+        return Level.WARN, late
     if not gate.motion:
         return Level.WARN, "motion is not enabled; commands are published as shadows only"
     return Level.OK, "commanding"

@@ -17,7 +17,7 @@ from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.errors import ObservationError
-from qgf_ros.loop.clocks import ClockJumps
+from qgf_ros.loop.clocks import ClockJumps, TimerBeats
 from qgf_ros.loop.command_stream import Outputs
 from qgf_ros.loop.health import QUIET_AFTER, Level, active, inactive
 from qgf_ros.loop.inference_thread import InferenceThread
@@ -118,6 +118,7 @@ class Pipeline:
         self._opened_at = 0
         self._answered_before = 0
         self._pace = ControlPeriods(period)
+        self._beats = TimerBeats(period)
         self._complete_at = wall()
         self._faulty_since: float | None = None
 
@@ -126,6 +127,7 @@ class Pipeline:
         self._intake.clear()
         self._opened_at = self._answered_before = self.loop.statistics.ticks
         self._pace.restart()
+        self._beats.restart()
         self._complete_at = self._wall()
         self._faulty_since = self._asked_at = None
         self._open = True
@@ -195,6 +197,7 @@ class Pipeline:
         if statistics.ticks > self._opened_at and statistics.ticks == self._answered_before:
             statistics.missed()
         self._answered_before = statistics.ticks
+        statistics.overtaken(self._beats.skipped(self._wall()))
         since = time.perf_counter()
         try:
             observation = self._intake.collect(now)
@@ -244,7 +247,9 @@ class Pipeline:
             return inactive(self.gate)
         waiting = self.loop.statistics.ticks == self._opened_at
         quiet = self._wall() - self._complete_at
-        return active(self.loop, waiting=waiting, busy=self._busy_for(), quiet=quiet, gap=self._intake.describe_gap)
+        missed = 0.0 if self._simulated_time else self.loop.statistics.missed_share  # there everybody waits
+        busy, gap = self._busy_for(), self._intake.describe_gap
+        return active(self.loop, waiting=waiting, busy=busy, quiet=quiet, gap=gap, missed=missed)
 
     def figures(self) -> dict[str, str | int | float]:
         """Return settings and statistics by name."""
@@ -270,6 +275,7 @@ class Pipeline:
         replaced = self._thread.submit(tick)
         if replaced is not None:
             self.loop.statistics.missed()
+            self.loop.statistics.overtaken()
 
     def _hold_at_once(self, reason: str) -> None:
         """Hold without waiting for inference; the observations under way and in the mailbox get no answer any more."""

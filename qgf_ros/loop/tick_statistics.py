@@ -9,6 +9,8 @@ import numpy as np
 
 #: Ticks over which latency percentiles are taken.
 WINDOW = 1000
+#: Observations over which the share of missed ticks is taken, the last ones since commanding began, and how many it needs.
+SHARE_WINDOW, SHARE_LEAST = 200, 50
 
 
 class TickStatistics:
@@ -25,6 +27,8 @@ class TickStatistics:
         self._ticks = 0
         self._missed = 0
         self._holds = 0
+        self._commanding = False
+        self._late: deque[bool] = deque(maxlen=SHARE_WINDOW)
 
     @property
     def ticks(self) -> int:
@@ -36,22 +40,38 @@ class TickStatistics:
         """Changes from commanding to holding."""
         return self._holds
 
+    @property
+    def missed_share(self) -> float:
+        """Share of the last observations since commanding began that were not answered within a period, 0 to 1."""
+        with self._lock:
+            return sum(self._late) / len(self._late) if len(self._late) >= SHARE_LEAST else 0.0
+
     def answered(self, latency: float) -> None:
         """Count a tick answered `latency` [s] after its observation was complete."""
         with self._lock:
             self._ticks += 1
             self._latencies.append(latency)
             self._missed += latency > self._period
+            self._commanding = True
+            self._late.append(latency > self._period)
 
     def missed(self) -> None:
-        """Count a tick that was not answered within its period."""
+        """Count a period without an answer, be it that there was nothing new to answer."""
         with self._lock:
             self._missed += 1
+
+    def overtaken(self, count: int = 1) -> None:
+        """Count observations that are never answered, or not even taken, because their time was over before."""
+        with self._lock:
+            if self._commanding:
+                self._late.extend([True] * min(count, SHARE_WINDOW))
 
     def held(self) -> None:
         """Count a change from commanding to holding."""
         with self._lock:
             self._holds += 1
+            self._commanding = False
+            self._late.clear()
 
     def summary(self) -> dict[str, float]:
         """Return ticks, missed ticks, holds and the latency percentiles [ms] (nan before the first tick)."""

@@ -52,6 +52,12 @@ _OF_THE_NODE: dict[str, tuple[Any, str, str]] = {
         f"component.attribute=value, separated by commas, such as 'dx.max_rate=0.5, dx.workspace=0.2:0.6'; attributes are "
         f"{', '.join(ADJUSTABLE)}. {_AT_CONFIGURE}",
     ),
+    "accept_unlimited": (
+        "",
+        "Absolute action components that may move a robot without measured, max_rate or max_start_jump; without them such "
+        "a component may jump to anywhere within its lower and upper.",
+        f"Names, as a list or separated by commas. {_AT_CONFIGURE}",
+    ),
     "trigger": (
         "timer",
         "What starts a tick: 'timer', at the bundle's control rate on the node's clock, or 'observation', whenever every "
@@ -129,6 +135,7 @@ def _numbers(lower: float, upper: float) -> dict[str, Any]:
 
 #: What else a descriptor says.
 _MORE: dict[str, dict[str, Any]] = {
+    "accept_unlimited": {"dynamic_typing": True},
     "inference_deadline": {"dynamic_typing": True},
     "deadline_misses": _integers(1, 1000),
     "watchdog_timeout": {"dynamic_typing": True},

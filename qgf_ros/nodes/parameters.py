@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control.limit_overrides import check_limited
 from qgf_ros.control.run_options import RECOMMENDED as RECOMMENDED_WEIGHT
 from qgf_ros.control.run_options import ROWS, USE_RECOMMENDED, RunOptions
 from qgf_ros.errors import GuidanceError
@@ -44,6 +45,7 @@ class Startup:
         threads: Threads per operator.
         precision: One of `runtime.precision.CHOICES`.
         limits: Limits of the action that differ from the bundle's; see `control.limit_overrides`.
+        unlimited: Absolute components of the action that may lack limits before the robot moves.
         dry_run: Whether no command may ever reach the robot.
         motion: Whether commands go to the robot.
         supervision: What is done about slow inference, stalled threads and faults.
@@ -59,6 +61,7 @@ class Startup:
     threads: int
     precision: str = "fp32"
     limits: str = ""
+    unlimited: tuple[str, ...] = ()
     dry_run: bool = False
     motion: bool = False
     supervision: Supervision = RECOMMENDED_SUPERVISION
@@ -87,6 +90,12 @@ def options_from(values: Mapping[str, Any]) -> RunOptions:
     return RunOptions(**options)
 
 
+def names_from(value: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names in a parameter that is a list of them, or a text with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    return tuple(name.strip() for name in names if name.strip())
+
+
 def check_types(values: Mapping[str, Any]) -> None:
     """Check what can be said of the values of the node's own parameters.
 
@@ -102,6 +111,12 @@ def check_types(values: Mapping[str, Any]) -> None:
                 f"{name} {value!r} was given; it must be a number of seconds of at least {SHORTEST_LIMIT:g}, .inf for no "
                 f"limit, or {RECOMMENDED!r}"
             )
+    unlimited = values.get("accept_unlimited", "")
+    if isinstance(unlimited, (bool, int, float, bytes)) or not all(isinstance(name, str) for name in unlimited):
+        raise GuidanceError(
+            f"accept_unlimited {unlimited!r} was given; it must be names of action components, as a list or separated by "
+            "commas"
+        )
     for name, choices in (
         ("trigger", TRIGGERS),
         ("observation_reliability", RELIABILITIES),
@@ -138,6 +153,7 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
         threads=values["threads"],
         precision=values["precision"],
         limits=values["limits"],
+        unlimited=names_from(values["accept_unlimited"]),
         dry_run=values["dry_run"],
         motion=values["enable_motion"] and not values["dry_run"],
         supervision=_supervision(values),
@@ -168,6 +184,7 @@ def review(changes: Sequence[Parameter], current: Mapping[str, Any], manifest: M
 
     Raises:
         GuidanceError: The change is refused; the message is the reason.
+        SafetyError: Motion is refused, because of absent limits.
     """
     changed = {parameter.name: parameter.value for parameter in changes if parameter.name in current}
     deleted = [name for name, value in changed.items() if value is None]
@@ -181,4 +198,6 @@ def review(changes: Sequence[Parameter], current: Mapping[str, Any], manifest: M
     fixed = [name for name in FIXED if name in changed and changed[name] != current[name]]
     if fixed:
         raise GuidanceError(f"{', '.join(fixed)} is fixed while the node is configured; run cleanup, set it, configure")
+    if changed.get("enable_motion") and not current["dry_run"]:
+        check_limited(manifest, names_from(current["accept_unlimited"]))
     return options.resolve(manifest) if any(name in changed for name in LIVE) else None

@@ -33,7 +33,7 @@ from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.limit_overrides import manifest_with_limits
+from qgf_ros.control.limit_overrides import check_limited, manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import GuidanceError, QgfError
@@ -117,6 +117,8 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             self.report(logging.WARNING, refusal)
         policy = self._load(startup.bundle, startup.providers, startup.threads, startup.precision)
         manifest = policy.manifest = manifest_with_limits(policy.manifest, startup.limits)
+        if startup.motion:
+            check_limited(manifest, startup.unlimited)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         asked = parameters.options_from(values)

@@ -167,6 +167,7 @@ class _Replayer:
         controller = self._controller
         if controller is None:
             controller = self._controller = Controller(self._policy, settings)
+            controller.safety.followed = False  # the recorded robot followed the recorded commands
             if values.get("tick") != "1":
                 self._outcome.remarks.append(
                     "the recording begins within a run, so a rate limit may make the first commands differ"

@@ -119,3 +119,95 @@ def test_after_braking_an_absolute_action_begins_where_it_came_to_rest() -> None
     rest = brake_to_rest(envelope)[-1, 0]
     assert rest > last
     assert envelope.command(np.array([1.0], dtype=np.float32))[0] == pytest.approx(rest + 4.0 * PERIOD**2)
+
+
+def limited(random: np.random.Generator, rate: float) -> ActionField:
+    """Return a component with random limits, some of which are absent, that may take about as long as is allowed to stop."""
+    size = 10.0 ** random.uniform(-2.0, 1.0)
+    speed = 10.0 ** random.uniform(-1.5, 0.5) * size * min(1.0, rate / 50.0)
+    acceleration = speed * rate / random.uniform(1.0, 25.0)
+    jerk = acceleration * rate / random.uniform(1.0, 20.0)
+    kinds = ("max_rate", "max_acceleration", "max_jerk")
+    return ActionField(
+        name="x",
+        unit="m",
+        scale=2.0 * size,
+        lower=-size * random.uniform(0.2, 1.0),
+        upper=size,
+        hold=[None, 0.0, 0.9 * size][random.integers(3)],
+        **{kind: value for kind, value in zip(kinds, (speed, acceleration, jerk)) if random.random() < 0.8},
+    )
+
+
+def accepted(seed: int, rate: float) -> tuple[SafetyEnvelope, ActionField, np.random.Generator]:
+    """Return an envelope of one component whose random limits are accepted."""
+    random = np.random.default_rng(seed)
+    while True:
+        field = limited(random, rate)
+        try:
+            return SafetyEnvelope([field], 1.0 / rate), field, random
+        except SafetyError:
+            continue
+
+
+def periods_to_rest(envelope: SafetyEnvelope) -> int:
+    for period in range(10 * LONGEST_STOP):
+        if envelope.brake() is None:
+            return period
+    raise AssertionError("it never comes to rest")
+
+
+RATES = st.sampled_from([10.0, 20.0, 50.0, 100.0, 250.0, 500.0])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), RATES, st.sampled_from([0.02, 0.1, 0.4]))
+def test_from_whatever_was_commanded_rest_is_reached_within_the_promise(seed: int, rate: float, often: float) -> None:
+    envelope, _, random = accepted(seed, rate)
+    for _ in range(3):
+        wanted = 0.0
+        for _ in range(random.integers(1, 150)):
+            if random.random() < often:
+                wanted = random.choice([-1.0, 1.0, random.uniform(-1.0, 1.0)])
+            envelope.command(np.array([wanted], dtype=np.float32))
+        assert periods_to_rest(envelope) <= LONGEST_STOP
+        envelope.hold()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), RATES)
+def test_from_every_state_that_the_limits_allow_rest_is_reached_within_the_promise(seed: int, rate: float) -> None:
+    """Those at the edge above all: full speed, full acceleration, and as near to a bound as can be stopped from."""
+    envelope, field, random = accepted(seed, rate)
+    limiter = envelope._limiter
+    envelope.command(np.zeros(1, dtype=np.float32))
+    for _ in range(20):
+        a = random.choice([-1.0, 1.0, random.uniform(-1.0, 1.0)]) * np.minimum(
+            limiter._acceleration, 30.0 * limiter._jerk
+        )
+        v = random.choice([-1.0, 1.0, random.uniform(-1.0, 1.0)]) * limiter._pace
+        share = 0.7
+        while (way := limiter._braking(v, a)).pace > limiter._rate or np.abs(way.end) > field.upper - field.lower:
+            v, a, share = v * share, a * random.choice([1.0, share]), share * 0.99
+        turn = np.zeros(1) if way.dip is None else way.dip
+        first, last = np.minimum(np.minimum(way.end, turn), 0.0), np.maximum(np.maximum(way.end, turn), 0.0)
+        low, high = field.lower - first, field.upper - last
+        if (low > high).any():
+            continue
+        limiter.position = random.choice([low, high, random.uniform(low, high)])
+        limiter._v, limiter._a, limiter._target = v, a, limiter.position
+        envelope._started, envelope._rest = True, None
+        assert periods_to_rest(envelope) <= LONGEST_STOP
+
+
+def test_limits_from_which_rest_takes_longer_are_refused_with_what_helps() -> None:
+    """Braking from full speed and full acceleration, and the way from the farthest displacement to the hold, count."""
+    common = {"name": "x", "unit": "m", "scale": 1.0, "lower": -1.0, "upper": 1.0}
+    joint = ActionField(**common, hold=None, max_rate=1.0, max_acceleration=0.15)
+    with pytest.raises(SafetyError, match=r"raise its max_acceleration or max_jerk, or lower its max_rate$"):
+        SafetyEnvelope([joint], 0.05)
+    SafetyEnvelope([joint.model_copy(update={"max_rate": 0.7})], 0.05)
+    step = ActionField(**common, max_rate=0.2)
+    with pytest.raises(SafetyError, match=r"max_jerk or max_rate, or bring lower and upper nearer to hold$"):
+        SafetyEnvelope([step], 0.05)
+    SafetyEnvelope([step.model_copy(update={"max_rate": 0.25})], 0.05)

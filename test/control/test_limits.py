@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulated_limiter import SimulatedLimiter
 
-from qgf_ros.control.limits import KINDS, MotionLimiter, brake
+from qgf_ros.control.limits import KINDS, MotionLimiter
+from qgf_ros.control.motion.braking import Braking, brake
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 PERIOD = 0.05
@@ -177,7 +180,92 @@ def test_braking_obeys_its_limits_and_ends_at_rest() -> None:
 def test_what_does_not_brake_in_a_bounded_number_of_steps_may_not_be_sent() -> None:
     made = single(1.0, 1.0, 4.0, 80.0)
     made._v = np.array([1e6])  # from where it would take millions of steps
-    assert not made._judge(made.position, made.position)[0].any()
+    assert not made._judge(made.position[None], made.position, np.zeros(1))[0].any()
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_the_closed_form_of_braking_is_what_the_simulation_comes_to(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    jerk = 10.0 ** random.uniform(-6.0, 0.0, 300)
+    acceleration = jerk * 10.0 ** random.uniform(-1.5, 1.5, 300)
+    v = (
+        np.minimum(jerk, acceleration)
+        * 10.0 ** random.uniform(-1.0, 2.2, 300)
+        * random.choice([-1.0, 0.0, 1.0, 1.0], 300)
+    )
+    a = random.uniform(-1.0, 1.0, 300) * np.minimum(acceleration, 30.0 * jerk)
+    v[:50], a[50:100] = jerk[:50] * np.round(v[:50] / jerk[:50]), jerk[50:100] * np.round(a[50:100] / jerk[50:100])
+    a[100:120] = acceleration[100:120]
+    jerk[:20], acceleration[10:30] = 1e100, 1e100  # no limit
+    a = np.clip(a, -acceleration, acceleration)
+    way = Braking(acceleration, jerk)(v, a)
+    x, moving, rising = np.zeros(300), v, a
+    places, paces, periods = [x], [np.abs(v)], np.zeros(300)
+    for period in range(1, 2_000):
+        rising = brake(moving, rising, acceleration, jerk)
+        periods[moving != 0.0] = period
+        moving = moving + rising
+        x = x + moving
+        places.append(x)
+        paces.append(np.abs(moving))
+        if not (moving.any() or rising.any()):
+            break
+    assert not moving.any()
+    rounding = 1e-12 * (np.abs(v) * (1.0 + periods) + np.abs(a) * (1.0 + periods))
+    dip = np.zeros(300) if way.dip is None else way.dip
+    for found, simulated in (
+        (way.end, x),
+        (np.minimum(np.minimum(way.end, dip), 0.0), np.min(places, axis=0)),
+        (np.maximum(np.maximum(way.end, dip), 0.0), np.max(places, axis=0)),
+        (way.pace, np.max(paces, axis=0)),
+    ):
+        assert (np.abs(found - simulated) <= rounding).all()
+    assert (way.periods <= np.maximum(periods, 1.0)).all()
+
+
+@pytest.mark.parametrize("rate", [20.0, 100.0, 250.0, 500.0])
+@given(KIND, seeds)
+@settings(max_examples=2, deadline=None)
+def test_every_command_is_that_of_the_simulation(rate: float, kind: str, seed: int) -> None:
+    limits = Limits(seed, 30)
+    made, simulated = (
+        limiter(-limits.half, limits.half, limits.rate, limits.acceleration, limits.jerk, 1.0 / rate)
+        for limiter in (MotionLimiter, SimulatedLimiter)
+    )
+    equal = []
+    for wanted in limits.signal(kind, 12):
+        command, kinds = made.step(wanted)
+        expected, reasons = simulated.step(wanted)
+        reach = np.minimum(2.0 * limits.half, 2.0 * simulated._jerk)
+        assert (np.abs(command - expected) <= reach / 512.0).all()  # a candidate more or less, where rounding decides
+        equal.append(np.abs(command - expected) <= 1e-9 * reach)
+        if kinds is not None and equal[-1].all():
+            np.testing.assert_array_equal(kinds, reasons)
+        made.position, made._v, made._a, made._target = (
+            simulated.position,
+            simulated._v,
+            simulated._a,
+            simulated._target,
+        )
+    assert np.mean(equal) > 0.99
+
+
+def test_a_tick_takes_as_long_however_many_periods_a_stop_takes() -> None:
+    def median(periods: float) -> float:
+        """Return the processor time of a tick of seven joints that are limited all the time [s]."""
+        made = single(2.0, 1.0, 2.0 / (periods * PERIOD), 8.0 / (periods * PERIOD) ** 2, size=7)
+        random = np.random.default_rng(0)
+        took = []
+        for tick in range(200):
+            if tick % 20 == 0:
+                wanted = random.uniform(-2.5, 2.5, 7)
+            since = time.thread_time()
+            made.step(wanted)
+            took.append(time.thread_time() - since)
+        return float(np.median(took))
+
+    assert median(75.0) < 2.0 * median(5.0)
 
 
 def test_the_quick_answer_never_contradicts_the_braking_it_stands_for() -> None:
@@ -191,5 +279,5 @@ def test_the_quick_answer_never_contradicts_the_braking_it_stands_for() -> None:
         command = made.position + made._v + random.uniform(-0.01, 0.01, 1)
         if made._stops_early(command):
             quick += 1
-            assert made._judge(command, command)[0].all()
+            assert made._judge(command[None], command, np.zeros(1))[0].all()
     assert quick > 50

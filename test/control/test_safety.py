@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.limit_overrides import manifest_with_limits
+from qgf_ros.control.limit_overrides import check_limited, manifest_with_limits
 from qgf_ros.control.observation import MeasuredValues
 from qgf_ros.control.safety import SafetyEnvelope
 from qgf_ros.errors import SafetyError
@@ -86,7 +86,7 @@ def test_an_action_of_another_length_is_refused() -> None:
 
 
 def test_a_hold_zeroes_relative_actions_at_once_and_repeats_absolute_ones() -> None:
-    envelope = SafetyEnvelope([action("relative", max_rate=0.1), action("absolute", hold=None)], 0.05)
+    envelope = SafetyEnvelope([action("relative", max_rate=0.4), action("absolute", hold=None)], 0.05)
     assert envelope.hold() is None
     envelope.command(act(0.5, 0.25))
     held = envelope.hold()
@@ -350,3 +350,28 @@ def test_limits_are_set_anew_for_one_robot() -> None:
 def test_limits_that_cannot_be_read_are_refused(text: str, reason: str) -> None:
     with pytest.raises(SafetyError, match=reason):
         manifest_with_limits(contract(), text)
+
+
+def test_motion_is_refused_where_an_absolute_action_lacks_limits_unless_that_is_accepted() -> None:
+    limited = {"hold": None, "measured": HERE, "max_rate": 1.0, "max_start_jump": 0.1}
+    actions = (
+        action("relative"),
+        action("whole", **limited),
+        action("fast", **{**limited, "max_rate": None}),
+        action("quick", **{**limited, "max_rate": None}),
+        action("blind", hold=None, max_rate=1.0),
+    )
+    manifest = contract(action=actions)
+    with pytest.raises(SafetyError) as refusal:
+        check_limited(manifest, ())
+    assert str(refusal.value).startswith(
+        "absolute actions are not limited enough to move a robot: fast, quick (no max_rate); blind (no measured, "
+        "max_start_jump); set what is missing"
+    )
+    with pytest.raises(SafetyError, match=r"move a robot: quick \(no max_rate\); set"):
+        check_limited(manifest, ("blind", "fast"))
+    check_limited(manifest, ("blind", "fast", "quick"))
+    with pytest.raises(
+        SafetyError, match="accept_unlimited slow was given; the components of the action are relative, w"
+    ):
+        check_limited(manifest, ("blind", "fast", "quick", "slow"))

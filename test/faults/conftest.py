@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +47,8 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
         yield critic_file(name), graphs.critic_graph(ensemble, S, C, "min")
 
 
-def write_small_bundle(folder: Path, critics: tuple[str, ...]) -> Path:
-    """Write a whole bundle: two fields, two actions, horizon 3."""
+def write_small_bundle(folder: Path, critics: tuple[str, ...], **changes: Any) -> Path:
+    """Write a whole bundle: two fields, two actions, horizon 3; with `changes` of its manifest."""
     from qgf_ros.bundle.fields import ActionField, ObservationField
     from qgf_ros.bundle.manifest import CriticCard, Evaluation, Manifest
     from qgf_ros.bundle.store import write_bundle
@@ -96,7 +96,7 @@ def write_small_bundle(folder: Path, critics: tuple[str, ...]) -> Path:
         training={"updates": 1000, "losses": [0.5, 0.25]},
         parity={"velocity.onnx/v": 1e-6},
     )
-    write_bundle(folder, manifest, dict(small_files(critics)))
+    write_bundle(folder, manifest.model_copy(update=changes), dict(small_files(critics)))
     return folder
 
 
@@ -132,15 +132,16 @@ def bundle(small_bundle: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def make_robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
-    """Make robots, each with a bundle of its own; they publish from then on."""
+    """Make robots, of a kind of Robot, each with a bundle of its own, with changes; they publish from then on."""
     pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
     from robot import Robot
 
     robots: list[Robot] = []
 
-    def make(**options: Any) -> Robot:
+    def make(kind: type[Robot] = Robot, changes: Mapping[str, Any] | None = None, **options: Any) -> Robot:
         folder = tmp_path_factory.mktemp("robot")
-        robots.append(Robot(write_small_bundle(folder / "small", ("near", "broken")), folder, **options))
+        bundle = write_small_bundle(folder / "small", ("near", "broken"), **(changes or {}))
+        robots.append(kind(bundle, folder, **options))
         return robots[-1]
 
     yield make

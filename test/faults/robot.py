@@ -263,7 +263,7 @@ class Robot:
             if self._clock is not None:
                 self._clock.publish(ClockMessage(clock=to_time(stamp)))
             for topic, publisher in self._publishers.items():
-                message = sound_message(topic, stamp)
+                message = self.sound_message(topic, stamp)
                 if self._fault is not None and topic in self._fault.topics:
                     instead = self._fault.distort(message, self._sound[topic])
                 else:
@@ -274,6 +274,10 @@ class Robot:
                     publisher.publish(item)
             self.published.append(time.monotonic())
             self._changed.notify_all()
+
+    def sound_message(self, topic: str, stamp: int) -> Any:
+        """Return what a topic should say at a time [ns]."""
+        return sound_message(topic, stamp)
 
     @property
     def sets(self) -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qgf_ros.loop.clocks import JUMP_TOLERANCE, ClockJumps, foreign_clock
+from qgf_ros.loop.clocks import JUMP_TOLERANCE, ClockJumps, TimerBeats, foreign_clock
 
 SECOND = 1_000_000_000
 WALL, SIMULATED = 1_795_000_000 * SECOND, 12 * SECOND
@@ -57,3 +57,11 @@ def test_a_jump_is_noticed_once_in_its_direction_and_late_readings_are_none(
         noticed.append(jumps.note(WALL + round((steady - 1000.0 + set_by) * SECOND), steady + delay))
     assert [i for i, gained in enumerate(noticed, start=1) if gained] == [when]
     assert noticed[when - 1] == pytest.approx(jump, abs=JUMP_TOLERANCE)
+
+
+def test_a_timer_that_leaves_beats_out_is_noticed_and_one_that_is_late_is_not() -> None:
+    beats = TimerBeats(0.1)
+    found = [beats.skipped(wall) for wall in (5.0, 5.1, 5.29, 5.3, 5.41, 5.75, 5.8, 7.05, 7.1)]
+    assert found == [0, 0, 0, 0, 0, 2, 0, 11, 0]
+    beats.restart()
+    assert beats.skipped(100.0) == 0

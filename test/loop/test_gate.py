@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.fields import ActionField
+from qgf_ros.bundle.fields import ActionField, Measurement
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.run_options import RunOptions
@@ -261,3 +261,29 @@ def test_whatever_begins_anew_forgets_where_the_robot_was_told_to_be(
     policy.action_value = -0.5
     loop.handle(at(1))
     assert recorder.commands == [([0.5], 0), ([0.5], 0), ([-0.5], STEP)]
+
+
+def test_a_robot_has_to_follow_commands_and_no_shadows(policy: Any, recorder: Any, manifest_factory: Any) -> None:
+    """It stands still, and 0.05 ahead of it is as far as it may be led."""
+    joint = ActionField(
+        name="joint",
+        unit="rad",
+        scale=1.0,
+        lower=-1.0,
+        upper=1.0,
+        hold=None,
+        max_rate=0.2,
+        measured=Measurement(field="angle"),
+    )
+    policy.manifest = manifest_factory(action=(joint,))
+    policy.action_value = 0.5
+    loop = TickLoop(Controller(policy, RunOptions(0.5, "near")), recorder, TickStatistics(0.05), motion=False)
+    for step in range(10):
+        loop.handle(at(step))
+    assert (len(recorder.shadows), loop.gate.fault) == (10, None)
+    loop.gate.enable(True)
+    for step in range(10, 20):
+        loop.handle(at(step))
+    assert [round(values[0], 3) for values, _ in recorder.commands] == [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.06]
+    assert loop.gate.fault is not None
+    assert "action joint is measured 0.06 rad from its command 0.06, at most 0.05 is allowed" in loop.gate.fault

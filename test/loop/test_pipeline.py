@@ -256,6 +256,49 @@ def test_stamps_that_never_meet_are_a_hold_that_says_so(
     assert "set trigger to timer" in recorder.texts[-1]
 
 
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize(
+    ("missed", "level", "text"),
+    [
+        (5, Level.OK, "commanding"),
+        (6, Level.WARN, "6% of the last ticks were missed; relieve the machine, or ask for less"),
+        (20, Level.WARN, "20% of the last ticks were missed; relieve the machine, or ask for less"),
+        (21, Level.ERROR, "21% of the last ticks were missed; relieve the machine, or ask for less"),
+    ],
+)
+def test_missed_ticks_are_told_but_in_simulated_time(
+    build: Callable[..., Pipeline], recorder: Any, missed: int, level: Level, text: str, simulated: bool
+) -> None:
+    pipeline = build(simulated_time=simulated)
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    settled(pipeline)
+    statistics = pipeline.loop.statistics
+    for tick in range(200):
+        statistics.answered(1.0 if tick % 100 < missed else 0.001)
+    assert pipeline.health() == ((Level.OK, "commanding") if simulated else (level, text))
+    pipeline.fault("blind")
+    assert pipeline.health() == (Level.ERROR, "holding: blind")
+
+
+def test_beats_that_a_timer_leaves_out_and_observations_that_are_overtaken_count_as_missed(
+    build: Callable[..., Pipeline], recorder: Any, policy: Any, wall: Wall
+) -> None:
+    pipeline = build(by_observation=False)
+    for tick in range(1, 60):
+        feed(pipeline, tick * STEP)
+        pipeline.tick(tick * STEP)
+        answered(recorder, tick)
+        settled(pipeline)
+        wall.now += 0.05
+    assert pipeline.loop.statistics.missed_share == 0.0
+    wall.now += 15 * 0.05
+    feed(pipeline, 75 * STEP)
+    pipeline.tick(75 * STEP)
+    answered(recorder, 60)
+    assert pipeline.loop.statistics.missed_share == pytest.approx(15 / 75)
+
+
 def test_a_bad_reading_is_a_hold_and_the_next_good_set_resumes(build: Callable[..., Pipeline], recorder: Any) -> None:
     pipeline = build()
     feed(pipeline, STEP)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qgf_ros.loop.tick_statistics import WINDOW, TickStatistics
+from qgf_ros.loop.tick_statistics import SHARE_LEAST, SHARE_WINDOW, WINDOW, TickStatistics
 
 
 def test_before_the_first_tick_latencies_are_unknown() -> None:
@@ -33,3 +33,23 @@ def test_an_answer_slower_than_the_period_is_missed() -> None:
     statistics.held()
     summary = statistics.summary()
     assert (summary["ticks"], summary["missed_ticks"], summary["holds"]) == (2, 2, 1)
+
+
+def test_the_share_of_missed_ticks_is_of_the_last_observations_since_commanding_began() -> None:
+    statistics = TickStatistics(0.05)
+    statistics.overtaken(1000)  # before the first command nothing is late
+    for _ in range(SHARE_LEAST - 1):
+        statistics.answered(0.06)
+    assert statistics.missed_share == 0.0
+    statistics.answered(0.01)
+    assert statistics.missed_share == (SHARE_LEAST - 1) / SHARE_LEAST
+    for _ in range(SHARE_WINDOW - 10):
+        statistics.answered(0.01)
+    statistics.overtaken(10)
+    statistics.missed()  # of a period without anything new
+    assert statistics.missed_share == 10 / SHARE_WINDOW
+    statistics.overtaken(10**9)
+    assert statistics.missed_share == 1.0
+    statistics.held()
+    statistics.overtaken(1000)
+    assert statistics.missed_share == 0.0

@@ -160,6 +160,7 @@ def start(context: Context, policy: Any, tmp_path: Path) -> Iterator[Callable[..
 
     def run(**values: Any) -> PolicyNode:
         values = {"bundle": "fake", "trigger": "observation", "contract": str(path), "use_sim_time": True, **values}
+        values["accept_unlimited"] = ["grip"]
         overrides = [Parameter(name, value=value) for name, value in values.items()]
         node = PolicyNode(policy_loader=lambda *_: policy, context=context, parameter_overrides=overrides)
         nodes.append(node)

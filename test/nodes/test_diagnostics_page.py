@@ -32,7 +32,9 @@ SPEAKERS = (
     "control/controller.py",
     "control/extraction.py",
     "control/observation.py",
+    "control/limit_overrides.py",
     "control/safety.py",
+    "control/motion/tracking.py",
     "loop/clocks.py",
     "loop/gate.py",
     "loop/health.py",
@@ -87,6 +89,9 @@ PARTS = {
     "longer than it lasts",
     "name cores that this machine has and lends",
     "the node is not configured; run configure first",
+    " or max_rate, or bring lower and upper nearer to hold",
+    ", or lower its max_rate",
+    "… … from its command …",
     "…, or raise watchdog_timeout from … s",
 }
 

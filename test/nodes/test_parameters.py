@@ -13,10 +13,10 @@ pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a RO
 
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.run_options import RunOptions
-from qgf_ros.errors import GuidanceError
+from qgf_ros.errors import GuidanceError, SafetyError
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.loop.realtime import RealTime
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "enable_motion": False,
     "dry_run": False,
     "limits": "",
+    "accept_unlimited": "",
     "trigger": "timer",
     "observation_reliability": "best_effort",
     "inference_deadline": "recommended",
@@ -220,6 +221,7 @@ def test_several_changes_are_judged_together(manifest: Manifest) -> None:
 def test_what_configure_reads_is_fixed_until_cleanup(manifest: Manifest, name: str) -> None:
     other = {
         "bundle": "x",
+        "accept_unlimited": "x",
         "trigger": "observation",
         "observation_reliability": "reliable",
         "providers": ["X"],
@@ -231,6 +233,38 @@ def test_what_configure_reads_is_fixed_until_cleanup(manifest: Manifest, name: s
         parameters.review(change, DEFAULTS, manifest)
     assert parameters.review(change, DEFAULTS, None) is None
     assert parameters.review(changes(**{name: DEFAULTS[name]}), DEFAULTS, manifest) is None
+
+
+def absolute(manifest_factory: Callable[..., Manifest]) -> Manifest:
+    """Return a contract of one action that could jump to anywhere."""
+    return manifest_factory(action=(ActionField(name="elbow", unit="rad", scale=1.0, lower=-1, upper=1, hold=None),))
+
+
+def test_motion_is_refused_live_where_limits_are_absent(manifest_factory: Callable[..., Manifest]) -> None:
+    manifest, motion = absolute(manifest_factory), changes(enable_motion=True)
+    with pytest.raises(
+        SafetyError, match=r"not limited enough to move a robot: elbow \(no measured, max_rate, max_start_"
+    ):
+        parameters.review(motion, DEFAULTS, manifest)
+    assert parameters.review(motion, {**DEFAULTS, "accept_unlimited": "elbow"}, manifest) is None
+    assert parameters.review(motion, {**DEFAULTS, "accept_unlimited": ["elbow"]}, manifest) is None
+    assert parameters.review(motion, {**DEFAULTS, "dry_run": True}, manifest) is None
+    assert parameters.review(changes(enable_motion=False), DEFAULTS, manifest) is None
+    assert parameters.review(motion, DEFAULTS, None) is None  # configure will look
+
+
+@pytest.mark.parametrize(
+    ("value", "names"), [("", ()), ("a, b,", ("a", "b")), (["a", "b"], ("a", "b")), (("a",), ("a",)), ([], ())]
+)
+def test_names_are_a_list_or_a_text_with_commas(value: Any, names: tuple[str, ...]) -> None:
+    parameters.check_types({"accept_unlimited": value})
+    assert parameters.names_from(value) == names
+
+
+@pytest.mark.parametrize("value", [True, 3, 0.5, [1], [b"a"]])
+def test_what_is_no_name_is_refused(value: Any) -> None:
+    with pytest.raises(GuidanceError, match="it must be names of action components, as a list or separated by commas"):
+        parameters.check_types({"accept_unlimited": value})
 
 
 def test_a_parameter_of_ours_cannot_be_deleted_and_others_are_not_our_business(manifest: Manifest) -> None:

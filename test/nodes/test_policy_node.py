@@ -19,6 +19,7 @@ from lifecycle_msgs.msg import Transition  # noqa: E402
 from peer import STEP, TIMEOUT, Peer, good_readings  # noqa: E402
 from rcl_interfaces.srv import DescribeParameters  # noqa: E402
 
+from qgf_ros.bundle.fields import ActionField  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading  # noqa: E402
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
@@ -481,3 +482,25 @@ def test_limits_that_cannot_be_read_keep_the_node_unconfigured(start: Callable[.
     start(limits="dz.max_rate=1")
     assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
     peer.hears("configure failed: limits 'dz.max_rate=1' was given")
+
+
+def test_an_absolute_action_without_limits_moves_no_robot_unless_that_is_accepted(
+    start: Callable[..., PolicyNode], peer: Peer, manifest_factory: Any, policy: Any
+) -> None:
+    policy.manifest = manifest_factory(
+        action=(ActionField(name="elbow", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None),)
+    )
+    node = start(use_sim_time=True)
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    peer.hears(
+        "configure failed: absolute actions are not limited enough to move a robot: elbow (no measured, max_rate, "
+    )
+    assert peer.set(enable_motion=False).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    refused = peer.set(enable_motion=True)
+    assert (refused.successful, "elbow (no measured" in refused.reason) == (False, True)
+    assert not node.get_parameter("enable_motion").value
+    assert peer.change_state(Transition.TRANSITION_CLEANUP)
+    assert peer.set(accept_unlimited=["elbow"]).successful
+    assert peer.change_state(Transition.TRANSITION_CONFIGURE)
+    assert peer.set(enable_motion=True).successful

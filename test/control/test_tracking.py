@@ -1,0 +1,181 @@
+"""The robot must follow: the command is held to what is measured, and a reading that stands still is a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from qgf_ros.bundle.fields import ActionField, Measurement
+from qgf_ros.control.motion.tracking import STUCK_AFTER, largest_tracking_error
+from qgf_ros.control.safety import SafetyEnvelope
+from qgf_ros.errors import SafetyError
+
+PERIOD = 0.05
+RATE = 1.0
+
+
+def joint(name: str = "elbow", **changes: Any) -> ActionField:
+    values = {
+        "unit": "rad",
+        "scale": 3.0,
+        "lower": -3.0,
+        "upper": 3.0,
+        "hold": None,
+        "measured": Measurement(field="angle"),
+        "max_rate": RATE,
+    }
+    return ActionField(name=name, **{**values, **changes})
+
+
+def act(*values: float) -> np.ndarray[Any, np.dtype[np.float32]]:
+    return np.array(values, dtype=np.float32) / np.float32(3.0)
+
+
+def run(
+    envelope: SafetyEnvelope, wanted: list[float], measure: Callable[[list[float]], float]
+) -> tuple[list[float], list[str]]:
+    """Return commands and refusals of one joint that is at 0, each measured by what was commanded before."""
+    commands, refusals = [0.0], []
+    for value in wanted:
+        try:
+            commands.append(float(envelope.command(act(value), np.array([measure(commands)]))[0]))
+        except SafetyError as error:
+            refusals.append(str(error))
+            envelope.hold()
+    return commands, refusals
+
+
+@pytest.mark.parametrize(
+    ("changes", "period", "most"),
+    [
+        ({}, 0.05, 0.25),  # 0.25 s
+        ({}, 0.1, 0.5),  # five periods
+        ({"max_rate": 0.2}, 0.002, 0.05),
+        ({"max_tracking_error": 0.7}, 0.05, 0.7),
+        ({"max_rate": None}, 0.05, np.inf),
+        ({"max_rate": None, "max_tracking_error": 0.7}, 0.05, 0.7),
+        ({"measured": None}, 0.05, np.inf),
+        ({"hold": 0.0}, 0.05, np.inf),
+    ],
+)
+def test_the_command_may_lead_by_a_quarter_second_or_five_periods_unless_the_manifest_says_otherwise(
+    changes: dict[str, Any], period: float, most: float
+) -> None:
+    assert largest_tracking_error(joint(**changes), period) == pytest.approx(most)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 4))
+def test_a_robot_that_follows_with_a_lag_is_never_held(seed: int, lag: int) -> None:
+    wanted = np.random.default_rng(seed).uniform(-3.0, 3.0, 40).repeat(5).tolist()
+    _, refusals = run(SafetyEnvelope([joint()], PERIOD), wanted, lambda sent: sent[max(len(sent) - 1 - lag, 0)])
+    assert refusals == []
+
+
+def test_a_blocked_arm_is_not_led_on_and_does_not_jump_when_it_is_released() -> None:
+    envelope = SafetyEnvelope([joint("shoulder", max_rate=9.0), joint()], PERIOD)
+    place = np.array([0.0, 0.1])
+    sent, refusals = [], []
+    for _ in range(40):
+        try:
+            sent.append(envelope.command(act(0.0, 2.0), place)[1])
+        except SafetyError as error:
+            refusals.append(str(error))
+            held = envelope.hold()
+    assert max(sent) <= 0.1 + 0.25 + RATE * PERIOD + 1e-9
+    assert len(sent) + len(refusals) == 40
+    assert len(refusals) > 30
+    assert refusals[0].startswith("action elbow is measured 0.3 rad from its command 0.4, at most 0.25 is allowed")
+    assert held is not None
+    assert held[1] == sent[-1]  # nothing moves a robot whose sensor is stuck rather than its arm
+    assert envelope.counts["tracking"] + envelope.counts["stuck"] == len(refusals)
+    released = np.array([0.0, 0.2])
+    assert envelope.command(act(0.0, 2.0), released)[1] == pytest.approx(0.2 + RATE * PERIOD)
+
+
+def test_a_blocked_arm_that_was_moved_elsewhere_waits_until_all_begins_anew() -> None:
+    envelope = SafetyEnvelope([joint()], PERIOD)
+    _, refusals = run(envelope, [2.0] * 10, lambda _: 0.0)
+    assert refusals
+    with pytest.raises(SafetyError, match="at most 0.25 is allowed"):
+        envelope.command(act(2.0), np.array([-1.0]))
+    envelope.clear()
+    assert envelope.command(act(2.0), np.array([-1.0]))[0] == pytest.approx(-1.0 + RATE * PERIOD)
+
+
+def test_a_robot_that_is_held_for_another_reason_may_be_moved() -> None:
+    envelope = SafetyEnvelope([joint()], PERIOD)
+    envelope.command(act(0.0), np.array([0.0]))
+    envelope.hold()
+    assert envelope.command(act(2.0), np.array([-1.0]))[0] == pytest.approx(-1.0 + RATE * PERIOD)
+
+
+def test_shadows_are_followed_by_nobody() -> None:
+    envelope = SafetyEnvelope([joint()], PERIOD)
+    envelope.followed = False
+    commands, refusals = run(envelope, [2.0] * 60, lambda _: 0.0)
+    assert refusals == []
+    assert commands[-1] == pytest.approx(2.0)
+
+
+def test_what_is_relative_or_not_measured_is_not_watched() -> None:
+    envelope = SafetyEnvelope([joint("dx", hold=0.0, max_rate=None), joint("grip", measured=None)], PERIOD)
+    for _ in range(60):
+        envelope.command(act(2.0, 2.0), np.array([0.0, np.nan]))
+
+
+def test_a_preview_leaves_the_guard_as_it_is() -> None:
+    envelope = SafetyEnvelope([joint()], PERIOD)
+    envelope.command(act(2.0), np.array([0.0]))
+    envelope.preview(np.repeat(act(2.0)[None], 30, axis=0))
+    assert envelope.command(act(2.0), np.array([0.05]))[0] == pytest.approx(2 * RATE * PERIOD)
+
+
+def stuck(tenths: float, **changes: Any) -> tuple[SafetyEnvelope, list[str]]:
+    """Return the refusals of a joint whose reading stays at 0 while it is commanded tenths of its largest error away."""
+    envelope = SafetyEnvelope([joint(**changes)], PERIOD)
+    return envelope, run(envelope, [0.025 * tenths] * 60, lambda _: 0.0)[1]
+
+
+def test_a_reading_that_has_not_changed_by_a_bit_while_commanded_away_is_a_fault_until_it_changes() -> None:
+    envelope, refusals = stuck(6)
+    assert len(refusals) == pytest.approx(60 - STUCK_AFTER / PERIOD, abs=6)
+    assert refusals[0].startswith(
+        "action elbow is measured 0.15 rad from its command 0.15 and has not changed by one bit for 1"
+    )
+    assert envelope.counts["stuck"] == len(refusals)
+    assert envelope.command(act(0.15), np.array([np.nextafter(0.0, 1.0)]))[0] == pytest.approx(RATE * PERIOD)
+
+
+def test_a_reading_that_stands_still_where_it_is_commanded_is_none() -> None:
+    assert stuck(4)[1] == []
+    assert stuck(4, stuck_distance=0.08)[1] != []
+    assert stuck(6, stuck_after=5.0)[1] == []
+    assert stuck(6, max_tracking_error=1e9)[1] == []  # which switches both off
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0015, 0.006, 0.025, 0.05]), st.floats(0.02, 1.0))
+def test_a_coarse_encoder_is_not_taken_for_stuck(seed: int, step: float, speed: float) -> None:
+    """Of a robot that follows with a lag of two periods and stops a little short of its goal, as servos do."""
+    random = np.random.default_rng(seed)
+    wanted = np.cumsum(random.choice([-1.0, 0.0, 1.0], 20).repeat(20) * speed * PERIOD).clip(-3.0, 3.0)
+    wanted[200:] = wanted[200]
+
+    def measure(sent: list[float]) -> float:
+        return float(np.round((sent[max(len(sent) - 3, 0)] - 0.03) / step) * step)
+
+    envelope = SafetyEnvelope([joint()], PERIOD)
+    _, refusals = run(envelope, wanted.tolist(), measure)
+    assert refusals == []
+
+
+@pytest.mark.parametrize("name", ["max_tracking_error", "stuck_after", "stuck_distance"])
+def test_only_an_absolute_action_that_is_measured_can_be_watched(name: str) -> None:
+    for changes in ({"measured": None}, {"hold": 0.0}):
+        with pytest.raises(ValidationError, match=f"{name} is for an absolute action"):
+            joint(**{name: 0.1}, **changes)
