@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
 class Check:
     """Listen to the live graph and say, field by field, whether it serves a bundle, and who listens to which output.
 
-    Exit code 1 if a field is not served, or somebody listens to an output for another type.
+    Exit code 1 if a field is not served, somebody listens to an output for another type, or a controller has other joints.
 
     Attributes:
         bundle: Folder or name of the bundle.
@@ -48,6 +48,7 @@ class Check:
         from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
         from qgf_ros.errors import ContractError
         from qgf_ros.nodes.contract_check import judge, judge_output, listen
+        from qgf_ros.nodes.neighbours import judge_joints, unverified
 
         if not 0.0 < self.duration <= 3600.0:
             raise ContractError(f"duration {self.duration} was given; it must be above 0 and at most 3600 s")
@@ -55,7 +56,7 @@ class Check:
         contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         with console.status(f"listening for {self.duration:g} s"):
-            by_topic, listeners, end = listen(
+            by_topic, listeners, joints, end = listen(
                 fields,
                 self.duration,
                 outputs,
@@ -64,11 +65,21 @@ class Check:
                 namespace=self.namespace,
             )
         heard = {field.name: None if field.constant is not None else by_topic[field.topic] for field in fields}
-        complaints = {field.name: judge(field, heard[field.name], end) for field in fields}
+        allowed = contract.publishers(manifest)
+        complaints = {
+            field.name: judge(field, heard[field.name], end, allowed.get(field.topic, ("", None))[1])
+            for field in fields
+        }
         console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
         mismatches = {output.topic: judge_output(output, listeners[output.topic]) for output in outputs}
         console.print(_output_table(outputs, listeners, mismatches))
-        if any((*complaints.values(), *mismatches.values())):
+        differences = [judge_joints(output, joints[output.topic]) for output in outputs if output.topic in joints]
+        for output in outputs:
+            if doubt := unverified(output, joints.get(output.topic)):
+                console.print(doubt, style="yellow", markup=False)
+        for difference in filter(None, differences):
+            console.print(difference, style="red", markup=False)
+        if any((*complaints.values(), *mismatches.values(), *differences)):
             raise SystemExit(1)
 
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.extraction import Reading, Scaling, instant, not_finite
+from qgf_ros.control.extraction import JointReading, Reading, Scaling, instant, not_finite
+from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.errors import ObservationError
 
 Array = NDArray[np.float64]
@@ -72,7 +73,9 @@ class ObservationAssembler:
     The readings of different topics are brought together by `alignment`. ``latest`` takes the newest of each, ``nearest``
     of each topic the reading nearest to the newest instant that every topic has reached, so that what a slow topic and
     fast ones say belongs together. Either way the observation has the newest stamp of all. A field with a history takes
-    the readings nearest to the instants that lie whole control periods before.
+    the readings nearest to the instants that lie whole control periods before. The joints of a live topic may come in
+    several messages; see `JointMerge`. Then its stamp is that of the newest, and each field is as old as the oldest message
+    that it takes a joint from.
 
     Args:
         fields: The observation contract, in order.
@@ -104,6 +107,7 @@ class ObservationAssembler:
             if field.constant is not None:
                 self._blank[end - field.size : end].reshape(field.history, -1)[:] = field.constant
         self._scaling = Scaling(self.fields)
+        self._merges = joint_merges(self.fields)
         self._readings: dict[str, deque[tuple[int, Reading]]] = {}
 
     def _memory(self, fields: Sequence[ObservationField]) -> int:
@@ -114,8 +118,26 @@ class ObservationAssembler:
             kept += max(round((field.max_age or 0.0) * 1e9) for field in self.fields)
         return kept
 
-    def update(self, topic: str, stamp: int, reading: Reading) -> None:
-        """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored, but a goal always replaces."""
+    def update(self, topic: str, stamp: int, reading: Reading) -> bool:
+        """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored, but a goal always replaces.
+
+        Returns:
+            Whether it says anything of what is read from the topic: a message about other joints may not.
+        """
+        merge = self._merges.get(topic)
+        if merge is not None and isinstance(reading, JointReading) and not merge.passes(reading.names):
+            taken = merge.take(stamp, reading)
+            if taken is None:
+                return False
+            stamp, reading = taken
+        self._keep(topic, stamp, reading)
+        return True
+
+    def is_whole(self, topic: str) -> bool:
+        """Return whether all that is read from a topic has the newest stamp of it."""
+        return topic not in self._merges or self._merges[topic].whole
+
+    def _keep(self, topic: str, stamp: int, reading: Reading) -> None:
         kept = self._readings.setdefault(topic, deque(maxlen=MOST_READINGS))
         if topic not in self.live_topics:
             kept.clear()
@@ -130,7 +152,12 @@ class ObservationAssembler:
     def clear(self) -> None:
         """Forget every reading of a live topic; a goal stays."""
         for topic in self.live_topics:
-            self._readings.pop(topic, None)
+            self._forget(topic)
+
+    def _forget(self, topic: str) -> None:
+        self._readings.pop(topic, None)
+        if topic in self._merges:
+            self._merges[topic].clear()
 
     def forget_future(self, now: int, lead: float = 0.0) -> list[str]:
         """Forget live topics that are ahead of `now` [ns] by more than `lead` [s] and a max_age, and return them.
@@ -141,7 +168,7 @@ class ObservationAssembler:
         for topic, most in self._ahead.items():
             newest = self._newest(topic)
             if newest is not None and (newest - now) * 1e-9 - lead > most:
-                del self._readings[topic]
+                self._forget(topic)
                 ahead.append(topic)
         return ahead
 
@@ -177,6 +204,8 @@ class ObservationAssembler:
             raise ObservationError(f"field {field.name}: nothing received yet on topic {field.topic}")
         if field.live:
             self._check_age(field, (now - kept[-1][0]) * 1e-9)
+            if field.joints:
+                self._merges[field.topic].check(field, now)
         stamp, reading = _nearest(kept, common) if self._nearest and field.live else kept[-1]
         if field.history == 1:
             return instant(field, reading)

@@ -43,6 +43,8 @@ def _renamed(value: Any) -> Any:
     return {name: name for name in value}
 
 
+#: Name of a node, absolute or relative to a namespace.
+NodeName = Annotated[str, Field(pattern=r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$", max_length=255)]
 #: Within bounds that keep what is sent an ordinary number.
 Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
 Factors = Annotated[tuple[Bounded, ...], BeforeValidator(_several), Field(min_length=1)]
@@ -54,6 +56,8 @@ class OutputSource(Record):
     Attributes:
         type: What is published; see docs/contracts.md.
         topic: Relative names are in the node's namespace; only joint_state has a default, ``command``.
+        controller: Name of the controller's node, whose parameter ``joints`` is compared with the fields; relative names
+            are in the node's namespace.
         fields: Components of the action in the controller's order, with the controller's names for them: a list where
             these are the same, a mapping where not; all components by default.
         scale, offset: sent = value * scale + offset; one for all, or one per field.
@@ -63,6 +67,7 @@ class OutputSource(Record):
 
     type: Literal["joint_state", "float64_multi_array", "joint_trajectory", "twist_stamped"] = "joint_state"
     topic: Topic | None = None
+    controller: NodeName | None = None
     fields: Annotated[dict[Name, Annotated[str, Field(min_length=1)]], BeforeValidator(_renamed)] | None = None
     scale: Factors = (1.0,)
     offset: Factors = (0.0,)
@@ -235,6 +240,8 @@ def _check(source: OutputSource, fields: Sequence[ActionField], names: Sequence[
     twist = source.type == "twist_stamped"
     if twist and not source.frame_id:
         raise ContractError(f"{source} has no frame_id; name the frame of its velocities, such as base_link")
+    if source.controller and twist:
+        raise ContractError(f"{source}: controller is for outputs of joints; leave it out")
     if source.frame_id and not twist:
         raise ContractError(f"{source}: frame_id is for twist_stamped; leave it out")
     offsets = np.broadcast_to(source.offset, len(fields)).tolist()

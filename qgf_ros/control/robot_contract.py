@@ -54,6 +54,7 @@ class FieldSource(_Record):
         factor: What a value on the topic is multiplied by to be in the field's unit.
         shift: Added after that, in the field's unit; one value per component, or one for all.
         constant: Used instead of a topic, in the field's unit.
+        allow_publishers: How many may publish the topic [1]; by default 1, and any number for a goal.
     """
 
     topic: Annotated[str, Field(min_length=1)] | None = None
@@ -66,6 +67,7 @@ class FieldSource(_Record):
     max_age: Positive | None = None
     constant: tuple[Finite, ...] | None = None
     quality: Quality | None = None
+    allow_publishers: Annotated[int, Field(ge=1, le=16)] | None = None
 
 
 class RobotContract(_Record):
@@ -108,6 +110,24 @@ class RobotContract(_Record):
             raise ContractError(f"the contract does not hold together: {error}") from error
         return mapped
 
+    def publishers(self, manifest: Manifest) -> dict[str, tuple[str, int]]:
+        """Return how many may publish a topic, with a field that is read from it, by topic.
+
+        Of the fields of a topic the one that allows most counts. A goal is told, not measured: whoever tells it last
+        decides, so that its topic is not there unless the contract limits it.
+
+        Raises:
+            ContractError: See `apply`.
+        """
+        allowed: dict[str, tuple[str, int]] = {}
+        for field in self.apply(manifest):
+            source = self.fields.get(field.name)
+            given = None if source is None else source.allow_publishers
+            if field.constant is None and (field.live or given is not None):
+                name, most = allowed.get(field.topic, (field.name, 1))
+                allowed[field.topic] = name, max(most, given or 1)
+        return allowed
+
     def outputs(self, manifest: Manifest) -> tuple[Output, ...]:
         """Return the outputs for the commands of a bundle.
 
@@ -141,7 +161,7 @@ def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationF
     if source.factor == 0.0:
         raise ContractError(f"field {field.name}: factor 0 was given; give constant for a value that never changes")
     values = field.model_dump()
-    given = source.model_dump(exclude={"factor", "shift"}, exclude_unset=True)
+    given = source.model_dump(exclude={"factor", "shift", "allow_publishers"}, exclude_unset=True)
     if source.constant is None:
         if len(source.shift) not in (1, field.instant_size):
             raise ContractError(

@@ -6,6 +6,8 @@ from __future__ import annotations
 CLOCK_TOLERANCE = 2.0
 #: A clock that gained or lost more than this [s] on a steady one between two readings was set.
 JUMP_TOLERANCE = 1.0
+#: Said while simulated time has not begun.
+NO_CLOCK = "this node's time stands at 0 because nobody publishes /clock; start what publishes it, or set use_sim_time to false"
 #: Farther apart [s] are only clocks of which one began at 0 with a simulation.
 _YEAR = 365.25 * 86400.0
 

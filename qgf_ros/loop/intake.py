@@ -9,7 +9,7 @@ from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.errors import ObservationError
-from qgf_ros.loop.clocks import foreign_clock
+from qgf_ros.loop.clocks import NO_CLOCK, foreign_clock
 
 #: With simulated time, a stamp may be ahead of the clock by this much more [s]: a message overtakes the ``/clock`` of its
 #: instant, and a reset of the simulator takes a second. What is further ahead is from before the clock fell back.
@@ -87,6 +87,8 @@ class ObservationIntake:
         self._assembler = ObservationAssembler(fields, period, alignment)
         self._simulated_time = simulated_time
         self._backward_jump = backward_jump
+        #: Why nothing that arrives is to be believed, or None.
+        self.doubt: str | None = None
         self._last_now: int | None = None
         self._newest: dict[str, int] = {}
         self._fresh: set[str] = set()
@@ -104,6 +106,10 @@ class ObservationIntake:
         """Topics that deliver all the time, as opposed to goals."""
         return self._assembler.live_topics
 
+    def has_time(self, now: int) -> bool:
+        """Whether ages can be told at `now` [ns]: simulated time stands at 0 until the first ``/clock``."""
+        return now > 0 or not self._simulated_time
+
     def clock_restarted(self, now: int) -> bool:
         """Note the time `now` [ns]; if it fell back, forget every reading and return True."""
         last, self._last_now = self._last_now, now
@@ -114,16 +120,17 @@ class ObservationIntake:
 
     def receive(self, topic: str, stamp: int, reading: Reading, now: int | None = None) -> bool:
         """Take a reading stamped `stamp` [ns] that arrived at `now` [ns]; return whether it completes a set."""
+        if not self._assembler.update(topic, stamp, reading):
+            return False
         if now is not None:
             self._compare_clocks(topic, stamp, now)
-        self._assembler.update(topic, stamp, reading)
         if topic not in self._assembler.live_topics:
             return False
         newest = max(self._newest.values(), default=stamp)
         if stamp > newest:
             self._fresh.clear()
         self._newest[topic] = max(stamp, self._newest.get(topic, stamp))
-        if stamp >= newest:
+        if stamp >= newest and self._assembler.is_whole(topic):
             self._fresh.add(topic)
         if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self._assembler.live_topics):
             return False
@@ -134,11 +141,15 @@ class ObservationIntake:
         """Return the observation as of `now` [ns].
 
         Raises:
-            ObservationError: A topic is stamped by another clock; or see `ObservationAssembler.assemble`.
+            ObservationError: There is a doubt, simulated time stands at 0, a topic is stamped by another clock; or see
+                `ObservationAssembler.assemble`.
         """
+        if self.doubt is not None:
+            raise ObservationError(self.doubt)
+        if not self.has_time(now):
+            raise ObservationError(NO_CLOCK)
         if self._simulated_time:
-            if now > 0:  # until the first ``/clock``, time stands at 0
-                self._forget_future(now, SIMULATED_LEAD)
+            self._forget_future(now, SIMULATED_LEAD)
             now = max([now, *self._newest.values()])
         try:
             for _, trouble in self._arrived.values():
@@ -150,8 +161,9 @@ class ObservationIntake:
 
     def _compare_clocks(self, topic: str, stamp: int, now: int) -> None:
         last = self._arrived.get(topic, (None, None))[0]
-        started = now > 0 or not self._simulated_time  # until the first ``/clock``, time stands at 0
-        if stamp != last and started and topic in self._max_age:  # what is repeated says nothing of the clock
+        if (
+            stamp != last and self.has_time(now) and topic in self._max_age
+        ):  # what is repeated says nothing of the clock
             self._arrived[topic] = stamp, foreign_clock(topic, stamp, now, self._max_age[topic] or 0.0)
 
     def _forget_future(self, now: int, lead: float = 0.0) -> None:
@@ -179,5 +191,11 @@ class ObservationIntake:
             return (
                 f"stamps differ, behind the newest: {', '.join(behind)}; "
                 "publish every topic with one stamp, or set trigger to timer"
+            )
+        torn = [topic for topic in topics if not self._assembler.is_whole(topic)]
+        if torn:
+            return (
+                f"stamps differ between the joints of topic {', '.join(torn)}; "
+                "publish all of them with one stamp, or set trigger to timer"
             )
         return "every topic waits for its next message"

@@ -17,7 +17,7 @@ from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.errors import ObservationError
-from qgf_ros.loop.clocks import ClockJumps, TimerBeats
+from qgf_ros.loop.clocks import NO_CLOCK, ClockJumps, TimerBeats
 from qgf_ros.loop.command_stream import Outputs
 from qgf_ros.loop.health import QUIET_AFTER, Level, active, inactive
 from qgf_ros.loop.inference_thread import InferenceThread
@@ -163,7 +163,10 @@ class Pipeline:
                 self._intake.receive(topic, stamp, reading)
             return
         self._follow_clock(now)
-        if self._intake.receive(topic, stamp, reading, now) and self.by_observation:
+        complete = self._intake.receive(topic, stamp, reading, now)
+        if not self._intake.has_time(now):  # and no timer runs that would notice
+            self._notice(NO_CLOCK)
+        elif complete and self.by_observation:
             self._complete_at = self._wall()
             self._faulty_since = None
             since = time.perf_counter()
@@ -205,6 +208,7 @@ class Pipeline:
             self._hold_at_once(str(error))
             return
         self._complete_at = self._wall()
+        self._faulty_since = None
         if self._pace.is_new(observation.stamp):  # otherwise nothing new was measured, and the tick counts as missed
             self._submit(Tick(observation, since, self.gate.turn))
 
@@ -225,10 +229,7 @@ class Pipeline:
             reason = f"no complete observation for {quiet:.1f} s, {self._intake.describe_gap()}"
         except ObservationError as error:
             reason = str(error)
-        if self._faulty_since is None:
-            self._faulty_since = wall
-        if wall - self._faulty_since >= (SIMULATED_GRACE if self._simulated_time else 0.0):
-            self._hold_at_once(reason)
+        self._notice(reason)
 
     def fault(self, reason: str) -> None:
         """Hold for a reason that lies outside the pipeline."""
@@ -240,6 +241,12 @@ class Pipeline:
         self.gate.bar(reason)
         if self.gate.barred is not None:
             self.fault(self.gate.barred)
+
+    def doubt(self, reason: str | None) -> None:
+        """Hold for a reason to believe no observation, be motion enabled or not; None takes it back."""
+        self._intake.doubt = reason
+        if reason is not None:
+            self.fault(reason)
 
     def health(self) -> tuple[Level, str]:
         """Return how it goes, with one sentence about it."""
@@ -282,6 +289,14 @@ class Pipeline:
         self._thread.drain(0.0)
         self._asked_at = None
         self.gate.interrupt(reason)
+
+    def _notice(self, reason: str) -> None:
+        """Hold for a fault that is seen between complete sets, once it has lasted long enough."""
+        wall = self._wall()
+        if self._faulty_since is None:
+            self._faulty_since = wall
+        if wall - self._faulty_since >= (SIMULATED_GRACE if self._simulated_time else 0.0):
+            self._hold_at_once(reason)
 
     def _on_error(self, error: Exception) -> None:
         self._outputs.report(logging.ERROR, f"the tick could not be published, {type(error).__name__}: {error}")

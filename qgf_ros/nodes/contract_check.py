@@ -1,4 +1,4 @@
-"""What the live graph serves of a robot contract: each observation field, and who listens to each output."""
+"""What the live graph serves of a robot contract: each observation field, who listens to each output, with which joints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
-from qgf_ros.control.extraction import Reading, extract
+from qgf_ros.control.extraction import JointReading, Reading, extract
+from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import (
@@ -27,6 +28,7 @@ from qgf_ros.nodes.messages import (
     to_reading,
     type_name,
 )
+from qgf_ros.nodes.neighbours import joints_of_controllers, publishers_of, too_many
 
 
 @dataclass
@@ -35,13 +37,15 @@ class Heard:
 
     Attributes:
         types: Message types its publishers say.
+        publishers: Full names of the nodes that publish it.
         mismatches: Why a publisher's quality of service does not serve the subscription.
         arrivals: Times of arrival [s].
-        ages: Age of each message on its arrival [s].
+        ages: Age of each message on its arrival [s], of those that came when there was a time.
         newest: The newest reading.
     """
 
     types: tuple[str, ...] = ()
+    publishers: tuple[str, ...] = ()
     mismatches: tuple[str, ...] = ()
     arrivals: list[float] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)
@@ -56,16 +60,19 @@ class Heard:
         return (len(self.arrivals) - 1) / span if span > 0.0 else None
 
 
-def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | None:
+def judge(wanted: ObservationField, heard: Heard | None, now: float, publishers: int | None = None) -> str | None:
     """Say what keeps a field from being served, or None if it is.
 
     Args:
         wanted: The field.
         heard: Of its topic; None for a constant.
         now: End of the listening, on the clock of `Heard.arrivals` [s].
+        publishers: How many may publish the topic; None for any number.
     """
     if heard is None:
         return None
+    if publishers is not None and len(heard.publishers) > publishers:
+        return too_many(wanted.topic, heard.publishers, wanted.name, publishers)
     if not heard.types and not heard.arrivals:
         return f"nobody publishes {wanted.topic}"
     if heard.types and wanted.message_type not in heard.types:
@@ -78,6 +85,8 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float) -> str | No
         return str(error).partition(": ")[2]
     if wanted.max_age is None:
         return None
+    if not heard.ages:
+        return "simulated time was asked for and stands at 0 because nobody publishes /clock, so no stamp has an age"
     oldest = max(heard.ages, key=abs, default=0.0)
     if abs(oldest) > wanted.max_age:
         where = "from the future by" if oldest < 0.0 else "old by"
@@ -108,7 +117,7 @@ def listen(
     reliable: bool = False,
     use_sim_time: bool = False,
     namespace: str = "",
-) -> tuple[dict[str, Heard], dict[str, list[str]], float]:
+) -> tuple[dict[str, Heard], dict[str, list[str]], dict[str, tuple[str, ...]], float]:
     """Listen to the topics of an observation contract with a node of its own.
 
     Args:
@@ -120,8 +129,8 @@ def listen(
         namespace: Of the node, and so of relative topics.
 
     Returns:
-        What was heard, by topic, the message types of who listens to each output, by topic, and the end of the
-        listening on the clock of `Heard.arrivals` [s].
+        What was heard, by topic, the message types of who listens to each output, by topic, the joints of its controller,
+        see `joints_of_controllers`, and the end of the listening on the clock of `Heard.arrivals` [s].
     """
     context = Context()
     rclpy.init(args=[], context=context)
@@ -135,10 +144,11 @@ def listen(
         listener = Listener(node, fields, reliable=reliable)
         end = listener.listen(duration)
         listeners = {output.topic: listeners_of(node, output.topic) for output in outputs}
+        joints = joints_of_controllers(outputs, context, namespace)
         node.destroy_node()
     finally:
         context.try_shutdown()
-    return listener.heard, listeners, end
+    return listener.heard, listeners, joints, end
 
 
 def listeners_of(node: Node, topic: str) -> list[str]:
@@ -159,6 +169,7 @@ class Listener:
         self._node = node
         self._wanted = {field.topic: field for field in fields if field.constant is None}
         self.heard = {topic: Heard() for topic in self._wanted}
+        self._merges = joint_merges(fields)
         self._qualities = {topic: observation_quality(field, reliable) for topic, field in self._wanted.items()}
         for topic, wanted in self._wanted.items():
             kind = MESSAGE_CLASSES[wanted.message_type]
@@ -180,8 +191,10 @@ class Listener:
         return time.monotonic()
 
     def _look(self, topic: str, quality: QoSProfile) -> None:
-        publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))
+        name = self._node.resolve_topic_name(topic)
+        publishers = self._node.get_publishers_info_by_topic(name)
         heard = self.heard[topic]
+        heard.publishers = tuple(publishers_of(self._node, name))
         heard.types = tuple(dict.fromkeys(publisher.topic_type for publisher in publishers))
         checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
         heard.mismatches = tuple(
@@ -191,7 +204,14 @@ class Listener:
         )
 
     def _hear(self, topic: str, message: Any) -> None:
-        heard = self.heard[topic]
+        heard, reading = self.heard[topic], to_reading(message)
+        merge = self._merges.get(topic)
+        if merge is not None and isinstance(reading, JointReading) and not merge.passes(reading.names):
+            taken = merge.take(from_time(message.header.stamp), reading)
+            if taken is None:  # about other joints
+                return
+            reading = taken[1]
+        heard.newest = reading
         heard.arrivals.append(time.monotonic())
         if self._wanted[topic].message_type in UNSTAMPED:
             heard.ages.append(0.0)
@@ -199,4 +219,3 @@ class Listener:
             now = self._node.get_clock().now().nanoseconds
             if now > 0:  # simulated time has no clock before the first /clock
                 heard.ages.append((now - from_time(message.header.stamp)) * 1e-9)
-        heard.newest = to_reading(message)

@@ -34,9 +34,10 @@ from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.limit_overrides import check_limited, manifest_with_limits
+from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.control.run_options import USE_RECOMMENDED
-from qgf_ros.errors import GuidanceError, QgfError
+from qgf_ros.errors import ContractError, GuidanceError, QgfError
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
 from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
@@ -48,12 +49,12 @@ from qgf_ros.nodes.guards import callback, guarding, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
+from qgf_ros.nodes.neighbours import crowd, joints_of_controllers, judge_joints, rival, unverified
 from qgf_ros.nodes.recommended_weight import RecommendedWeight
-from qgf_ros.nodes.rivals import rival
 
 #: Largest period between two checks of the age of the observation [s].
 WATCH_PERIOD = 0.05
-#: Period between two looks for other publishers of commands [s].
+#: Period between two looks for other publishers of commands, and of observations [s].
 RIVAL_PERIOD = 0.1
 #: The same complaint is logged at most this often [s].
 LOG_INTERVAL = 5.0
@@ -74,6 +75,8 @@ class Configured:
 
     pipeline: Pipeline
     commander: Commander
+    #: A field that is read from a topic and how many may publish it, by the topic's full name.
+    publishers: dict[str, tuple[str, int]]
     heartbeat: Heartbeat | None = None
     subscriptions: list[Any] = field(default_factory=list)
     timer: Any = None
@@ -121,6 +124,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             check_limited(manifest, startup.unlimited)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
+        self._compare_joints(outputs)
         asked = parameters.options_from(values)
         settings = asked.resolve(manifest)
         if caveat := asked.untested(manifest):
@@ -141,7 +145,8 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             previews=any(output.previews for output in outputs),
             supervision=startup.supervision,
         )
-        configured = self._configured = Configured(pipeline, commander)
+        allowed = {self.resolve_topic_name(topic): most for topic, most in contract.publishers(manifest).items()}
+        configured = self._configured = Configured(pipeline, commander, allowed)
         try:
             self._hold_services.stop_if_held(pipeline.gate)
             commander.advertise()
@@ -220,6 +225,15 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
             quality = observation_quality(source, reliable)
             configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))
 
+    def _compare_joints(self, outputs: Sequence[Output]) -> None:
+        """Raise ContractError where a controller has other joints than it is sent, and warn where nobody knows."""
+        joints = joints_of_controllers(outputs, self.context, self.get_namespace())
+        for output in outputs:
+            if output.topic in joints and (difference := judge_joints(output, joints[output.topic])):
+                raise ContractError(difference)
+            if doubt := unverified(output, joints.get(output.topic)):
+                self.report(logging.WARNING, doubt)
+
     def _stop_commanding(self) -> None:
         configured = self._configured
         if configured is None or configured.timer is None:
@@ -284,6 +298,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
     def _on_graph(self) -> None:
         if self._configured is not None:
             self._configured.pipeline.block(rival(self, self._configured.commander.publishers))
+            self._configured.pipeline.doubt(crowd(self, self._configured.publishers))
 
     @callback
     def _on_diagnostics(self) -> None:

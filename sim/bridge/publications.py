@@ -38,8 +38,8 @@ class Publications:
     def __init__(self, node: Node, observation: Sequence[ObservationField], picture: tuple[int, int] | None) -> None:
         self._picture = picture
         self._observations = {
-            field.topic: node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
-            for field in observation
+            topic: node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
+            for topic, kind in {field.topic: field.message_type for field in observation}.items()
         }
         self._clock = node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -103,6 +103,23 @@ def test_a_constant_takes_the_place_of_a_topic_and_is_normalised_as_a_reading_wo
     np.testing.assert_allclose(assembler.assemble(5).vector, [0, 0, 3, 0, 1], atol=1e-6)
 
 
+def test_a_topic_may_have_one_publisher_unless_the_contract_says_more_and_a_goal_any_number() -> None:
+    assert RobotContract().publishers(MANIFEST) == {"joint_states": ("arm", 1)}
+    fields = {"arm": {"topic": "/ur/joints", "allow_publishers": 2}, "goal": {"allow_publishers": 3}}
+    contract = RobotContract.model_validate({"fields": fields})
+    assert contract.publishers(MANIFEST) == {"/ur/joints": ("arm", 2), "goal": ("goal", 3)}
+    fields = {"arm": {"constant": [0.0]}, "goal": {"max_age": 0.2}}
+    assert RobotContract.model_validate({"fields": fields}).publishers(MANIFEST) == {"goal": ("goal", 1)}
+
+
+def test_of_the_fields_of_a_topic_the_one_that_allows_most_publishers_counts() -> None:
+    gripper = JOINTS.model_copy(update={"name": "gripper"})
+    manifest = MANIFEST.model_copy(update={"observation": (JOINTS, gripper)})
+    for name in ("arm", "gripper"):
+        contract = RobotContract.model_validate({"fields": {name: {"allow_publishers": 4}}})
+        assert contract.publishers(manifest) == {"joint_states": ("arm", 4)}
+
+
 def test_a_field_may_come_from_another_kind_of_message(tmp_path: Path) -> None:
     text = "fields: {arm: {topic: /state, message_type: std_msgs/msg/Float32MultiArray, extraction: data, components: [4, 0]}}"
     (arm, _) = read_robot_contract(write(tmp_path, text)).apply(MANIFEST)
@@ -123,6 +140,15 @@ def test_a_field_may_come_from_another_kind_of_message(tmp_path: Path) -> None:
         ("fields: {arm: {factor: .inf}}", "fields.arm.factor: Input should be a finite number"),
         ("fields: {arm: {shift: [1, 2, 3]}}", "field arm: shift has 3 values, expected 1 or 2"),
         ("fields: {arm: {topc: a}}", "fields.arm.topc: Extra inputs are not permitted"),
+        (
+            "fields: {arm: {allow_publishers: 0}}",
+            "fields.arm.allow_publishers: Input should be greater than or equal to 1",
+        ),
+        (
+            "fields: {arm: {allow_publishers: 17}}",
+            "fields.arm.allow_publishers: Input should be less than or equal to 16",
+        ),
+        ("command: [{controller: 'a b'}]", "command.0.controller: String should match"),
         ("fields: {arm: {max_age: -1}}", "fields.arm.max_age: Input should be greater than"),
         ("fields: {goal: {constant: [1, 2]}}", "constant has 2 values, expected 1 or 3"),
         ("fields: {goal: {constant: [1], factor: 2}}", "field goal: constant is in the bundle's own unit"),

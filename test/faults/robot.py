@@ -154,6 +154,8 @@ class Robot:
         #: Added to the time, and so to every stamp [ns].
         self.time_offset = 0
         self._simulated_time = simulated_time
+        #: Whether it publishes ``/clock`` where time is simulated.
+        self.tells_time = True
         #: Of the node that was started last.
         self.trigger = ""
         self._fault: Fault | None = None
@@ -250,17 +252,17 @@ class Robot:
     def suffering(self, fault: Fault) -> Iterator[float]:
         """Let a fault happen; the value is the time of its beginning (`time.monotonic` [s])."""
         with self._changed:
-            self._fault = fault
+            before, self._fault = self._fault, fault
         try:
             yield time.monotonic()
         finally:
             with self._changed:
-                self._fault = None
+                self._fault = before
 
     def _publish(self) -> None:
         with self._changed:
             stamp = time.time_ns() + self.time_offset
-            if self._clock is not None:
+            if self._clock is not None and self.tells_time:
                 self._clock.publish(ClockMessage(clock=to_time(stamp)))
             for topic, publisher in self._publishers.items():
                 message = self.sound_message(topic, stamp)

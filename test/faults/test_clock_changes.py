@@ -71,6 +71,25 @@ def test_a_simulator_whose_clock_stands_still_is_waited_for_in_silence(robot: Ro
     robot.is_commanded()
 
 
+@pytest.mark.parametrize("trigger", ["timer", pytest.param("observation", marks=pytest.mark.slow)])
+def test_a_node_without_its_clock_commands_nothing_and_says_so_until_time_begins(
+    make_robot: Callable[..., Robot], trigger: str, on_page: Callable[..., None]
+) -> None:
+    """Its time stands at 0, so that no reading would ever be old: these are of ten seconds ago."""
+    robot = make_robot(simulated_time=True)
+    robot.tells_time = False
+    robot.time_offset = -10 * SECOND
+    robot.start(trigger=trigger)
+    robot.hears("holding: this node's time stands at 0 because nobody publishes /clock", level=1)
+    robot.goes_on(40)
+    on_page(len(robot.commands), column="last command of before", text="{} commands")
+    assert robot.commands == []
+    robot.tells_time = True
+    robot.is_commanded()
+    robot.hears("commanding", level=0)
+    assert robot.judge.wrong == []
+
+
 @pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
 def stepped(
     request: pytest.FixtureRequest, make_robot: Callable[..., Robot], tmp_path_factory: pytest.TempPathFactory

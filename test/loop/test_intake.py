@@ -102,3 +102,55 @@ def test_in_simulated_time_what_is_from_before_the_clock_fell_back_is_forgotten(
         intake.collect(SECOND)
     completions(intake, (E, SECOND))
     assert intake.collect(SECOND).stamp == SECOND
+
+
+def joints(*names: str) -> JointReading:
+    return JointReading(names, np.zeros(len(names)), np.empty(0), np.empty(0))
+
+
+@pytest.mark.parametrize("pose_first", [False, True])
+def test_joints_in_two_messages_complete_a_set_with_the_last_of_them_once_for_each_repetition(
+    manifest: Any, pose_first: bool
+) -> None:
+    intake = make(manifest)
+    others = [(topic, READINGS[topic]) for topic in (E, W)]
+    arm = [(J, joints("shoulder")), (J, joints("elbow"))]
+    order = [*others, *arm] if pose_first else [*arm, *others]
+    for topic, reading in order:  # the first time, which joints there are is not known yet
+        intake.receive(topic, SECOND, reading)
+    for stamp in (2 * SECOND, 3 * SECOND):
+        assert [intake.receive(topic, stamp, reading) for topic, reading in order] == [False] * 3 + [True]
+        assert intake.collect(stamp).stamp == stamp
+    repeated = [intake.receive(topic, 3 * SECOND, reading) for _ in range(3) for topic, reading in order]
+    assert sum(repeated) == 3
+
+
+def test_joints_of_other_stamps_leave_a_set_incomplete_and_the_gap_says_so(manifest: Any) -> None:
+    intake = make(manifest)
+    for stamp in (SECOND, 2 * SECOND, 3 * SECOND):
+        intake.receive(J, stamp - 10_000_000, joints("elbow"))
+        assert not intake.receive(J, stamp, joints("shoulder"))
+        done = completions(intake, (E, stamp), (W, stamp))
+    assert done == [False, False]
+    assert intake.describe_gap().startswith(
+        "stamps differ between the joints of topic joint_states; publish all of them"
+    )
+
+
+def test_messages_about_other_joints_neither_complete_nor_break_a_set(manifest: Any) -> None:
+    intake = make(manifest)
+    completions(intake, (J, SECOND))
+    assert not intake.receive(J, 2 * SECOND, joints("wheel"))
+    assert completions(intake, (E, SECOND), (W, SECOND)) == [False, True]
+
+
+def test_a_doubt_keeps_observations_from_being_made_until_it_is_taken_back(manifest: Any) -> None:
+    intake = make(manifest)
+    completions(intake, (J, SECOND), (E, SECOND), (W, SECOND))
+    intake.doubt = "too many publishers"
+    intake.clear()
+    completions(intake, (J, SECOND), (E, SECOND), (W, SECOND))
+    with pytest.raises(ObservationError, match="too many publishers"):
+        intake.collect(SECOND)
+    intake.doubt = None
+    assert intake.collect(SECOND).stamp == SECOND

@@ -452,12 +452,28 @@ def test_a_frozen_sensor_is_stale_and_not_of_another_clock(
     holding(recorder, "topic joint_states is stale, 10.000 s old")
 
 
-def test_without_a_clock_yet_simulated_stamps_are_taken_as_they_come(
-    build: Callable[..., Pipeline], recorder: Any
+@pytest.mark.parametrize("by_observation", [False, True])
+@pytest.mark.parametrize("age", [0, 10 * 10**9])
+def test_while_simulated_time_stands_at_0_nothing_is_commanded_and_the_hold_names_its_clock(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall, by_observation: bool, age: int
 ) -> None:
-    pipeline = build(simulated_time=True)
-    feed(pipeline, 1_795_000_000 * 10**9, now=0)
+    pipeline = build(simulated_time=True, by_observation=by_observation)
+    stamp = 1_795_000_000 * 10**9
+    for k in range(20):  # one second: the clock may be a little late, and is not missed at once
+        wall.now += 0.05
+        feed(pipeline, stamp + k * STEP - age, now=0)
+        if by_observation:
+            pipeline.watch(0)
+        assert bool(recorder.texts) == (wall.now >= 100.05 + 0.5)
+    assert "holding: this node's time stands at 0 because nobody publishes /clock" in recorder.texts[0]
+    assert pipeline.health()[1].startswith("holding: this node's time stands at 0")
+    assert recorder.commands == []
+    stamp += 10**9
+    feed(pipeline, stamp, now=stamp)
+    if not by_observation:
+        pipeline.tick(stamp)
     answered(recorder, 1)
+    assert recorder.commands[0][1] == stamp
 
 
 def test_wall_stamps_in_simulated_time_are_a_hold_that_says_so(build: Callable[..., Pipeline], recorder: Any) -> None:
@@ -503,6 +519,27 @@ def test_a_stamp_that_is_repeated_fast_is_answered_once_a_period_of_wall_time(
     wall.now += 0.5  # as a simulation in lockstep, which asks again
     feed(pipeline, STEP)
     assert len(asked) == 5
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_in_doubt_nothing_is_sent_not_even_a_shadow_and_it_ends_by_itself(
+    build: Callable[..., Pipeline], recorder: Any, motion: bool
+) -> None:
+    pipeline = build(motion=motion)
+    sent = recorder.commands if motion else recorder.shadows
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    pipeline.doubt("/joint_states is published by /one and /other")
+    assert [stamp for _, stamp in sent] == [STEP, STEP]
+    assert sent[-1][0] == [0.0, 0.0]
+    feed(pipeline, 2 * STEP)
+    settled(pipeline)
+    assert pipeline.health() == (Level.ERROR, "holding: /joint_states is published by /one and /other")
+    assert len(sent) == 2
+    pipeline.doubt(None)
+    feed(pipeline, 3 * STEP)
+    answered(recorder, 2)
+    assert sent[-1][1] == 3 * STEP
 
 
 @pytest.mark.parametrize("trouble", ["stale", "rival", "callback"])

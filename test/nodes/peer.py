@@ -39,6 +39,36 @@ def good_readings() -> dict[str, Reading]:
     }
 
 
+class StandInController:
+    """A controller of ros2_control as far as its parameters go: a node that says which joints it has, until it is closed.
+
+    Args:
+        context: Of its node.
+        name: Of its node.
+        joints: Its parameter; without any it has none of that name.
+    """
+
+    def __init__(self, context: Context, name: str, joints: Sequence[str]) -> None:
+        self._node = Node(name, context=context)
+        if joints:
+            self._node.declare_parameter("joints", list(joints))
+        self._executor = SingleThreadedExecutor(context=context)
+        self._executor.add_node(self._node)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._spin)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        while not self._stop.is_set():
+            self._executor.spin_once(timeout_sec=0.05)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+
 class Peer:
     """A node of the test's own in its own thread: publishes observations, records everything the policy node says."""
 
@@ -60,6 +90,7 @@ class Peer:
         ):
             self.node.create_subscription(kind, topic, self.recorder(box), 50)
         self._clock = self.node.create_publisher(Clock, "/clock", 10)
+        self._time = 0
         self._clients = {
             name: self.node.create_client(kind, f"policy_node/{name}")
             for name, kind in (
@@ -145,11 +176,15 @@ class Peer:
         return [parameter_value_to_python(value) for value in answer.values]
 
     def publish(self, stamp: int, readings: dict[str, Reading], topics: Any = None) -> None:
+        """Publish readings, and the time at which they were taken unless a later one was told."""
+        if stamp >= self._time:
+            self.tell_time(stamp)
         for topic, reading in readings.items():
             if topics is None or topic in topics:
                 self._publishers[topic].publish(to_message(reading, stamp))
 
     def tell_time(self, now: int) -> None:
+        self._time = now
         message = Clock()
         message.clock.sec, message.clock.nanosec = divmod(now, 1_000_000_000)
         self._clock.publish(message)
@@ -157,8 +192,11 @@ class Peer:
     def connect(self, fields: Sequence[ObservationField]) -> None:
         """Create the observation publishers and wait until the node listens to all of them."""
         for topic, kind in {field.topic: field.message_type for field in fields}.items():
-            self._publishers[topic] = self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
+            if topic not in self._publishers:
+                self._publishers[topic] = self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
         self.until(lambda: all(p.get_subscription_count() for p in self._publishers.values()))
+        if not self._time:
+            self.tell_time(1)  # before there is a time, nothing is answered
 
     def answer(self, stamp: int, readings: dict[str, Reading] | None = None) -> JointState:
         """Publish a set until it is answered, as a waiting simulator does, and return the command."""

@@ -22,6 +22,7 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
@@ -31,7 +32,7 @@ from qgf_ros.control.command import Command  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, WrenchReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
 from qgf_ros.nodes.commander import Commander  # noqa: E402
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message, to_time  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
@@ -96,6 +97,7 @@ class Robot(Node):  # type: ignore[misc]
         self._publishers_of = {
             field.topic: self.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10) for field in fields
         }
+        self._clock = self.create_publisher(Clock, "/clock", 10)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self)
 
@@ -108,7 +110,14 @@ class Robot(Node):  # type: ignore[misc]
     def connect(self, node: PolicyNode) -> None:
         """Wait until all publishers and subscriptions of both sides have found each other."""
         own = [p for p in node.publishers if p.topic_name in self.heard]
-        self.await_(lambda: all(p.get_subscription_count() for p in (*own, *self._publishers_of.values())))
+        theirs = (*self._publishers_of.values(), self._clock)
+        self.await_(lambda: all(p.get_subscription_count() for p in (*own, *theirs)))
+        self._clock.publish(Clock(clock=to_time(1)))
+
+        def began() -> bool:
+            return bool(node.get_clock().now().nanoseconds)
+
+        self.await_(began)
 
     def measure(self, stamp: int, place: Any, grip: float) -> None:
         readings = {
@@ -116,6 +125,7 @@ class Robot(Node):  # type: ignore[misc]
             "effector_pose": PoseReading(np.array([*place, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])),
             "wrench": WrenchReading(np.zeros(3), np.zeros(3)),
         }
+        self._clock.publish(Clock(clock=to_time(stamp)))
         for topic, reading in readings.items():
             self._publishers_of[topic].publish(to_message(reading, stamp))
 

@@ -66,6 +66,7 @@ def test_a_served_field_has_no_complaint_and_its_rate() -> None:
         ),
         ({"ages": [0.01, 0.3, 0.01]}, 0.3, "stamps are old by 0.300 s on arrival, at most 0.2 s allowed"),
         ({"ages": [0.01, -9.0, 0.01]}, 0.3, "stamps are from the future by 9.000 s on arrival"),
+        ({"ages": []}, 0.3, "simulated time was asked for and stands at 0 because nobody publishes /clock"),
         ({"arrivals": [0.0, 0.5, 0.6]}, 0.7, "nothing for 0.500 s at a time, at most 0.2 s allowed"),
         ({}, 1.2, "nothing for 1.000 s at a time"),
     ],
@@ -74,6 +75,14 @@ def test_what_is_wrong_is_said(changes: dict[str, Any], now: float, complaint: s
     said = judge(make("arm"), heard(**changes), now)
     assert said is not None
     assert complaint in said
+
+
+def test_more_publishers_than_allowed_are_named() -> None:
+    crowded = heard(publishers=("/driver", "/simulation"))
+    said = str(judge(make("arm"), crowded, 0.3, 1))
+    assert said.startswith("arm is published by /driver and /simulation, and only 1 may publish it")
+    assert judge(make("arm"), crowded, 0.3, 2) is None
+    assert judge(make("arm"), crowded, 0.3) is None
 
 
 def test_a_goal_may_be_as_old_as_it_likes_and_a_constant_needs_nobody() -> None:
@@ -98,6 +107,7 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     latched = Quality(durability="transient_local", reliability="reliable")
     fields = [
         make("good"),
+        make("parts"),
         make("goal", VECTOR, max_age=None, quality=latched),
         make("latched_goal", VECTOR, max_age=None, quality=latched),
         make("wrong_goal", VECTOR, size=3, max_age=None, quality=latched),
@@ -110,6 +120,7 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     best_effort = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
     kinds = {
         "good": JOINT_STATE,
+        "parts": JOINT_STATE,
         "other_type": JOINT_STATE,
         "unreliable": JOINT_STATE,
         "old": JOINT_STATE,
@@ -127,7 +138,12 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     def publish() -> None:
         while not stop.wait(0.02):
             now = robot.get_clock().now().nanoseconds
+            for name in ("wheel", "b", "a"):
+                part = JointReading((name,), np.array([1.0]), np.empty(0), np.empty(0))
+                publishers["parts"].publish(to_message(part, now))
             for topic, publisher in publishers.items():
+                if topic == "parts":
+                    continue
                 reading = VectorReading(np.zeros(2)) if topic == "goal" else ARM
                 publisher.publish(to_message(reading, now - (10**10 if topic == "old" else 0)))
 
@@ -137,12 +153,13 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     listener = Listener(node, fields)
     try:
         deadline = time.monotonic() + 60.0
-        served = ("good", "goal", "other_type", "unreliable", "old")
+        served = ("good", "parts", "goal", "other_type", "unreliable", "old")
         goals = ("latched_goal", "wrong_goal")
         while (
             not all(listener.heard[topic].types for topic in (*served, *goals))
             or not all(listener.heard[topic].arrivals for topic in ("old", *goals))
             or (listener.heard["good"].rate or 0.0) <= 1.0
+            or (listener.heard["parts"].rate or 0.0) <= 1.0
         ):
             assert time.monotonic() < deadline, listener.heard
             end = listener.listen(0.5)
@@ -157,6 +174,8 @@ def test_the_live_graph_is_judged_field_by_field(contexts: tuple[Context, Contex
     }
     assert verdicts["good"] is None
     assert listener.heard["good"].rate > 1.0
+    assert verdicts["parts"] is None
+    assert listener.heard["parts"].publishers == ("/robot",)
     assert "carries sensor_msgs/msg/JointState, expected geometry_msgs/msg/PoseStamped" in verdicts["other_type"]
     assert "nobody publishes nobody" in verdicts["nobody"]
     assert "stamps are old by 1" in verdicts["old"]

@@ -31,6 +31,7 @@ READINGS: dict[str, Reading] = {
 SPEAKERS = (
     "control/controller.py",
     "control/extraction.py",
+    "control/joint_merge.py",
     "control/observation.py",
     "control/limit_overrides.py",
     "control/safety.py",
@@ -44,7 +45,7 @@ SPEAKERS = (
     "loop/pipeline.py",
     "nodes/policy_node.py",
     "loop/realtime.py",
-    "nodes/rivals.py",
+    "nodes/neighbours.py",
     "loop/tick_loop.py",
     "loop/watchdog.py",
 )

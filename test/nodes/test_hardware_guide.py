@@ -16,6 +16,7 @@ import yaml
 rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a ROS 2 installation")
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from peer import StandInController  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -117,8 +118,8 @@ class Arm:
         say = self._note(lambda array: self.sayings.append(array.status[0].message))
         self.node.create_subscription(DiagnosticArray, "/diagnostics", say, 10)
         self._publishers = {
-            field.topic: self.node.create_publisher(MESSAGE_CLASSES[field.message_type], field.topic, 10)
-            for field in self.fields
+            topic: self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
+            for topic, kind in {field.topic: field.message_type for field in self.fields}.items()
         }
         self.place = self.home = np.clip(0.0, *np.array([[a.lower, a.upper] for a in manifest.action]).T)
         if all(action.hold is None for action in manifest.action):  # of positions, which it takes at once
@@ -139,9 +140,9 @@ class Arm:
 
     def _publish(self) -> None:
         now = self.node.get_clock().now().nanoseconds
-        for field in self.fields:
-            if field.topic not in self.silent:
-                self._publishers[field.topic].publish(to_message(self._reading(field.topic), now))
+        for topic, publisher in self._publishers.items():
+            if topic not in self.silent:
+                publisher.publish(to_message(self._reading(topic), now))
 
     def _reading(self, topic: str) -> Reading:
         if topic == "/joint_states":  # in the order of the alphabet, as a broadcaster may give them
@@ -193,13 +194,21 @@ def running(
         while not stop.is_set():
             executor.spin_once(timeout_sec=0.05)
 
+    controllers = [
+        StandInController(context, output.source.controller.lstrip("/"), output.names)
+        for output in arm.outputs
+        if output.source.controller is not None
+    ]
     assert node.bring_up()
+    for controller in controllers:
+        controller.close()
     thread = threading.Thread(target=spin)
     thread.start()
     yield arm, node
     stop.set()
     thread.join()
     node.destroy_node()
+    arm.node.destroy_node()
     executor.shutdown()
     context.try_shutdown()
 

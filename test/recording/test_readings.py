@@ -45,3 +45,18 @@ def test_a_goal_outlives_a_restart_of_the_clock_and_a_measurement_does_not(
     assert np.allclose(old.observe(100, 15).vector, [0.1, 0.2, 3.0])
     assert np.allclose(new.observe(95, 40).vector, [0.5, 0.6, 3.0])
     assert np.allclose(new.observe(100, 70).vector, [0.7, 0.8, 4.0])
+
+
+def test_recorded_joints_in_several_messages_are_merged_as_the_node_merged_them(
+    write: Make, as_received: Make, joint_message: Make, manifest_of: Make
+) -> None:
+    def part(stamp: int, which: int, value: float) -> Any:
+        message = joint_message(stamp, 0.0, 0.0)
+        message.name, message.position = [message.name[which]], [value]
+        return as_received("/joint_states", message, stamp)
+
+    path = write(part(10, 0, 0.1), part(12, 1, 0.2), part(20, 0, 0.3), part(22, 1, 0.4))
+    (source,) = observation_sources(Recording.open(path), manifest_of().observation, 0.05)
+    assert np.allclose(source.observe(12, 13).vector, [0.1, 0.2])
+    assert np.allclose(source.observe(20, 21).vector, [0.3, 0.2])
+    assert np.allclose(source.observe(22, 23).vector, [0.3, 0.4])
