@@ -177,11 +177,24 @@ def test_inspect_shows_the_evidence_of_an_evaluated_critic(tiny_bundle, capsys):
         last_seed=1049,
         purpose="reporting",
     )
-    critic = manifest.critics["task1"].model_copy(update={"evaluations": (evidence,), "tested_range": (0.004, 0.3)})
+    found = {
+        "evaluations": (evidence,),
+        "tested_range": (0.004, 0.3),
+        "recommended_limits": {"max_guidance_deviation": 0.5},
+    }
+    critic = manifest.critics["task1"].model_copy(update=found)
     changed = manifest.model_copy(update={"critics": {"task1": critic}, "training": {"config": {"horizon": 5}}})
     Console(width=100).print(card(changed))
     text = capsys.readouterr().out
-    for part in ("47/50", "84 - 98 %", "1000 .. 1049", "reporting", "0.004 .. 0.3", "horizon 5"):
+    for part in (
+        "47/50",
+        "84 - 98 %",
+        "1000 .. 1049",
+        "reporting",
+        "0.004 .. 0.3",
+        "horizon 5",
+        "task1: max_guidance_deviation 0.5",
+    ):
         assert part in text
 
 

@@ -32,6 +32,7 @@ DISTRIBUTIONS = {
 }
 ROS_PACKAGES = {
     "builtin_interfaces",
+    "control_msgs",
     "diagnostic_msgs",
     "geometry_msgs",
     "lifecycle_msgs",
@@ -45,7 +46,7 @@ ROS_PACKAGES = {
     "trajectory_msgs",
 }
 # Used where it is installed.
-WITHOUT_A_WHEEL = {"tf2_msgs"}
+WITHOUT_A_WHEEL = {"control_msgs", "tf2_msgs"}
 
 
 @pytest.fixture

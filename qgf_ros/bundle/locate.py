@@ -1,4 +1,5 @@
-"""Where bundles are found, so that `cube-single` means the same from a checkout, from pip and under `ros2 run`."""
+"""Where bundles and robot profiles are found, so that `cube-single` and `ur5e` mean the same from a checkout, from pip
+and under `ros2 run`."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qgf_ros.bundle.store import MANIFEST_NAME
-from qgf_ros.errors import BundleError
+from qgf_ros.errors import BundleError, ContractError
 
 #: The bundle that comes with the package.
 DEFAULT_BUNDLE = "cube-single"
 
 
 def _roots() -> Iterator[Path]:
-    """Yield the folders that may hold ``models/``, nearest first."""
+    """Yield the folders that may hold ``models/`` and ``config/robots/``, nearest first."""
     yield Path.cwd()
     yield Path(__file__).resolve().parents[2]
     # A colcon workspace announces each install prefix in this variable; pip installs below sys.prefix.
@@ -46,4 +47,25 @@ def locate_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Path:
     raise BundleError(
         f"bundle {os.fspath(name)!r} was given, but no folder of that path or name holds a {MANIFEST_NAME}; "
         f"give a path or one of these names: {', '.join(known) or 'none is installed'}"
+    )
+
+
+def locate_robot(name: str) -> Path:
+    """Return the profile of a robot.
+
+    Args:
+        name: A name such as ``ur5e``, which is looked for in ``config/robots/`` where `locate_bundle` looks for ``models/``,
+            or the path of a YAML file.
+
+    Raises:
+        ContractError: There is none; the message lists the robots there are.
+    """
+    roots = list(_roots())
+    for candidate in (Path(name).expanduser(), *(root / "config" / "robots" / f"{name}.yaml" for root in roots)):
+        if candidate.is_file():
+            return candidate.resolve()
+    known = sorted({path.stem for root in roots for path in root.glob("config/robots/*.yaml")})
+    raise ContractError(
+        f"robot {name!r} was given, but no profile has that name; give the path of one, or one of these names: "
+        f"{', '.join(known) or 'none is installed'}"
     )

@@ -40,6 +40,8 @@ class Evaluation(Record):
         purpose: "choosing" for the seeds the weight was chosen on, "reporting" for held-out seeds.
         source: Where the episodes were run; on a robot a seed is the number of a round.
         goals: Of a goal-conditioned bundle in simulation, the single-task numbers whose goals episodes had, in turn.
+        guidance_distance: Farthest that guidance moved an action in any of them, largest component [normalised]; None
+            where nobody looked.
     """
 
     guidance_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
@@ -53,6 +55,7 @@ class Evaluation(Record):
     purpose: Literal["choosing", "reporting"]
     source: Literal["simulation", "robot"] = "simulation"
     goals: tuple[int, ...] = ()
+    guidance_distance: Cost | None = None
 
 
 class PairedTest(Record):
@@ -83,6 +86,8 @@ class CriticCard(Record):
         recommended_weight: Guidance weight to start from.
         recommended_settings: Settings that it was found with and that are not the node's defaults, in the names of its
             parameters.
+        recommended_limits: Limits of guidance for a robot, in the names of the node's parameters: wider than anything the
+            recommended weight did when it was reported, and so nothing that it was found with.
         tested_range: Smallest and largest weight ever evaluated.
         evaluations: The evidence.
         versus_bc: The chosen weight, recommended or not, against plain behaviour cloning; None where it was not tested.
@@ -96,6 +101,7 @@ class CriticCard(Record):
     recommended_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     tested_range: tuple[Finite, Finite] = (0.0, 0.0)
     recommended_settings: Settings = Field(default_factory=dict)
+    recommended_limits: Settings = Field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     versus_bc: PairedTest | None = None
 

@@ -85,24 +85,29 @@ class Check:
 
 @dataclass(frozen=True)
 class Template:
-    """Print a robot contract that says what the bundle says, to be edited.
+    """Print a robot contract that says what the bundle says, or what it is on a robot that is known, to be edited.
 
     Attributes:
         bundle: Folder or name of the bundle.
+        robot: Name of a robot that has a profile, such as ur5e, or the path of a profile.
         out: File to write instead; one that is there is left alone.
     """
 
     bundle: Path
+    robot: str | None = None
     out: Path | None = None
 
     def run(self, console: Console) -> None:
         """Print or write it."""
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
+        from qgf_ros.control.profiles.profile_template import profile_template
+        from qgf_ros.control.profiles.robot_profile import read_profile
         from qgf_ros.control.robot_contract import template
         from qgf_ros.errors import ContractError
 
-        text = template(load_manifest(locate_bundle(self.bundle)))
+        manifest = load_manifest(locate_bundle(self.bundle))
+        text = template(manifest) if self.robot is None else profile_template(manifest, read_profile(self.robot))
         if self.out is None:
             console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
             return

@@ -1,93 +1,26 @@
 """What the controllers of a robot are sent for a command: the outputs of a robot contract.
 
 A command is float64 [A] in the units of the action contract and inside every limit of the safety envelope. An output
-takes its own components of it, adds displacements up to positions where it is told to, and ends in the controller's
-unit with ``sent = value * scale + offset``. The scale of the manifest comes first, before the limits; this one last.
+takes its own components of it, adds displacements up to positions where it is told to, switches between two positions
+where it is told to, and ends in the controller's unit with ``sent = value * scale + offset``. The scale of the manifest
+comes first, before the limits; this one last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
 
-from qgf_ros.bundle.fields import ActionField, Name, Record, Topic
+from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.command import Command
+from qgf_ros.control.output_source import ANGLES, OutputSource, SwitchSource, check_output, switched_positions
 from qgf_ros.errors import ContractError
 
 Array = NDArray[np.float64]
-
-#: Topic of a joint_state output that names none.
-COMMAND_TOPIC = "command"
-#: The components of a twist, in the order of the message.
-TWIST = tuple(f"{part}.{axis}" for part in ("linear", "angular") for axis in "xyz")
-
-
-def _several(value: Any) -> Any:
-    return value if isinstance(value, (list, tuple)) else (value,)
-
-
-def _renamed(value: Any) -> Any:
-    """Return a list of fields as a mapping to their own names; twice the same stays wrong."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    if not all(isinstance(name, str) for name in value):
-        raise ValueError(f"{list(value)} is not a list of names")
-    if len(set(value)) != len(value):
-        raise ValueError(f"{list(value)} names a field twice")
-    return {name: name for name in value}
-
-
-#: Name of a node, absolute or relative to a namespace.
-NodeName = Annotated[str, Field(pattern=r"^/?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][A-Za-z0-9_]*)*$", max_length=255)]
-#: Within bounds that keep what is sent an ordinary number.
-Bounded = Annotated[float, Field(ge=-1e9, le=1e9)]
-Factors = Annotated[tuple[Bounded, ...], BeforeValidator(_several), Field(min_length=1)]
-
-
-class OutputSource(Record):
-    """One output as a robot contract gives it.
-
-    Attributes:
-        type: What is published; see docs/contracts.md.
-        topic: Relative names are in the node's namespace; only joint_state has a default, ``command``.
-        controller: Name of the controller's node, whose parameter ``joints`` is compared with the fields; relative names
-            are in the node's namespace.
-        fields: Components of the action in the controller's order, with the controller's names for them: a list where
-            these are the same, a mapping where not; all components by default.
-        scale, offset: sent = value * scale + offset; one for all, or one per field.
-        integrate: Whether displacements are added up to positions, from the measured or the last commanded one.
-        frame_id: Frame of a twist.
-    """
-
-    type: Literal["joint_state", "float64_multi_array", "joint_trajectory", "twist_stamped"] = "joint_state"
-    topic: Topic | None = None
-    controller: NodeName | None = None
-    fields: Annotated[dict[Name, Annotated[str, Field(min_length=1)]], BeforeValidator(_renamed)] | None = None
-    scale: Factors = (1.0,)
-    offset: Factors = (0.0,)
-    integrate: Literal["none", "measured", "commanded"] = "none"
-    frame_id: str = ""
-
-    def __str__(self) -> str:
-        return f"output {self.type} on {self.address}"
-
-    @property
-    def address(self) -> str:
-        """The topic, given or not."""
-        return self.topic or COMMAND_TOPIC
-
-    @property
-    def shadow(self) -> str:
-        """Where its commands go while the robot is not to move: a topic below the node's own name."""
-        if self.type == "joint_state" and self.address == COMMAND_TOPIC:
-            return "~/shadow_command"
-        return f"~/shadow/{self.address.lstrip('~/')}"
 
 
 @dataclass(frozen=True)
@@ -97,10 +30,81 @@ class Sent:
     Attributes:
         values: One row for each time, in the controller's units, float64 [K, F]; K is 1 but for a trajectory.
         stamp: Of the observation answered [ns]; 0 for a trajectory that begins on arrival.
+        velocities: How fast a trajectory is to pass each row, in those units per second, float64 [K, F]; None for others.
     """
 
     values: Array
     stamp: int
+    velocities: Array | None = None
+
+
+def wrapped(angles: Array) -> Array:
+    """Return angles [rad] in (-pi, pi]; those inside keep every bit."""
+    turned = np.pi - np.mod(np.pi - angles, 2.0 * np.pi)
+    turned = np.where(turned > -np.pi, turned, np.pi)  # where rounding made the remainder a whole turn
+    return np.where((angles > -np.pi) & (angles <= np.pi), angles, turned)
+
+
+def quaternion_xyzw(roll: float, pitch: float, yaw: float) -> Array:
+    """Return the rotation by roll about x, then pitch about y, then yaw about z of the fixed frame, float64 [4]."""
+    (cr, cp, cy), (sr, sp, sy) = (turn(np.array([roll, pitch, yaw]) / 2.0).tolist() for turn in (np.cos, np.sin))
+    return np.array(
+        [
+            sr * cp * cy - cr * sp * sy,
+            cr * sp * cy + sr * cp * sy,
+            cr * cp * sy - sr * sp * cy,
+            cr * cp * cy + sr * sp * sy,
+        ]
+    )
+
+
+class Switch:
+    """Two positions for each field, of which the command chooses with hysteresis, and not too often.
+
+    It begins where the command says; between the thresholds, where the robot is measured or, unknown, at the nearer one.
+    From then on one switch of a field is at least `SwitchSource.dwell` after the one before, by the stamps of commands.
+
+    Args:
+        source: Thresholds and dwell.
+        fields: F of them, which have two positions each.
+    """
+
+    def __init__(self, source: SwitchSource, fields: Sequence[ActionField]) -> None:
+        self._above, self._below, self._dwell = source.above, source.below, round(source.dwell * 1e9)
+        positions = [switched_positions(source, field) or (0.0, 0.0) for field in fields]
+        self._lower, self._upper = np.array(positions, dtype=np.float64).T
+        self._high: NDArray[np.bool_] | None = None
+        self._since = np.zeros(len(fields), dtype=np.int64)
+
+    @property
+    def positions(self) -> Array | None:
+        """What was chosen last, float64 [F]; None before the first command."""
+        return None if self._high is None else np.where(self._high, self._upper, self._lower)
+
+    def choose(self, values: Array, stamp: int, measured: Array, *, begins: bool) -> Array:
+        """Return the positions for a command, float64 [F].
+
+        Args:
+            values: The command, float64 [F].
+            stamp: Its stamp [ns].
+            measured: Where the robot is, float64 [F]; NaN if unknown.
+            begins: Whether it is the first one, or the first after a hold, when the robot may have been moved.
+        """
+        middle = (self._above + self._below) / 2.0
+        high = values > middle if self._high is None else self._high
+        if begins or self._high is None:
+            high = np.where(np.isfinite(measured), measured > middle, high)
+        high = np.where(values > self._above, True, np.where(values < self._below, False, high))
+        if self._high is None:
+            self._since[:] = stamp
+        else:
+            self._since = np.minimum(self._since, stamp)  # a clock that fell back counts anew
+            due = (high != self._high) & (stamp - self._since >= self._dwell)
+            high = np.where(due, high, self._high)
+            self._since[due] = stamp
+        self._high = high
+        positions: Array = np.where(high, self._upper, self._lower)
+        return positions
 
 
 class Output:
@@ -138,10 +142,12 @@ class Output:
         self.previews = source.type == "joint_trajectory"
         self._integrated = source.integrate != "none"
         self._positions_sent = self._integrated or any(field.hold is None for field in self.fields)
-        _check(source, self.fields, self.names)
+        check_output(source, self.fields, self.names)
         self._scale = np.broadcast_to(source.scale, len(self.fields))
         self._offset = np.broadcast_to(source.offset, len(self.fields))
         self._plain = bool((self._scale == 1.0).all() and not self._offset.any())  # and passes to the bit
+        self._angles = [i for i, name in enumerate(self.names) if source.type == "pose_stamped" and name in ANGLES]
+        self._switch = Switch(source.hysteresis, self.fields) if source.hysteresis is not None else None
         boxes = np.array([field.workspace or (-np.inf, np.inf) for field in self.fields]).T
         self._lower, self._upper = boxes
         self._plan = np.empty((0, len(self.fields)))  # what was sent last, in the units of the action
@@ -150,7 +156,8 @@ class Output:
     @property
     def converts(self) -> bool:
         """Whether it sends other values than the command's."""
-        return self._integrated or self._velocity or not self._plain
+        own_form = self._integrated or self._velocity or self._switch is not None or bool(self._angles)
+        return own_form or not self._plain
 
     def describe(self) -> tuple[str, ...]:
         """Return name and unit under which each field is sent, such as ``linear.x [m/s]``, ``knee [rad * 57.3 - 90]``."""
@@ -168,7 +175,10 @@ class Output:
         if self._integrated:
             rows = self._positions(self._start(command), rows)
         self._plan, self._stamp = rows, command.stamp
-        return Sent(self._convert(rows), command.stamp)
+        if self._switch is not None:
+            measured = command.measured[self._index]
+            rows = self._switch.choose(rows[0], command.stamp, measured, begins=command.begins)[None]
+        return self._sent(rows, command.stamp)
 
     def hold(self, values: Array, stamp: int, now: int, *, moved: bool = False) -> Sent | None:
         """Return what keeps the robot still here: no velocity, no displacement, and the position sent last.
@@ -188,12 +198,15 @@ class Output:
         if moved and self._positions_sent and now > self._stamp + len(self._plan) * self._step:
             return None
         row = values[self._index]
+        if self._switch is not None:
+            positions = self._switch.positions
+            return None if positions is None else self._sent(positions[None], stamp)
         if self._integrated or self.previews:
             if not len(self._plan):
                 return None
             row = self._due(-((self._stamp - now) // self._step))
             self._plan = row[None]
-        return Sent(self._convert(row[None]), 0 if self.previews else stamp)
+        return self._sent(row[None], 0 if self.previews else stamp)
 
     @property
     def _step(self) -> int:
@@ -218,55 +231,25 @@ class Output:
             positions[k] = place = np.clip(place + step, lower, upper)
         return positions
 
+    def _sent(self, rows: Array, stamp: int) -> Sent:
+        values = self._convert(rows)
+        return Sent(values, stamp, self._velocities(values) if self.previews else None)
+
+    def _velocities(self, rows: Array) -> Array:
+        """Return the differences to the following rows per second, and rest at the last one.
+
+        Nothing is known of what follows the last row, and a trajectory that moves there is refused by
+        joint_trajectory_controller.
+        """
+        velocities = np.zeros_like(rows)
+        velocities[:-1] = (rows[1:] - rows[:-1]) / self.period
+        return velocities
+
     def _convert(self, rows: Array) -> Array:
         if self._velocity:
             rows = rows / self.period
-        return rows if self._plain else rows * self._scale + self._offset
-
-
-def _check(source: OutputSource, fields: Sequence[ActionField], names: Sequence[str]) -> None:
-    """Raise ContractError where an output does not fit its fields."""
-    if source.topic is None and source.type != "joint_state":
-        raise ContractError(f"{source} has no topic; name the one that the controller listens to")
-    if not fields:
-        raise ContractError(f"{source} has no fields; name the components of the action it takes")
-    if len(set(names)) != len(names):
-        raise ContractError(f"{source} sends two fields as one name of {', '.join(names)}")
-    for key, values in (("scale", source.scale), ("offset", source.offset)):
-        if len(values) not in (1, len(fields)):
-            raise ContractError(f"{source}: {key} has {len(values)} values, expected 1 or {len(fields)}")
-    if 0.0 in source.scale:
-        raise ContractError(f"{source}: scale 0 was given, which would send every command as the same")
-    twist = source.type == "twist_stamped"
-    if twist and not source.frame_id:
-        raise ContractError(f"{source} has no frame_id; name the frame of its velocities, such as base_link")
-    if source.controller and twist:
-        raise ContractError(f"{source}: controller is for outputs of joints; leave it out")
-    if source.frame_id and not twist:
-        raise ContractError(f"{source}: frame_id is for twist_stamped; leave it out")
-    offsets = np.broadcast_to(source.offset, len(fields)).tolist()
-    for field, name, offset in zip(fields, names, offsets):
-        complaint = _complaint(source, field, name, offset)
-        if complaint:
-            raise ContractError(f"{source}, field {field.name}: {complaint}")
-
-
-def _complaint(source: OutputSource, field: ActionField, name: str, offset: float) -> str | None:
-    """Say why an output cannot take a field, or None if it can."""
-    relative, integrated = field.hold is not None, source.integrate != "none"
-    if source.type == "twist_stamped":
-        if name not in TWIST:
-            return f"sent as {name}, expected one of {', '.join(TWIST)}, such as {{{field.name}: linear.x}}"
-        if not relative or integrated:
-            return "a twist takes displacements and integrates nothing; send positions by another type"
-    if integrated and not relative:
-        return "integrate is for displacements, and this is a position (hold is null); leave integrate out"
-    if source.type == "joint_trajectory" and relative and not integrated:
-        return "a trajectory is made of positions, and this is a displacement; set integrate to measured or commanded"
-    if (integrated or source.type == "twist_stamped") and field.hold != 0.0:
-        return f"its hold is {field.hold:g}, and only a displacement whose hold is 0 stands still when it is held"
-    if (integrated or source.type == "joint_trajectory") and field.measured is None:
-        return f"where it is must be measured; name it with limits, such as {field.name}.measured=FIELD:INDEX"
-    if offset and relative and not integrated:
-        return f"offset {offset:g} would move the robot when it is held; leave it out, this is no position"
-    return None
+        rows = rows if self._plain else rows * self._scale + self._offset
+        if self._angles:
+            rows = rows.copy()
+            rows[:, self._angles] = wrapped(rows[:, self._angles])
+        return rows

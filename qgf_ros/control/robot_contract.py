@@ -35,7 +35,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.text import first_complaint, one_line
-from qgf_ros.control.outputs import COMMAND_TOPIC, Output, OutputSource
+from qgf_ros.control.output_source import COMMAND_TOPIC, OutputSource
+from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ContractError
 
 #: A larger file is no contract [bytes].
@@ -199,7 +200,7 @@ def template(manifest: Manifest) -> str:
     names = ", ".join(action.name for action in manifest.action)
     lines += [
         "command:",
-        "  - type: joint_state  # or float64_multi_array, joint_trajectory, twist_stamped",
+        "  - type: joint_state  # or float64_multi_array, joint_trajectory, twist_stamped, pose_stamped, gripper_command",
         f"    topic: {COMMAND_TOPIC}",
         f"    fields: [{names}]",
     ]
@@ -212,20 +213,31 @@ def read_robot_contract(path: Path) -> RobotContract:
     Raises:
         ContractError: The file cannot be read or is not a contract; the message says where and why.
     """
+    values = read_yaml(path)
+    try:
+        return RobotContract.model_validate(values)
+    except ValidationError as error:
+        raise ContractError(f"{path} is not a contract: {first_complaint(error)}") from error
+
+
+def read_yaml(path: Path) -> Any:
+    """Return what a small YAML file says, plain data only; an empty one says an empty mapping.
+
+    Raises:
+        ContractError: The file cannot be read, is too large or is not YAML; the message says where and why.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_FILE + 1)
         if len(content) > LARGEST_FILE:
             raise ContractError(f"{path} is larger than {LARGEST_FILE} bytes, which no contract is")
         values = yaml.load(content, Loader=_Loader)
-        return RobotContract.model_validate({} if values is None else values)
     except OSError as error:
         raise ContractError(f"{path} cannot be read ({error.strerror}); give the path of a contract file") from error
-    except ValidationError as error:
-        raise ContractError(f"{path} is not a contract: {first_complaint(error)}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         reason = one_line(" ".join(str(error).split())) or "nested too deeply"
         raise ContractError(f"{path} is not YAML ({reason})") from error
+    return {} if values is None else values
 
 
 class _Loader(yaml.SafeLoader):

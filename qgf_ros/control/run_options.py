@@ -339,7 +339,9 @@ class RunOptions:
         differ = [
             name
             for name, value in found.items()
-            if name in in_use and _meant(name, in_use[name], manifest) != _meant(name, value, manifest)
+            if name in in_use
+            and _meant(name, in_use[name], manifest) != _meant(name, value, manifest)
+            and in_use[name] != card.recommended_limits.get(name)  # which it never met when it was tested
         ]
         if not differ:
             return ""

@@ -31,12 +31,14 @@ class Outcome:
         success: Whether the task was solved.
         length: Control steps.
         start_q: Q of the first action; every configuration decides it in the same state. None where no critic ran.
+        distance: Farthest that guidance moved an action, largest component [normalised]; None where nobody looked.
     """
 
     seed: int
     success: bool
     length: int
     start_q: float | None = None
+    distance: float | None = None
 
 
 Outcomes = dict[RunOptions, list[Outcome]]

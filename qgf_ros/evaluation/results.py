@@ -37,6 +37,7 @@ class Episode:
             empty unless recorded.
         jerk: See `commanded_jerk`; nan where it was not measured.
         waited: Control steps that the robot stood still, because no chunk was ready or an observation was incomplete.
+        distances: By how much guidance moved an action of each inference, largest component [normalised].
     """
 
     guidance_weight: float
@@ -48,6 +49,7 @@ class Episode:
     commands: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)), compare=False)
     jerk: float = float("nan")
     waited: int = 0
+    distances: tuple[float, ...] = ()
 
     @property
     def mean_value(self) -> float:

@@ -28,7 +28,14 @@ from qgf_ros.evaluation.results import Episode
 from qgf_ros.reports.numbers import plain
 
 #: What a tuning writes into a critic's card; no outcome depends on it.
-_EVIDENCE = {"recommended_weight", "recommended_settings", "tested_range", "evaluations", "versus_bc"}
+_EVIDENCE = {
+    "recommended_weight",
+    "recommended_settings",
+    "recommended_limits",
+    "tested_range",
+    "evaluations",
+    "versus_bc",
+}
 
 
 def fingerprint(manifest: Manifest) -> str:
@@ -65,7 +72,8 @@ Execute = Callable[[Sequence[Trial]], Iterator[tuple[Trial, list[Outcome]]]]
 def outcome_of(episode: Episode) -> Outcome:
     """Return what a search wants to know of an episode, with numbers as they will be read again."""
     start = episode.values[0] if episode.values else math.nan
-    return Outcome(episode.seed, episode.success, episode.length, plain(start))
+    farthest = max(filter(math.isfinite, episode.distances), default=math.nan)
+    return Outcome(episode.seed, episode.success, episode.length, plain(start), plain(farthest))
 
 
 class TrialStore:

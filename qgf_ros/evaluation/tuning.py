@@ -23,6 +23,7 @@ from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import BC, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, SimulationError
+from qgf_ros.evaluation.guidance_limits import guidance_limits
 from qgf_ros.evaluation.halving import Outcome, Run, Rung, halve
 from qgf_ros.evaluation.results import critic_for_task, tasks_of
 from qgf_ros.evaluation.trials import fingerprint
@@ -126,11 +127,11 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         run: Runs episodes.
 
     Returns:
-        ``{"fingerprint", "recommended_weight", "recommended_settings", "verdict", "choosing", "rungs", "reporting",
-        "comparison"}``: the bundle's fingerprint, runs as in `summarise`, what each rung decided, and the paired comparison
-        of the last run with the first on the reporting seeds; None where nothing was better than plain BC on the choosing
-        seeds. Only a configuration that is better than plain BC with confidence is recommended; else the weight is 0 and
-        the settings are empty.
+        ``{"fingerprint", "recommended_weight", "recommended_settings", "recommended_limits", "verdict", "choosing", "rungs",
+        "reporting", "comparison"}``: the bundle's fingerprint, runs as in `summarise`, what each rung decided, and the
+        paired comparison of the last run with the first on the reporting seeds; None where nothing was better than plain
+        BC on the choosing seeds. Only a configuration that is better than plain BC with confidence is recommended; else
+        the weight is 0, and settings and limits are empty.
 
     Raises:
         GuidanceError: The bundle cannot run a configuration.
@@ -152,6 +153,7 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         "fingerprint": fingerprint(manifest),
         "recommended_weight": recommended.guidance_weight,
         "recommended_settings": recommended.changed() if recommended != plain else {},
+        "recommended_limits": guidance_limits(reporting[-1]) if recommended != plain else {},
         "verdict": _verdict(search.best, recommended, reporting, comparison),
         "choosing": [summarise(configuration, found) for configuration, found in search.outcomes.items()],
         "rungs": [_rung(rung) for rung in search.rungs],
@@ -199,6 +201,7 @@ def summarise(options: RunOptions, outcomes: Sequence[Outcome]) -> dict[str, Any
         "ci95": list(wilson_interval(successes, len(outcomes))),
         "mean_length": sum(outcome.length for outcome in outcomes) / len(outcomes),
         "start_q": _mean([outcome.start_q for outcome in outcomes]),
+        "guidance_distance": max((o.distance for o in outcomes if o.distance is not None), default=None),
         "first_seed": min(outcome.seed for outcome in outcomes),
         "last_seed": max(outcome.seed for outcome in outcomes),
         "outcomes": {
@@ -259,6 +262,7 @@ def write_evidence(
         update={
             "recommended_weight": found["recommended_weight"],
             "recommended_settings": found["recommended_settings"],
+            "recommended_limits": found["recommended_limits"],
             "tested_range": (min(weights), max(weights)),
             "evaluations": tuple(
                 _evaluation(run, purpose=purpose, source=source, goals=tuple(goals))
@@ -273,7 +277,7 @@ def write_evidence(
 
 def _evaluation(run: Mapping[str, Any], **where: Any) -> Evaluation:
     keys = ("guidance_weight", "settings", "episodes", "successes", "ci95", "mean_length", "first_seed", "last_seed")
-    return Evaluation(**{key: run[key] for key in keys}, **where)
+    return Evaluation(**{key: run[key] for key in keys}, guidance_distance=run["guidance_distance"], **where)
 
 
 def _paired_test(comparison: Mapping[str, Any] | None) -> PairedTest | None:

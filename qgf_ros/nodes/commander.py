@@ -1,7 +1,8 @@
-"""Publishes what the tick loop says: commands on the outputs of a robot contract, or on their shadows; telemetry."""
+"""Sends what the tick loop says: commands to the outputs of a robot contract, or to their shadows; telemetry."""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,9 +11,12 @@ from diagnostic_msgs.msg import DiagnosticArray
 from numpy import float64
 from numpy.typing import NDArray
 from rclpy.duration import Duration
+from sensor_msgs.msg import JointState
 
 from qgf_ros.control.command import Command
+from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
+from qgf_ros.errors import ContractError
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.telemetry import Figures
 from qgf_ros.nodes.diagnostics import diagnostic_array
@@ -20,6 +24,76 @@ from qgf_ros.nodes.messages import OUTPUT_CLASSES, fill_message
 
 #: Longest wait for controllers to acknowledge the last hold [s].
 HOLD_TIMEOUT = 0.3
+
+
+def gripper_action(output: Output) -> Any:
+    """Return the action class of a gripper_command.
+
+    Raises:
+        ContractError: Its package is not installed.
+    """
+    try:
+        from control_msgs.action import GripperCommand
+    except ImportError as error:
+        raise ContractError(
+            f"{output.source} needs the package control_msgs, which is not installed; install it (apt install "
+            "ros-$ROS_DISTRO-control-msgs), or send the gripper a float64_multi_array"
+        ) from error
+    return GripperCommand
+
+
+class GripperClient:
+    """An action `GripperCommand` where a publisher is expected: each change of position is a goal, a repetition is none.
+
+    Args:
+        node: Owner of the client.
+        output: Of type gripper_command.
+        shadow: Publisher of its shadow, which is silent while the node is not active; so is this.
+    """
+
+    def __init__(self, node: Any, output: Output, shadow: Any) -> None:
+        from rclpy.action import ActionClient
+
+        self._action = gripper_action(output)
+        self._client = ActionClient(node, self._action, output.topic)
+        self._node, self._output, self._shadow = node, output, shadow
+        self.topic_name = output.topic
+        self._sent: float | None = None
+        self._said = False
+
+    def begin(self) -> None:
+        """Forget what was sent: the gripper may have been moved since."""
+        self._sent = None
+
+    def publish(self, message: JointState) -> None:
+        """Send the position as a goal unless it was the last one; one that nobody can take is sent when somebody can."""
+        position = message.position[0]
+        if not self._shadow.is_activated or position == self._sent:
+            return
+        if not self._client.server_is_ready():
+            self._say("has no action server yet; the gripper moves once there is one")
+            return
+        goal = self._action.Goal()
+        goal.command.position = position
+        goal.command.max_effort = self._output.source.max_effort or 0.0
+        self._sent, self._said = position, False
+        self._client.send_goal_async(goal).add_done_callback(self._answered)
+
+    def wait_for_all_acked(self, timeout: Any) -> None:
+        """Do nothing: a goal is answered, which its client is told."""
+
+    def destroy(self) -> None:
+        """Destroy the client."""
+        self._client.destroy()
+
+    def _answered(self, future: Any) -> None:
+        if not future.cancelled() and future.exception() is None and not future.result().accepted:
+            self._say(f"was refused the position {self._sent}; the next one is sent when it changes")
+
+    def _say(self, text: str) -> None:
+        if not self._said:
+            self._said = True
+            self._node.report(logging.WARNING, f"{self._output.source} {text}")
 
 
 class Commander:
@@ -60,8 +134,14 @@ class Commander:
         create = self._node.create_lifecycle_publisher
         for output in self._outputs:
             kind = OUTPUT_CLASSES[output.source.type]
+            if output.source.type == GRIPPER:
+                gripper_action(output)  # which a dry run is to miss, too
             self._shadows.append(create(kind, output.source.shadow, 10))
-            if not self.dry_run:
+            if self.dry_run:
+                continue
+            if output.source.type == GRIPPER:
+                self.publishers.append(GripperClient(self._node, output, self._shadows[-1]))
+            else:
                 self.publishers.append(create(kind, output.topic, 10))
         self._telemetry = create(DiagnosticArray, "~/telemetry", 10)
 
@@ -70,13 +150,19 @@ class Commander:
         publishers = [*self.publishers, *self._shadows, self._telemetry]
         self.publishers, self._shadows, self._telemetry = [], [], None
         for publisher in publishers:
-            if publisher is not None:
+            if isinstance(publisher, GripperClient):
+                publisher.destroy()
+            elif publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
 
     def send_command(self, command: Command, *, motion: bool) -> None:
         """Publish a command, or its shadow, on every output; the same one again is the same messages again."""
         if self._last is None or self._last[0] is not command:
             self._last = None  # its messages are filled anew
+            if command.begins:
+                for publisher in self.publishers:
+                    if isinstance(publisher, GripperClient):
+                        publisher.begin()
             if not command.braking:
                 self._lead = self._node_time() - self._steady()
             pairs = zip(self._outputs, self._messages)

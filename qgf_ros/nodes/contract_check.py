@@ -18,15 +18,15 @@ from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
 from qgf_ros.control.extraction import JointReading, Reading, extract
 from qgf_ros.control.joint_merge import joint_merges
+from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import (
     MESSAGE_CLASSES,
-    OUTPUT_CLASSES,
     from_time,
     observation_quality,
+    output_type,
     to_reading,
-    type_name,
 )
 from qgf_ros.nodes.neighbours import joints_of_controllers, publishers_of, too_many
 
@@ -102,9 +102,9 @@ def judge_output(output: Output, listeners: Sequence[str]) -> str | None:
 
     Args:
         output: The output.
-        listeners: Message types of the subscriptions to its topic.
+        listeners: Message types of the subscriptions to its topic, or the type of its action server.
     """
-    expected = type_name(OUTPUT_CLASSES[output.source.type])
+    expected = output_type(output.source.type)
     others = sorted({name for name in listeners if name != expected})
     return f"{output.topic} is listened to as {', '.join(others)}, sent is {expected}" if others else None
 
@@ -143,7 +143,10 @@ def listen(
         )
         listener = Listener(node, fields, reliable=reliable)
         end = listener.listen(duration)
-        listeners = {output.topic: listeners_of(node, output.topic) for output in outputs}
+        listeners = {
+            output.topic: (servers_of if output.source.type == GRIPPER else listeners_of)(node, output.topic)
+            for output in outputs
+        }
         joints = joints_of_controllers(outputs, context, namespace)
         node.destroy_node()
     finally:
@@ -154,6 +157,12 @@ def listen(
 def listeners_of(node: Node, topic: str) -> list[str]:
     """Return the message type of each subscription to a topic."""
     return [str(info.topic_type) for info in node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))]
+
+
+def servers_of(node: Node, action: str) -> list[str]:
+    """Return the type of each server of an action, which publishes feedback of a type named for it."""
+    servers = node.get_publishers_info_by_topic(f"{node.resolve_topic_name(action)}/_action/feedback")
+    return [str(info.topic_type).removesuffix("_FeedbackMessage") for info in servers]
 
 
 class Listener:

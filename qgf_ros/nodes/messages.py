@@ -7,7 +7,7 @@ and comes from ``builtin_interfaces/Time``. Floats are float64 on both sides, so
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
-from qgf_ros.control.outputs import Output, Sent
+from qgf_ros.control.output_source import ANGLES, GRIPPER, PLACE
+from qgf_ros.control.outputs import Output, Sent, quaternion_xyzw
 from qgf_ros.errors import ObservationError
 
 #: Message classes by the names used in manifests.
@@ -34,13 +35,20 @@ MESSAGE_CLASSES: dict[str, type] = {
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
 
-#: Message classes of the outputs of a robot contract.
+#: Message classes of the outputs of a robot contract; of an action, what its shadow and its client are given.
 OUTPUT_CLASSES: dict[str, type] = {
     "joint_state": JointState,
+    GRIPPER: JointState,
     "float64_multi_array": Float64MultiArray,
     "joint_trajectory": JointTrajectory,
     "twist_stamped": TwistStamped,
+    "pose_stamped": PoseStamped,
 }
+
+
+def output_type(kind: str) -> str:
+    """Return the full name of what a type of output is listened to as, such as ``sensor_msgs/msg/JointState``."""
+    return "control_msgs/action/GripperCommand" if kind == GRIPPER else type_name(OUTPUT_CLASSES[kind])
 
 
 def type_name(kind: Any) -> str:
@@ -89,7 +97,7 @@ def to_reading(message: Any) -> Reading:
     return VectorReading(np.array(message.data, dtype=np.float64))
 
 
-def _set_xyz(target: Any, values: NDArray[np.float64]) -> None:
+def _set_xyz(target: Any, values: Iterable[float]) -> None:
     target.x, target.y, target.z = (float(v) for v in values)
 
 
@@ -144,22 +152,30 @@ def _floats(values: NDArray[np.float64]) -> array[float]:
 def fill_message(message: Any, output: Output, sent: Sent) -> Any:
     """Fill a message of an output, which may have been published before, and return it.
 
-    Rows of a trajectory are due at its stamp plus one control period, two, and so on; a single row is due now. A
-    Float64MultiArray has no header and stays unstamped.
+    Rows of a trajectory are due at its stamp plus one control period, two, and so on, each with its velocity; a single row
+    is due now. A Float64MultiArray has no header and stays unstamped.
     """
     kind, first = output.source.type, sent.values[0]
     if kind == "float64_multi_array":
         message.data = _floats(first)
         return message
-    if kind == "joint_state":
+    if kind in ("joint_state", GRIPPER):
         message.name, message.position = list(output.names), _floats(first)
-    elif kind == "joint_trajectory":
+    elif sent.velocities is not None:
         message.joint_names = list(output.names)
         message.points = []
-        for k, positions in enumerate(sent.values, start=1):
+        for k, (positions, velocities) in enumerate(zip(sent.values, sent.velocities), start=1):
             seconds, nanoseconds = divmod(round(k * output.period * 1e9), 1_000_000_000)
-            time_from_start = Duration(sec=seconds, nanosec=nanoseconds)
-            message.points.append(JointTrajectoryPoint(positions=_floats(positions), time_from_start=time_from_start))
+            point = JointTrajectoryPoint(positions=_floats(positions), velocities=_floats(velocities))
+            point.time_from_start = Duration(sec=seconds, nanosec=nanoseconds)
+            message.points.append(point)
+    elif kind == "pose_stamped":
+        message.header.frame_id = output.source.frame_id
+        parts: dict[str, float] = {str(part): value for part, value in output.source.fixed.items()}
+        parts.update(zip(output.names, first.tolist()))
+        _set_xyz(message.pose.position, [parts[part] for part in PLACE])
+        q = message.pose.orientation
+        q.x, q.y, q.z, q.w = quaternion_xyzw(*(parts[part] for part in ANGLES)).tolist()
     else:
         message.header.frame_id = output.source.frame_id
         for name, value in zip(output.names, first.tolist()):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.control.outputs import COMMAND_TOPIC
+from qgf_ros.control.output_source import COMMAND_TOPIC
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.readings import (

@@ -91,7 +91,9 @@ class LiveTuner:
             )
         start_q = self._ticks[min(self._ticks)].get("q", math.nan)
         length = len(self._ticks) if verdict.length is None else verdict.length
-        return Outcome(seed, bool(verdict.success), length, plain(start_q))
+        distances = (tick.get("guidance_distance", math.nan) for tick in self._ticks.values())
+        farthest = max(filter(math.isfinite, distances), default=math.nan)
+        return Outcome(seed, bool(verdict.success), length, plain(start_q), plain(farthest))
 
     def _play(self, trial: Trial, seed: int) -> Verdict:
         self._referee.prepare()

@@ -49,6 +49,7 @@ class _Slot:
         self._length = 0
         self._latencies: list[float] = []
         self._values: list[float] = []
+        self._distances: list[float] = []
         self._commands: list[NDArray[np.float64]] = []
         self._still = np.zeros(len(policy.manifest.action))
         readings = env.reset(settings.seed)
@@ -79,6 +80,7 @@ class _Slot:
             raise GuidanceError(f"critic {name} failed during the evaluation; run 'qgf inspect' on the bundle")
         self._latencies.append(chunk.telemetry.get("latency_ms", float("nan")))
         self._values.append(chunk.telemetry.get("q", float("nan")))
+        self._distances.append(chunk.telemetry.get("guidance_distance", float("nan")))
         self._chunk = chunk
 
     def begin(self) -> None:
@@ -113,6 +115,7 @@ class _Slot:
             np.array(self._commands) if self._record else np.empty((0, 0)),
             commanded_jerk(np.array(self._commands), self.controller.policy.manifest.action),
             self._waited,
+            tuple(self._distances),
         )
 
     def _command(self) -> NDArray[np.float64]:

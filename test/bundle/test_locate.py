@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from qgf_ros.bundle.locate import locate_bundle
-from qgf_ros.errors import BundleError
+from qgf_ros.bundle.locate import locate_bundle, locate_robot
+from qgf_ros.errors import BundleError, ContractError
 
 
 def make_bundle(folder: Path) -> Path:
@@ -62,3 +62,28 @@ def test_folder_without_manifest_is_no_bundle(workspace: Path) -> None:
     (workspace / "models" / "empty").mkdir(parents=True)
     with pytest.raises(BundleError, match="empty"):
         locate_bundle("empty")
+
+
+def make_robot(folder: Path) -> Path:
+    (folder / "config" / "robots").mkdir(parents=True)
+    path = folder / "config" / "robots" / "mine.yaml"
+    path.write_text("{}")
+    return path
+
+
+def test_a_robot_is_found_by_path_by_name_nearby_and_in_the_share_folder_of_a_sourced_workspace(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AMENT_PREFIX_PATH", str(workspace / "install"))
+    installed = make_robot(workspace / "install" / "share" / "qgf_ros")
+    assert locate_robot("mine") == installed
+    own = make_robot(workspace)
+    assert locate_robot("mine") == own
+    assert locate_robot("config/robots/mine.yaml") == own
+    assert locate_robot(str(installed)) == installed
+
+
+def test_a_missing_robot_names_the_ones_there_are(workspace: Path) -> None:
+    make_robot(workspace)
+    with pytest.raises(ContractError, match=r"'nothing' was given.*\bmine\b"):
+        locate_robot("nothing")

@@ -31,6 +31,21 @@ def test_the_template_of_a_bundle_changes_nothing(
     assert "robot.yaml cannot be written (File exists); choose another --out" in capsys.readouterr().err
 
 
+def test_the_template_of_a_bundle_on_a_robot_is_a_contract_for_both(
+    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "robot.yaml"
+    arguments = ["contract", "template", "--bundle", str(tiny_bundle), "--robot"]
+    assert main([*arguments, "ur5e", "--out", str(path)]) == 0
+    outputs = read_robot_contract(path).outputs(load_manifest(tiny_bundle))
+    assert [output.topic for output in outputs] == ["/servo_node/delta_twist_cmds", "command"]
+    assert main([*arguments, "puma"]) == 2
+    assert (
+        "qgf: robot 'puma' was given, but no profile has that name; give the path of one, or one of these names: "
+        in (capsys.readouterr().err)
+    )
+
+
 def test_a_contract_of_another_bundle_is_one_sentence(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.command import Command
 from qgf_ros.control.extraction import JointReading, VectorReading, extract
 from qgf_ros.control.observation import ObservationAssembler
-from qgf_ros.control.outputs import OutputSource
+from qgf_ros.control.output_source import OutputSource
 from qgf_ros.control.robot_contract import FieldSource, RobotContract, read_robot_contract, template
 from qgf_ros.errors import ContractError, ObservationError
 
@@ -251,14 +251,14 @@ EXAMPLES = [
 def test_the_outputs_of_the_documentation_fit_a_bundle_with_their_fields(example: dict[str, Any]) -> None:
     contract = RobotContract.model_validate(example)
     names = list(dict.fromkeys(name for source in contract.command for name in source.fields or ()))
-    relative = any(source.type == "twist_stamped" for source in contract.command)
+    relative = any(source.type == "twist_stamped" or source.integrate != "none" for source in contract.command)
     action = tuple(
         ActionField(
             name=name,
             unit="rad",
             scale=0.1,
-            lower=-0.1,
-            upper=0.1,
+            lower=-1.0,
+            upper=1.0,
             hold=0.0 if relative else None,
             measured=Measurement(field="arm"),
         )
@@ -271,7 +271,7 @@ def test_the_outputs_of_the_documentation_fit_a_bundle_with_their_fields(example
 
 def test_the_documentation_has_an_example_for_every_kind_of_controller() -> None:
     kinds = {source["type"] for example in EXAMPLES for source in example["command"]}
-    assert kinds == {"joint_state", "float64_multi_array", "joint_trajectory", "twist_stamped"}
+    assert kinds == set(get_args(OutputSource.model_fields["type"].annotation))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import BC, OWN_HORIZON, RunOptions
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
 from qgf_ros.evaluation.halving import Outcome, Run
+from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.evaluation.tuning import LEVEL, WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +165,51 @@ def test_everything_asked_for_is_combined_once_and_compared_with_plain_cloning(m
     # An execution horizon of 2 is the bundle's own; without guidance there is no estimator to tell apart.
     assert {name.execution_horizon for name in tried} == {OWN_HORIZON, 5}
     assert {name.estimator for name in tried if not name.guidance_weight} == {"qgf"}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, {"max_guidance_deviation": 0.5, "guidance_weight_slew": 0.1}),
+        ({"max_guidance_deviation": 0.3}, {"guidance_weight_slew": 0.1}),
+    ],
+)
+def test_limits_that_the_reported_episodes_never_met_are_recommended_for_a_robot(
+    bundle: Path, manifest: Manifest, given: dict[str, float], expected: dict[str, float]
+) -> None:
+    """Above the farthest that guidance went on the held-out seeds, a quarter of it; what was set is not set again."""
+
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
+        far = 0.4 if seeds.start >= PROTOCOL.reporting_seed else 1.5
+        rates = {0.0: 0.1, 0.1: 0.9, 0.3: 0.4}
+        return {
+            options: [
+                Outcome(seed, k < rates[options.guidance_weight] * len(seeds), 100, None, None if k else far)
+                for k, seed in enumerate(seeds)
+            ]
+            for options in configurations
+        }
+
+    found = tune(manifest, "task1", replace(PROTOCOL, base=replace(BC, **given)), run)
+    before = fingerprint(manifest)
+    write_evidence(bundle, "task1", found)
+    written = load_manifest(bundle)
+    card = written.critics["task1"]
+    assert card.recommended_limits == expected
+    assert card.evaluations[-1].guidance_distance == 0.4
+    assert fingerprint(written) == before  # trials of the bundle are still its own
+    limited = RunOptions(critic="task1", **given, **expected)
+    assert limited.resolve(written).guidance_weight == 0.1
+    assert limited.untested(written) == ""
+    if not given:
+        assert "untested with max_guidance_deviation 0.2" in replace(limited, max_guidance_deviation=0.2).untested(
+            written
+        )
+
+
+def test_no_limits_are_recommended_where_no_weight_is(manifest: Manifest) -> None:
+    found = tune(manifest, "task1", PROTOCOL, scripted({0.0: 0.9, 0.1: 0.6, 0.3: 0.5}))
+    assert found["recommended_limits"] == {}
 
 
 def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:

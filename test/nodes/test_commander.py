@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import yaml
 
 rclpy = pytest.importorskip("rclpy", reason="publishing commands needs the ros extra or a ROS 2 installation")
 
-from geometry_msgs.msg import TwistStamped  # noqa: E402
+from geometry_msgs.msg import PoseStamped, TwistStamped  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
@@ -31,6 +32,7 @@ from qgf_ros.bundle.fields import ActionField, Measurement  # noqa: E402
 from qgf_ros.control.command import Command  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, WrenchReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
+from qgf_ros.errors import ContractError  # noqa: E402
 from qgf_ros.nodes.commander import Commander  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message, to_time  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
@@ -59,15 +61,24 @@ command:
   - type: float64_multi_array
     topic: gripper/commands
     fields: [grip]
+  - type: pose_stamped
+    topic: /cartesian_controller/target_frame
+    fields: {dx: x, dy: y}
+    fixed: {z: 0.3, roll: 3.141592653589793, pitch: 0.0, yaw: 4.71238898038469}
+    frame_id: base
+    integrate: measured
 """
-STATE, FORWARD, TRAJECTORY, TWIST, GRIPPER = TOPICS = (
+STATE, FORWARD, TRAJECTORY, TWIST, GRIPPER, POSE = TOPICS = (
     "/command",
     "/forward_position_controller/commands",
     "/arm_controller/joint_trajectory",
     "/servo_node/delta_twist_cmds",
     "/gripper/commands",
+    "/cartesian_controller/target_frame",
 )
-KINDS = dict(zip(TOPICS, (JointState, Float64MultiArray, JointTrajectory, TwistStamped, Float64MultiArray)))
+KINDS = dict(
+    zip(TOPICS, (JointState, Float64MultiArray, JointTrajectory, TwistStamped, Float64MultiArray, PoseStamped))
+)
 SHADOWS = {
     STATE: "/policy_node/shadow_command",
     **{topic: f"/policy_node/shadow{topic}" for topic in TOPICS if topic != STATE},
@@ -163,7 +174,7 @@ def robot(context: Context, policy: Any) -> Iterator[Robot]:
 
 @pytest.fixture
 def start(context: Context, policy: Any, tmp_path: Path) -> Iterator[Callable[..., PolicyNode]]:
-    """Run an active policy node with the five outputs."""
+    """Run an active policy node with the six outputs."""
     path = tmp_path / "robot.yaml"
     path.write_text(CONTRACT)
     stop, threads, nodes = threading.Event(), [], []
@@ -202,9 +213,19 @@ def check_trajectory(message: JointTrajectory, place: Any) -> np.ndarray[Any, An
     assert times == [STEP * (k + 1) for k in range(4)]
     points = np.array([point.positions for point in message.points])
     assert points.shape == (4, 2)
+    rates = np.array([point.velocities for point in message.points])
+    np.testing.assert_allclose(rates, np.vstack([np.diff(points, axis=0) / PERIOD, np.zeros(2)]), atol=1e-9)
     assert np.abs(points).max() <= BOX[1] + 1e-6
     assert np.abs(np.diff(np.vstack([place, points]), axis=0)).max() <= LARGEST + 1e-4
     return points
+
+
+def check_pose(message: PoseStamped, place: Any) -> None:
+    """Check that the tool is where the joints of the stand-in are sent, pointing down and turned by -90 degrees."""
+    at, q = message.pose.position, message.pose.orientation
+    np.testing.assert_allclose([at.x, at.y, at.z], [*place, 0.3], atol=1e-12)
+    np.testing.assert_allclose(np.abs([q.x, q.y, q.z, q.w]), [np.sqrt(0.5), np.sqrt(0.5), 0.0, 0.0], atol=1e-12)
+    assert message.header.frame_id == "base"
 
 
 @pytest.mark.parametrize("chunks", [200, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -214,8 +235,8 @@ def test_every_controller_receives_commands_inside_the_limits_for_random_chunks(
     robot.connect(start(enable_motion=True))
     place, grip, moved, widest = np.zeros(2), 0.4, np.zeros(2), np.zeros(2)
     for tick in range(1, chunks + 1):
-        state, forward, trajectory, twist, gripper = robot.answer(tick * STEP, place, grip)
-        assert {from_time(m.header.stamp) for m in (state, trajectory, twist)} == {tick * STEP}
+        state, forward, trajectory, twist, gripper, pose = robot.answer(tick * STEP, place, grip)
+        assert {from_time(m.header.stamp) for m in (state, trajectory, twist, pose)} == {tick * STEP}
         assert list(state.name) == ["dx", "dy", "grip"]
         step = np.array(state.position[:2])
         assert np.abs(step).max() <= LARGEST
@@ -231,12 +252,13 @@ def test_every_controller_receives_commands_inside_the_limits_for_random_chunks(
         linear, angular = twist.twist.linear, twist.twist.angular
         np.testing.assert_allclose([linear.x, linear.y], step / PERIOD, rtol=1e-12)
         assert (linear.z, angular.x, angular.y, angular.z) == (0.0, 0.0, 0.0, 0.0)
+        check_pose(pose, forward.data)
         assert list(gripper.data) == [state.position[2]]
         assert 0.0 <= gripper.data[0] <= OPEN
         assert abs(gripper.data[0] - grip) <= GRIP_RATE * PERIOD + 1e-6
         moved, place, grip = step, np.array(forward.data), gripper.data[0]
         widest = np.maximum(widest, np.abs(place))
-    assert [len(robot.heard[topic]) for topic in TOPICS] == [chunks] * 5
+    assert [len(robot.heard[topic]) for topic in TOPICS] == [chunks] * len(TOPICS)
     assert (widest > 0.3).all()  # the walls were met
     assert not any(robot.heard[shadow] for shadow in SHADOWS.values())
 
@@ -245,10 +267,11 @@ def test_a_hold_stops_every_controller_in_its_own_way(start: Callable[..., Polic
     node = start(enable_motion=True)
     robot.connect(node)
     robot.answer(STEP, (0.1, 0.2), 0.4)
-    _, forward, trajectory, _, gripper = robot.answer(2 * STEP, (0.1, 0.2), 0.4)
+    _, forward, trajectory, _, gripper, _ = robot.answer(2 * STEP, (0.1, 0.2), 0.4)
     node.trigger_deactivate()
     robot.await_(lambda: all(len(robot.heard[topic]) == 3 for topic in TOPICS))
-    state, held, ended, twist, gripped = (robot.heard[topic][-1] for topic in TOPICS)
+    state, held, ended, twist, gripped, pose = (robot.heard[topic][-1] for topic in TOPICS)
+    check_pose(pose, forward.data)
     assert list(state.position) == [0.0, 0.0, gripper.data[0]]
     assert held.data == forward.data
     assert gripped.data == gripper.data
@@ -256,6 +279,7 @@ def test_a_hold_stops_every_controller_in_its_own_way(start: Callable[..., Polic
     assert from_time(twist.header.stamp) == 2 * STEP
     (point,) = ended.points
     assert point.positions == trajectory.points[0].positions
+    assert list(point.velocities) == [0.0, 0.0]
     assert point.time_from_start.nanosec == STEP
     assert from_time(ended.header.stamp) == 0  # now, whenever that is
 
@@ -268,14 +292,25 @@ def test_without_motion_no_controller_receives_anything(
     robot.connect(node)
     shadows = [SHADOWS[topic] for topic in TOPICS]
     for tick in range(1, 51):
-        state, forward, trajectory, twist, _ = robot.answer(tick * STEP, np.zeros(2), 0.4, shadows)
+        state, forward, trajectory, twist, _, _ = robot.answer(tick * STEP, np.zeros(2), 0.4, shadows)
         np.testing.assert_allclose(forward.data, state.position[:2])
         assert (len(trajectory.points), twist.header.frame_id) == (4, "base_link")
     node.trigger_deactivate()
     robot.await_(lambda: all(len(robot.heard[shadow]) == 51 for shadow in shadows))
     assert not any(robot.heard[topic] for topic in TOPICS)
     advertised = [bool(node.count_publishers(topic)) for topic in TOPICS]
-    assert advertised == [not values.get("dry_run", False)] * 5
+    assert advertised == [not values.get("dry_run", False)] * len(TOPICS)
+
+
+class Pen(SimpleNamespace):
+    """Stands in for a life-cycle publisher of a desk."""
+
+    def __init__(self, desk: Desk, **values: Any) -> None:
+        super().__init__(desk=desk, **values)
+
+    @property
+    def is_activated(self) -> bool:
+        return self.desk.active
 
 
 class Desk:
@@ -285,16 +320,22 @@ class Desk:
         self.now = 0
         self.simulated = simulated
         self.subscriptions = 0
+        self.active = True
+        self.said: list[str] = []
         self.sent: dict[str, list[Any]] = {}
 
     def create_lifecycle_publisher(self, kind: type, topic: str, depth: int) -> Any:
         box = self.sent.setdefault(topic, [])
-        return SimpleNamespace(
+        return Pen(
+            self,
             publish=lambda message: box.append(copy.deepcopy(message)),  # which a publisher serialises at once
             topic=topic,
             wait_for_all_acked=lambda timeout: None,
             get_subscription_count=lambda: self.subscriptions,
         )
+
+    def report(self, level: int, text: str) -> None:
+        self.said.append(text)
 
     def destroy_lifecycle_publisher(self, publisher: Any) -> None:
         self.sent.pop(publisher.topic)
@@ -326,8 +367,10 @@ def positions(message: JointTrajectory) -> list[float]:
 def test_a_command_sent_again_is_the_same_messages_again(policy: Any) -> None:
     desk, commander, first = seated(policy.manifest)
     commander.send_command(first, motion=True)
-    topics = ["command", FORWARD, TRAJECTORY, TWIST, "gripper/commands"]
-    assert [(len(desk.sent[topic]), desk.sent[topic][0] == desk.sent[topic][1]) for topic in topics] == [(2, True)] * 5
+    topics = ["command", FORWARD, TRAJECTORY, TWIST, "gripper/commands", POSE]
+    assert [(len(desk.sent[topic]), desk.sent[topic][0] == desk.sent[topic][1]) for topic in topics] == [
+        (2, True)
+    ] * len(topics)
     commander.send_command(replace(first, stamp=STEP, begins=False), motion=True)
     assert positions(desk.sent[TRAJECTORY][2]) == pytest.approx([0.02, 0.03, 0.04, 0.05])
 
@@ -402,3 +445,115 @@ def test_what_is_sent_after_the_publishers_are_gone_goes_nowhere(policy: Any) ->
     commander.send_command(first, motion=True)
     commander.send_telemetry({"tick": 1}, STEP)
     assert desk.sent == {}
+
+
+class ActionServer:
+    """Stands in for rclpy's ActionClient of a gripper, and for the server beyond."""
+
+    made: ClassVar[list[ActionServer]] = []
+
+    def __init__(self, node: Any, action: Any, name: str) -> None:
+        self.name, self.goals, self.ready, self.accepts, self.destroyed = name, [], True, True, False
+        self.made.append(self)
+
+    def server_is_ready(self) -> bool:
+        return self.ready
+
+    def send_goal_async(self, goal: Any) -> Any:
+        self.goals.append((goal.command.position, goal.command.max_effort))
+        answer = SimpleNamespace(accepted=self.accepts)
+        future = SimpleNamespace(cancelled=lambda: False, exception=lambda: None, result=lambda: answer)
+        return SimpleNamespace(add_done_callback=lambda call: call(future))
+
+    def destroy(self) -> None:
+        self.destroyed = True
+
+
+GRIPPER_CONTRACT = """
+command:
+  - {fields: [dx, dy]}
+  - type: gripper_command
+    topic: /gripper_controller/gripper_cmd
+    fields: [grip]
+    hysteresis: {above: 0.5, below: 0.3, dwell: 0.0, positions: [0.0, 0.7]}
+    max_effort: 40.0
+"""
+
+
+@pytest.fixture
+def gripper(policy: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A commander at a desk with a gripper's action, the server, and a way to send an opening."""
+
+    class Goal:
+        def __init__(self) -> None:
+            self.command = SimpleNamespace(position=0.0, max_effort=0.0)
+
+    package = ModuleType("control_msgs.action")
+    package.GripperCommand = SimpleNamespace(Goal=Goal)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "control_msgs", ModuleType("control_msgs"))
+    monkeypatch.setitem(sys.modules, "control_msgs.action", package)
+    monkeypatch.setattr("rclpy.action.ActionClient", ActionServer)
+    monkeypatch.setattr(ActionServer, "made", [])
+    desk = Desk(simulated=True)
+    contract = RobotContract.model_validate(yaml.safe_load(GRIPPER_CONTRACT))
+    commander = Commander(desk, "fake", contract.outputs(policy.manifest), dry_run=False)
+    commander.advertise()
+    (server,) = ActionServer.made
+
+    def send(opening: float, tick: int, *, begins: bool = False, motion: bool = True) -> None:
+        measured = np.array([0.0, 0.0, np.nan])
+        values = np.array([0.0, 0.0, opening])
+        nothing = np.empty((0, 3))
+        commander.send_command(
+            Command(values, np.zeros(3, np.float32), tick * STEP, True, begins, measured, nothing), motion=motion
+        )
+
+    return SimpleNamespace(desk=desk, commander=commander, server=server, send=send)
+
+
+def test_a_gripper_action_gets_a_goal_for_each_change_and_none_for_a_repetition(gripper: Any) -> None:
+    for tick, opening in enumerate([0.1, 0.4, 0.6, 0.4, 0.7, 0.2, 0.1]):
+        gripper.send(opening, tick, begins=tick == 0)
+    assert gripper.server.name == "/gripper_controller/gripper_cmd"
+    assert gripper.server.goals == [(0.0, 40.0), (0.7, 40.0), (0.0, 40.0)]
+    gripper.commander.send_hold(np.array([0.0, 0.0, 0.1]), 6 * STEP, motion=True)
+    assert len(gripper.server.goals) == 3  # it is where it was sent
+    gripper.send(0.1, 7, begins=True)
+    assert gripper.server.goals[3:] == [(0.0, 40.0)]  # somebody may have moved it meanwhile
+    gripper.commander.wait_for_acknowledgement()
+    gripper.commander.destroy()
+    assert gripper.server.destroyed
+
+
+def test_without_motion_or_while_inactive_a_gripper_action_gets_no_goal_but_the_shadow_says_it(gripper: Any) -> None:
+    gripper.send(0.6, 0, begins=True, motion=False)
+    (shadow,) = gripper.desk.sent["~/shadow/gripper_controller/gripper_cmd"]
+    assert (list(shadow.name), list(shadow.position)) == (["grip"], [0.7])
+    gripper.desk.active = False
+    gripper.send(0.1, 1)
+    assert gripper.server.goals == []
+
+
+def test_a_goal_that_nobody_can_take_is_sent_when_somebody_can_and_said_once(gripper: Any) -> None:
+    gripper.server.ready = False
+    gripper.send(0.6, 0, begins=True)
+    gripper.send(0.7, 1)
+    assert gripper.desk.said == [
+        "output gripper_command on /gripper_controller/gripper_cmd has no action server yet; the gripper moves once there is one"
+    ]
+    gripper.server.ready, gripper.server.accepts = True, False
+    gripper.send(0.7, 2)
+    assert gripper.server.goals == [(0.7, 40.0)]
+    assert "was refused the position 0.7; the next one is sent when it changes" in gripper.desk.said[1]
+    gripper.send(0.7, 3)
+    assert (len(gripper.server.goals), len(gripper.desk.said)) == (1, 2)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_gripper_action_without_its_package_is_refused_in_one_sentence(policy: Any, dry_run: bool) -> None:
+    contract = RobotContract.model_validate(yaml.safe_load(GRIPPER_CONTRACT))
+    commander = Commander(Desk(simulated=True), "fake", contract.outputs(policy.manifest), dry_run=dry_run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "control_msgs", None)  # as if it were not there, wherever this runs
+        with pytest.raises(ContractError, match=r"needs the package control_msgs, which is not installed; install it"):
+            commander.advertise()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading, VectorReading  # noqa: E402
 from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
-from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of  # noqa: E402
+from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of, servers_of  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
@@ -207,3 +208,26 @@ def test_who_listens_to_an_output_is_told_and_another_type_is_a_complaint(
     finally:
         node.destroy_node()
         robot.destroy_node()
+
+
+def test_an_action_is_heard_by_its_servers_of_which_another_type_is_a_complaint(manifest: Manifest) -> None:
+    actions = [field.model_copy(update={"hold": None, "lower": 0.0, "upper": 1.0}) for field in manifest.action]
+    source = {"type": "gripper_command", "topic": "hand/gripper_cmd", "fields": [actions[0].name]}
+    rest = {"fields": [field.name for field in actions[1:]]}
+    contract = RobotContract.model_validate({"command": [{**source, "hysteresis": {"above": 0.6, "below": 0.4}}, rest]})
+    output = contract.outputs(manifest.model_copy(update={"action": tuple(actions)}))[0]
+    kinds: list[str] = []
+    node: Any = SimpleNamespace(
+        resolve_topic_name=lambda name: f"/{name}",
+        get_publishers_info_by_topic=lambda topic: [
+            SimpleNamespace(topic_type=kind) for kind in kinds if topic == "/hand/gripper_cmd/_action/feedback"
+        ],
+    )
+    assert servers_of(node, output.topic) == []
+    kinds.append("control_msgs/action/GripperCommand_FeedbackMessage")
+    assert judge_output(output, servers_of(node, output.topic)) is None
+    kinds[0] = "control_msgs/action/ParallelGripperCommand_FeedbackMessage"
+    assert judge_output(output, servers_of(node, output.topic)) == (
+        "hand/gripper_cmd is listened to as control_msgs/action/ParallelGripperCommand, sent is "
+        "control_msgs/action/GripperCommand"
+    )

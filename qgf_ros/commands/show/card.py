@@ -119,7 +119,7 @@ def _action(manifest: Manifest) -> Table:
     return table
 
 
-def _critics(manifest: Manifest) -> Table:
+def _critics(manifest: Manifest) -> RenderableType:
     table = _table("critics", "name", "task", "recommended weight", "tested weights", "discount", "ensemble")
     for name, critic in manifest.critics.items():
         low, high = critic.tested_range
@@ -131,7 +131,9 @@ def _critics(manifest: Manifest) -> Table:
             f"{critic.discount:g}",
             f"{critic.ensemble_size}, {critic.aggregation}",
         )
-    return table
+    limits = {name: ", ".join(_settings(critic.recommended_limits)) for name, critic in manifest.critics.items()}
+    lines = [f"  {name}: {words}" for name, words in limits.items() if words]
+    return Group(table, Text("limits of guidance on a robot", style="bold"), *lines, "") if lines else table
 
 
 def _settings(settings: Mapping[str, object]) -> list[str]:

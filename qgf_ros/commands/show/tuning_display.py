@@ -45,6 +45,9 @@ def show(console: Console, title: str, found: Mapping[str, Any]) -> None:
     console.print(_table(found["choosing"], f"{title}, choosing seeds"))
     console.print(_table(found["reporting"], f"{title}, held-out seeds"))
     console.print(f"{title}: {found['verdict']}", highlight=False, soft_wrap=True)
+    if found["recommended_limits"]:
+        limits = ", ".join(f"{name} {value:g}" for name, value in found["recommended_limits"].items())
+        console.print(f"{title}: on a robot, with {limits}", highlight=False, soft_wrap=True)
 
 
 def _table(runs: Sequence[Mapping[str, Any]], title: str) -> Table:
