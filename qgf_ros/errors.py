@@ -45,5 +45,9 @@ class SafetyError(QgfError):
     """A command would leave the safety envelope in a way that clipping cannot mend."""
 
 
+class StartError(SafetyError):
+    """The first command would lie too far from where the robot is measured."""
+
+
 class RecordingError(QgfError):
     """A recording cannot be written, read, replayed or turned into a data set."""

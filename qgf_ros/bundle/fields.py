@@ -88,6 +88,10 @@ class ObservationField(Record):
         max_age: Oldest acceptable message [s]; None for what holds until it is replaced, such as a goal.
         constant: Used instead of a topic, in `unit`.
         quality: Quality of service of the subscription.
+        mean_quaternion: For quaternion extractions, the mean of the training data, in the order of the extraction: of q and
+            -q, which are one rotation, the nearer to it is taken. None to take what the message has.
+        sign_follows: Whether that is so of the first reading only, and later ones have the sign nearer to the one before, as
+            in data of which only the beginnings of trajectories lie around the mean.
     """
 
     name: Name
@@ -105,6 +109,8 @@ class ObservationField(Record):
     max_age: Positive | None = 0.2
     constant: tuple[Finite, ...] | None = None
     quality: Quality = Quality()
+    mean_quaternion: tuple[Finite, Finite, Finite, Finite] | None = None
+    sign_follows: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> ObservationField:
@@ -137,6 +143,15 @@ class ObservationField(Record):
                 )
         if self.clip is not None and self.clip[0] >= self.clip[1]:
             raise ValueError(f"field {self.name}: clip {self.clip} must be (lower, upper)")
+        if self.sign_follows and self.mean_quaternion is None:
+            raise ValueError(f"field {self.name}: sign_follows needs a mean_quaternion to begin with")
+        if self.mean_quaternion is not None and not (
+            self.extraction.startswith("quaternion_") and abs(sum(x * x for x in self.mean_quaternion) - 1.0) < 1e-3
+        ):
+            raise ValueError(
+                f"field {self.name}: mean_quaternion {self.mean_quaternion} must be of length 1, and of a field that yields "
+                "quaternions"
+            )
         return self
 
     def _extracted_size(self) -> int | None:
@@ -149,6 +164,11 @@ class ObservationField(Record):
     def instant_size(self) -> int:
         """Number of components of one instant."""
         return self.size // self.history
+
+    @property
+    def is_quaternion(self) -> bool:
+        """Whether each instant is a whole quaternion."""
+        return self.extraction.startswith("quaternion_") and not self.components
 
     @property
     def live(self) -> bool:

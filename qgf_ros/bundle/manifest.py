@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from qgf_ros.bundle.demonstrations import Demonstrations
 from qgf_ros.bundle.fields import ActionField, Finite, Measurement, Name, ObservationField, Record, check_topics
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -204,6 +205,7 @@ class Manifest(Record):
         precisions: Variants in other precisions, by name; `qgf quantize` adds them.
         precision_tolerance: Largest action error of a variant that may be chosen automatically [normalised].
         training: How it was trained (free form).
+        demonstrations: What the observations of its training data were like; None where nobody knows.
         parity: Largest difference of ONNX Runtime from torch (or, for an imported checkpoint, from float64), by primitive.
         files: Every other file of the bundle, by POSIX path relative to it.
     """
@@ -224,6 +226,7 @@ class Manifest(Record):
     precisions: dict[Name, PrecisionCard] = Field(default_factory=dict)
     precision_tolerance: Cost = 0.05
     training: dict[str, Any] = Field(default_factory=dict)
+    demonstrations: Demonstrations | None = None
     parity: dict[str, float] = Field(default_factory=dict)
     files: dict[str, FileRecord] = Field(default_factory=dict, max_length=1000)
 
@@ -258,6 +261,8 @@ class Manifest(Record):
         for action in self.action:
             if action.measured is not None:
                 self._check_measured(action.name, action.unit, action.measured)
+        if self.demonstrations is not None:
+            self.demonstrations.check(self.observation)
         if self.execution_horizon > self.horizon:
             raise ValueError(f"execution_horizon {self.execution_horizon} exceeds horizon {self.horizon}")
         for name, error in self.parity.items():

@@ -11,6 +11,7 @@ import tyro
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
+    from qgf_ros.bundle.expectation import Expected
     from qgf_ros.bundle.fields import ObservationField
     from qgf_ros.control.outputs import Output
     from qgf_ros.nodes.contract_check import Heard
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
 @dataclass(frozen=True)
 class Check:
     """Listen to the live graph and say, field by field, whether it serves a bundle, and who listens to which output.
+
+    Beside each value stands between what it was in the training data, where the bundle knows.
 
     Exit code 1 if a field is not served, somebody listens to an output for another type, or a controller has other joints.
 
@@ -42,6 +45,7 @@ class Check:
 
     def run(self, console: Console) -> None:
         """Run the check."""
+        from qgf_ros.bundle.expectation import PLAUSIBLE_RANGE, expected_fields
         from qgf_ros.bundle.locate import locate_bundle
         from qgf_ros.bundle.store import load_manifest
         from qgf_ros.control.limit_overrides import manifest_with_limits
@@ -66,11 +70,15 @@ class Check:
             )
         heard = {field.name: None if field.constant is not None else by_topic[field.topic] for field in fields}
         allowed = contract.publishers(manifest)
+        expected = expected_fields(manifest, fields, PLAUSIBLE_RANGE)
         complaints = {
-            field.name: judge(field, heard[field.name], end, allowed.get(field.topic, ("", None))[1])
-            for field in fields
+            one.served.name: judge(
+                one.served, heard[one.served.name], end, allowed.get(one.served.topic, ("", None))[1], one
+            )
+            for one in expected
         }
         console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
+        console.print(_value_table(expected, heard))
         mismatches = {output.topic: judge_output(output, listeners[output.topic]) for output in outputs}
         console.print(_output_table(outputs, listeners, mismatches))
         differences = [judge_joints(output, joints[output.topic]) for output in outputs if output.topic in joints]
@@ -160,6 +168,36 @@ def _table(
             f"{number(None if oldest is None else 1e3 * oldest, 1)} ms",
             verdict,
         )
+    return table
+
+
+def _value_table(expected: tuple[Expected, ...], heard: dict[str, Heard | None]) -> Any:
+    from rich.table import Table
+
+    from qgf_ros.bundle.demonstrations import component_name
+    from qgf_ros.bundle.expectation import UNKNOWN
+    from qgf_ros.control.extraction import instant
+    from qgf_ros.errors import ObservationError
+
+    known = any(one.known is not None for one in expected)
+    table = Table(title="values" if known else f"values; training data {UNKNOWN}", title_justify="left")
+    for heading in ("field", "component", "value", "in the training data", "outside"):
+        table.add_column(heading, justify="left" if heading in ("field", "component") else "right", overflow="fold")
+    for one in expected:
+        seen = heard[one.served.name]
+        try:
+            values = None if seen is None or seen.newest is None else instant(one.served, seen.newest)
+        except ObservationError:
+            values = None  # as its verdict says
+        if values is None:
+            continue
+        given = one.in_unit(values)
+        outside = dict(one.outside(given))
+        for i, value in enumerate(given.tolist()):
+            name = component_name(one.own, i)
+            reached = "" if one.known is None else f"{one.known.minimum[i]:.4g} .. {one.known.maximum[i]:.4g}"
+            beyond = f"[yellow]{outside[name]:.3g} {one.own.unit}[/]" if name in outside else ""
+            table.add_row(one.own.name, name, f"{value:.4g} {one.own.unit}", reached, beyond)
     return table
 
 

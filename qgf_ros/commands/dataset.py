@@ -10,29 +10,36 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
 
 
 def dataset(
-    origin: Literal["from-bag"],
-    recordings: tuple[Path, ...],
+    action: Literal["from-bag", "describe"],
+    files: tuple[Path, ...],
     /,
-    out: Path,
+    out: Path | None = None,
     bundle: Path | None = None,
     contract: Path | None = None,
     reward: str = "success",
     command: str = "command",
     episode: str = "sim_bridge/episode",
 ) -> None:
-    """Make a data set for qgf train of recordings, qgf's own or rosbag2's in MCAP files.
+    """Make a data set for qgf train of recordings, or tell a bundle what its data set was like.
+
+    from-bag makes a data set of recordings, qgf's own or rosbag2's in MCAP files. describe puts the quantiles of a data
+    set's observations, and the mean of its quaternions, into the manifest of --bundle, as qgf train does by itself; the
+    bundle's other files stay as they are.
 
     Args:
-        origin: What to make it of.
-        recordings: MCAP files.
+        action: What to do.
+        files: MCAP files, or for describe the data set, FILE.npz.
         out: Data set to write, FILE.npz.
-        bundle: Bundle whose contract says what an observation and an action are.
+        bundle: Bundle whose contract says what an observation and an action are; for describe, the one to tell.
         contract: Without --bundle, JSON with observation, action and control_rate as in a manifest; with it, the robot
             contract (YAML) that the policy node used.
         reward: success, for 0 at the command that solved the task and -1 elsewhere, or TOPIC:FIELD.
         command: Topic of the commands, JointState by name in the units of the action contract.
         episode: Topic that ends each episode, a String of JSON with the key success.
     """
+    if action == "describe":
+        _describe(files, bundle)
+        return
     from rich.console import Console
     from rich.text import Text
 
@@ -41,10 +48,11 @@ def dataset(
     from qgf_ros.recording.recording import Recording
     from qgf_ros.recording.to_dataset import Reward, convert
 
-    if not recordings:
-        raise RecordingError("no recording was given; give one or more MCAP files")
+    if not files or out is None:
+        missing = "recording was given; give one or more MCAP files" if not files else "--out was given; give FILE.npz"
+        raise RecordingError(f"no {missing}")
     source = _source(bundle, contract, reward=Reward.parse(reward), command=command, episode=episode)
-    opened = [Recording.open(path) for path in recordings]
+    opened = [Recording.open(path) for path in files]
     conversion = convert(opened, source)
     arrays = conversion.arrays()
     extras = {name: arrays[name] for name in ("rewards", "masks")}
@@ -63,6 +71,33 @@ def dataset(
     lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
     for line in lines:
         Console().print(Text(line), soft_wrap=True)
+
+
+def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
+    """Put into a bundle's manifest what its training data were like."""
+    from rich.console import Console
+
+    from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.store import load_manifest, update_manifest
+    from qgf_ros.errors import DatasetError
+    from qgf_ros.learning.data.contract import Contract
+    from qgf_ros.learning.data.dataset import load_dataset
+
+    if len(files) != 1 or bundle is None:
+        raise DatasetError(
+            f"{len(files)} data sets and bundle {bundle} were given; give one FILE.npz and --bundle BUNDLE"
+        )
+    folder = locate_bundle(bundle)
+    manifest, data = load_manifest(folder), load_dataset(files[0])
+    seen = tuple(field for field in manifest.observation if field.name != manifest.goal)
+    Contract(seen, manifest.action, manifest.control_rate).check(data)
+    contract = Contract(manifest.observation, manifest.action, manifest.control_rate)
+    described, demonstrations = contract.described(data, files[0].name)
+    new = manifest.model_copy(update={"observation": described.observation, "demonstrations": demonstrations})
+    update_manifest(folder, new)
+    console = Console()
+    line = f"{folder}: quantiles of {len(demonstrations.fields)} fields over {demonstrations.rows} observations"
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:

@@ -111,7 +111,7 @@ def train(
 
     console = Console()
     header = {
-        **_origin(env, tasks, critic, contract, control_rate, training, goal_conditioned),
+        **_origin(env, tasks, critic, contract, control_rate, training, goal_conditioned, dataset.name),
         "dataset": dataset_record(dataset, training),
     }
     rewarded = _rewarded(env, tasks, critic, training, goal_conditioned)
@@ -156,6 +156,7 @@ def _origin(
     control_rate: float,
     dataset: Dataset,
     goal_conditioned: bool,
+    name: str,
 ) -> dict[str, Any]:
     """Return the part of a checkpoint's header that says what the policy is for."""
     from qgf_ros.bundle.fields import GOAL
@@ -171,11 +172,13 @@ def _origin(
 
         chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
         names, numbers = [f"{env} task {task}" for task in tasks], list(tasks)
-    header = chosen.check(dataset).header()
+    chosen.check(dataset)
     if goal_conditioned:
-        names, numbers = ["any goal"], [None]
-        header = {**chosen.with_goal().header(), "goal": GOAL}
-    return {"environment": env, "tasks": names, "task_ids": numbers, **header}
+        names, numbers, chosen = ["any goal"], [None], chosen.with_goal()
+    chosen, demonstrations = chosen.described(dataset, name)
+    header = {**chosen.header(), "demonstrations": demonstrations.model_dump(mode="json")}
+    goal = {"goal": GOAL} if goal_conditioned else {}
+    return {"environment": env, "tasks": names, "task_ids": numbers, **header, **goal}
 
 
 def _rewarded(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +33,25 @@ class PoseReading:
 
     position: Array
     quaternion_xyzw: Array
+
+    @cached_property
+    def unit_quaternion(self) -> Array | None:
+        """The quaternion at length 1, the same bits where it has that; None where it is off by more than 1 %.
+
+        What is not finite stays as it is: whoever takes it says so.
+        """
+        x, y, z, w = self.quaternion_xyzw.tolist()  # Python's own numbers are faster one by one
+        square = x * x + y * y + z * z + w * w
+        if abs(square - 1.0) <= _ROUNDING or not math.isfinite(x + y + z + w):
+            return self.quaternion_xyzw
+        length = math.sqrt(square)
+        return self.quaternion_xyzw / length if abs(length - 1.0) <= LENGTH_TOLERANCE else None
+
+
+#: A quaternion that is longer or shorter than 1 by more is none of a rotation [1].
+LENGTH_TOLERANCE = 0.01
+#: Of the square of its length, to float32, which leaves it as it is [1].
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -115,9 +135,11 @@ def _extract(field: ObservationField, reading: Reading) -> Array:
     if isinstance(reading, PoseReading):
         if kind == "position":
             return reading.position
-        q = reading.quaternion_xyzw
+        q = _rotation(field, reading)
         if kind.startswith("quaternion_"):
-            return q if kind == "quaternion_xyzw" else np.array([q[3], q[0], q[1], q[2]])
+            ordered = q if kind == "quaternion_xyzw" else np.array([q[3], q[0], q[1], q[2]])
+            mean = None if field.sign_follows else field.mean_quaternion
+            return -ordered if mean is not None and _product(ordered, mean) < 0.0 else ordered
         yaw = yaw_of(q)
         return np.array([yaw]) if kind == "yaw" else np.array([np.cos(yaw), np.sin(yaw)])
     if isinstance(reading, TwistReading):
@@ -127,6 +149,54 @@ def _extract(field: ObservationField, reading: Reading) -> Array:
             return np.array([np.sqrt((reading.torque**2).sum() + (reading.force**2).sum())])
         return reading.force if kind == "force" else reading.torque
     return reading.data
+
+
+def _rotation(field: ObservationField, reading: PoseReading) -> Array:
+    q = reading.unit_quaternion
+    if q is None:
+        length = math.hypot(*reading.quaternion_xyzw.tolist())
+        raise ObservationError(
+            f"field {field.name}: topic {field.topic} gives a quaternion of length {length:.4g}, which is no rotation; "
+            f"expected 1, to {LENGTH_TOLERANCE:.0%}"
+        )
+    return q
+
+
+def _product(q: Array, other: Sequence[float]) -> float:
+    """Return the inner product of two quaternions; where it is negative, -q is nearer to the other than q."""
+    a, b, c, d = q.tolist()
+    return float(a * other[0] + b * other[1] + c * other[2] + d * other[3])
+
+
+#: After a longer time without a reading its sign does not follow from the one before [ns].
+_FOLLOWED_FOR = 900_000_000
+
+
+class FollowedSign:
+    """Gives the quaternions of a topic the sign nearer to the one before, and the first that nearer to a mean.
+
+    Args:
+        field: A field of the topic whose sign follows.
+    """
+
+    def __init__(self, field: ObservationField) -> None:
+        assert field.mean_quaternion is not None
+        a, b, c, d = field.mean_quaternion
+        self._mean = (b, c, d, a) if field.extraction == "quaternion_wxyz" else (a, b, c, d)
+        self._last: tuple[int, Sequence[float]] | None = None
+
+    def __call__(self, stamp: int, reading: Reading) -> Reading:
+        """Return a reading stamped `stamp` [ns], later than the one before, with its sign; another type as it is."""
+        if not isinstance(reading, PoseReading):
+            return reading
+        last, q = self._last, reading.quaternion_xyzw
+        reference = self._mean if last is None or stamp - last[0] > _FOLLOWED_FOR else last[1]
+        nearness = _product(q, reference)
+        if nearness < 0.0:
+            reading = PoseReading(reading.position, -q)
+        if math.isfinite(nearness):
+            self._last = stamp, reading.quaternion_xyzw.tolist()
+        return reading
 
 
 def extract(field: ObservationField, reading: Reading) -> Array:

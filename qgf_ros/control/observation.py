@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.expectation import Expected
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.extraction import JointReading, Reading, Scaling, instant, not_finite
+from qgf_ros.control.extraction import FollowedSign, JointReading, Reading, Scaling, instant, not_finite
 from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.errors import ObservationError
 
@@ -81,9 +82,16 @@ class ObservationAssembler:
         fields: The observation contract, in order.
         period: Control period [s].
         alignment: "latest" or "nearest".
+        expected: What each field is expected to yield; by default anything finite.
     """
 
-    def __init__(self, fields: Sequence[ObservationField], period: float, alignment: str = "latest") -> None:
+    def __init__(
+        self,
+        fields: Sequence[ObservationField],
+        period: float,
+        alignment: str = "latest",
+        expected: Sequence[Expected] = (),
+    ) -> None:
         self.fields = tuple(fields)
         sourced = [field for field in self.fields if field.constant is None]
         self.topics = tuple(dict.fromkeys(field.topic for field in sourced))
@@ -108,7 +116,16 @@ class ObservationAssembler:
                 self._blank[end - field.size : end].reshape(field.history, -1)[:] = field.constant
         self._scaling = Scaling(self.fields)
         self._merges = joint_merges(self.fields)
+        self._expected = {one.served.name: one for one in expected}
+        #: Between what every value is plausible, or at least finite.
+        self._upper = np.full(len(self._blank), np.finfo(np.float64).max)
+        self._lower = -self._upper
+        for field, place in self._filled:
+            if field.name in self._expected:
+                self._lower[place] = np.tile(self._expected[field.name].lower, field.history)
+                self._upper[place] = np.tile(self._expected[field.name].upper, field.history)
         self._readings: dict[str, deque[tuple[int, Reading]]] = {}
+        self._signs = self._followed_signs()
 
     def _memory(self, fields: Sequence[ObservationField]) -> int:
         """Return how long [ns] the readings of a topic are kept behind its newest one."""
@@ -145,6 +162,8 @@ class ObservationAssembler:
             return
         if kept and stamp == kept[-1][0]:
             kept.pop()
+        if topic in self._signs:
+            reading = self._signs[topic](stamp, reading)
         kept.append((stamp, reading))
         while kept[0][0] < stamp - self._kept[topic]:
             kept.popleft()
@@ -153,11 +172,15 @@ class ObservationAssembler:
         """Forget every reading of a live topic; a goal stays."""
         for topic in self.live_topics:
             self._forget(topic)
+        self._signs = self._followed_signs()
 
     def _forget(self, topic: str) -> None:
         self._readings.pop(topic, None)
         if topic in self._merges:
             self._merges[topic].clear()
+
+    def _followed_signs(self) -> dict[str, FollowedSign]:
+        return {field.topic: FollowedSign(field) for field, _ in self._filled if field.sign_follows and field.live}
 
     def forget_future(self, now: int, lead: float = 0.0) -> list[str]:
         """Forget live topics that are ahead of `now` [ns] by more than `lead` [s] and a max_age, and return them.
@@ -187,16 +210,30 @@ class ObservationAssembler:
 
         Raises:
             ObservationError: A field is missing, stale, from the future by more than its max_age, misshapen or not
-                finite, or its history has a gap; the message names the field and the topic.
+                finite, or far from everything that is expected, or its history has a gap; the message names the field and
+                the topic.
         """
         reached = [stamp for stamp in map(self._newest, self.live_topics) if stamp is not None]
         common = min(reached, default=now)
         raw = self._blank.copy()
         for field, place in self._filled:
             raw[place] = self._block(field, now, common)
-        if not np.isfinite(raw).all():
-            raise not_finite(next(field for field, place in self._filled if not np.isfinite(raw[place]).all()))
+        if not ((raw >= self._lower) & (raw <= self._upper)).all():
+            self._complain(raw)
         return Observation(self._scaling(raw).astype(np.float32), max(reached, default=now))
+
+    def _complain(self, raw: Array) -> None:
+        """Raise ObservationError for the first field with a value that is not finite, or else not plausible."""
+        for field, place in self._filled:
+            if not np.isfinite(raw[place]).all():
+                raise not_finite(field)
+        for field, place in self._filled:
+            for values in raw[place].reshape(field.history, -1) if field.name in self._expected else ():
+                if reason := self._expected[field.name].implausible(values):
+                    raise ObservationError(
+                        f"field {field.name}: topic {field.topic} is not plausible: {reason}; compare its units, and its "
+                        "driver, with the training data, or raise plausible_range"
+                    )
 
     def _block(self, field: ObservationField, now: int, common: int) -> Array:
         kept = self._readings.get(field.topic)

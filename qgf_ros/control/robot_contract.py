@@ -163,6 +163,8 @@ def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationF
         raise ContractError(f"field {field.name}: factor 0 was given; give constant for a value that never changes")
     values = field.model_dump()
     given = source.model_dump(exclude={"factor", "shift", "allow_publishers"}, exclude_unset=True)
+    if given.get("extraction", field.extraction) != field.extraction:
+        values |= {"mean_quaternion": None, "sign_follows": False}  # whose order is that of the bundle's extraction
     if source.constant is None:
         if len(source.shift) not in (1, field.instant_size):
             raise ContractError(

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField
-from qgf_ros.control.limits import KINDS, MotionLimiter
+from qgf_ros.control.motion.limits import KINDS, MotionLimiter
 from qgf_ros.control.motion.tracking import TrackingGuard
-from qgf_ros.errors import SafetyError
+from qgf_ros.errors import SafetyError, StartError
 
 Array = NDArray[np.float64]
 
@@ -257,7 +257,7 @@ class SafetyEnvelope:
         for i in np.flatnonzero(~(jump <= self._start_jump) & np.isfinite(self._start_jump)):
             field = self._fields[i]
             self.counts["start_pose"] += 1
-            raise SafetyError(
+            raise StartError(
                 f"action {field.name} would start {jump[i]:.4g} {field.unit} from the measured {measured[i]:.4g}, at most "
                 f"{field.max_start_jump:g} is allowed; bring the robot nearer to where the policy starts"
             )

@@ -15,7 +15,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from qgf_ros import __version__
-from qgf_ros.bundle.fields import GOAL
+from qgf_ros.bundle.fields import GOAL, ObservationField
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.algorithm import StoredConfig
@@ -237,13 +237,22 @@ def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:
     trained_with = found.get("algorithm", DEFAULT_ALGORITHM)
     if trained_with != header["algorithm"]:
         different.insert(0, f"algorithm {trained_with} -> {header['algorithm']}")
-    different += [key for key in _IDENTITY if _plain(found.get(key)) != _plain(header.get(key))]
+    different += [key for key in _IDENTITY if _identity(found, key) != _identity(header, key)]
     if different:
         raise TrainingError(
             f"{out} holds another run (different: {', '.join(different)}); give the same options or another --out"
         )
     trainer.load_state(tensors)
     return float(found.get("hardware", {}).get("seconds", 0.0))
+
+
+def _identity(header: Mapping[str, Any], key: str) -> Any:
+    """Return a value that must be the same; of the observation without what follows from the data, or is newer."""
+    value = header.get(key)
+    if key == "observation" and value is not None:
+        fields = (ObservationField.model_validate(field) for field in value)
+        value = [field.model_dump(mode="json", exclude={"mean_quaternion", "sign_follows"}) for field in fields]
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:

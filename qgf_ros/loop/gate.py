@@ -52,6 +52,7 @@ class CommandGate:
     Attributes:
         turn: Goes up whenever commanding is interrupted; a tick of an earlier one comes to nothing.
         fault: Why the robot is held, or None.
+        consents: Goes up whenever somebody lets commanding begin: opens the gate, resumes, or enables motion.
         sent_at: When a command was last sent, or was to be (`time.monotonic` [s]); a hold does not count.
         wake: Set when there is something to `brake`, which is the watchdog's.
     """
@@ -70,6 +71,7 @@ class CommandGate:
         self._held_since = 0.0
         self.turn = 0
         self.fault: str | None = None
+        self.consents = 0
         self.sent_at = -math.inf
         self.wake = threading.Event()
 
@@ -192,10 +194,12 @@ class CommandGate:
         with self._lock:
             self.fault = None
             self._open = True
+            self.consents += 1
 
     def resume(self) -> None:
         """Take a stop back, if there is one: the next observation is answered as after activation."""
         with self._lock:
+            self.consents += 1
             self._stream.release()
 
     def restart(self) -> None:
@@ -211,6 +215,7 @@ class CommandGate:
                 return
             self._end(deliberate=True)
             self.turn += 1
+            self.consents += 1
             self._stream.motion = motion
             self._stream.begin_anew()
 

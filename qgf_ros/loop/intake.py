@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
+from qgf_ros.bundle.expectation import Expected, outside_demonstrations
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.observation import Observation, ObservationAssembler
@@ -73,6 +76,7 @@ class ObservationIntake:
         simulated_time: Whether the node follows ``/clock``. A message can then overtake the clock that stamped it,
             so a stamp ahead of the clock is not held against it.
         backward_jump: A clock that falls back by more than this [s] has been restarted.
+        expected: What each field is expected to yield; by default anything finite.
     """
 
     def __init__(
@@ -83,8 +87,11 @@ class ObservationIntake:
         simulated_time: bool,
         backward_jump: float,
         alignment: str = "latest",
+        expected: Sequence[Expected] = (),
     ) -> None:
-        self._assembler = ObservationAssembler(fields, period, alignment)
+        self._assembler = ObservationAssembler(fields, period, alignment, expected)
+        self._expected = tuple(expected)
+        self._collected: Observation | None = None
         self._simulated_time = simulated_time
         self._backward_jump = backward_jump
         #: Why nothing that arrives is to be believed, or None.
@@ -155,7 +162,8 @@ class ObservationIntake:
             for _, trouble in self._arrived.values():
                 if trouble is not None:
                     raise ObservationError(trouble)
-            return self._assembler.assemble(now)
+            self._collected = self._assembler.assemble(now)
+            return self._collected
         finally:
             self._forget_future(now)
 
@@ -177,6 +185,12 @@ class ObservationIntake:
         self._newest.clear()
         self._fresh.clear()
         self._arrived.clear()
+        self._collected = None
+
+    def outside_demonstrations(self) -> str:
+        """Say what of the newest complete observation the training data never reached; "" if nothing."""
+        vector = None if self._collected is None else self._collected.vector.astype(np.float64)
+        return outside_demonstrations(self._expected, vector)
 
     def describe_gap(self) -> str:
         """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""

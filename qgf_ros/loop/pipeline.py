@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from qgf_ros.bundle.expectation import expected_fields
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import Reading
@@ -102,6 +103,7 @@ class Pipeline:
             simulated_time=simulated_time,
             backward_jump=period,
             alignment=alignment,
+            expected=expected_fields(self.manifest, fields, supervision.plausible_range),
         )
         self._thread: InferenceThread[Tick] = InferenceThread(self.loop.handle, self._on_error, collect_garbage)
         self._jumps = ClockJumps()
@@ -141,9 +143,8 @@ class Pipeline:
         self.watchdog.excuse_callbacks()
         self.gate.close("deactivated")
         if not self._thread.drain(DRAIN_TIMEOUT):
-            self._outputs.report(
-                logging.ERROR, f"a tick is under way for {self._thread.busy_for:.1f} s and is abandoned"
-            )
+            busy = self._thread.busy_for
+            self._outputs.report(logging.ERROR, f"a tick is under way for {busy:.1f} s and is abandoned")
         self.gate.wait_for_rest(2.0 * LONGEST_STOP / self.manifest.control_rate)
 
     def stop(self) -> None:
@@ -167,8 +168,7 @@ class Pipeline:
         if not self._intake.has_time(now):  # and no timer runs that would notice
             self._notice(NO_CLOCK)
         elif complete and self.by_observation:
-            self._complete_at = self._wall()
-            self._faulty_since = None
+            self._complete_at, self._faulty_since = self._wall(), None
             since = time.perf_counter()
             try:
                 observation = self._intake.collect(now)
@@ -262,7 +262,8 @@ class Pipeline:
         """Return settings and statistics by name."""
         settings = self.loop.settings
         backend = self._policy.backend(settings.critic, settings.estimator)
-        return {**settings.figures(), "inference": backend, **self.loop.figures()}
+        observed = {"outside_demonstrations": self._intake.outside_demonstrations()}
+        return {**settings.figures(), "inference": backend, **observed, **self.loop.figures()}
 
     def _longest_wait(self) -> float:
         return self._supervision.longest_wait(self.loop.degradation.deadline(self.loop.settings))
@@ -277,6 +278,9 @@ class Pipeline:
         return 0.0 if asked is None or self.loop.settled_at >= asked else time.monotonic() - asked
 
     def _submit(self, tick: Tick) -> None:
+        known = self.manifest.demonstrations is not None
+        if known and self._asked_at is None and (outside := self._intake.outside_demonstrations()):
+            self._outputs.report(logging.WARNING, f"outside the demonstrations: {outside}")
         if self._waiting() == 0.0:
             self._asked_at = time.monotonic()
         replaced = self._thread.submit(tick)

@@ -13,11 +13,11 @@ from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.run_options import RunOptions
-from qgf_ros.errors import GuidanceError, NotReadyError, QgfError
+from qgf_ros.errors import GuidanceError, NotReadyError, QgfError, StartError
 from qgf_ros.loop.command_stream import Outputs, StreamState
 from qgf_ros.loop.degradation import Degradation, Fallback
 from qgf_ros.loop.gate import Answer, CommandGate
-from qgf_ros.loop.supervision import UNSUPERVISED, Supervision
+from qgf_ros.loop.supervision import UNSUPERVISED, RefusedStart, Supervision
 from qgf_ros.loop.telemetry import Figures, interventions, tick_figures
 from qgf_ros.loop.tick_statistics import TickStatistics
 
@@ -74,6 +74,7 @@ class TickLoop:
         self.degradation = Degradation(
             1.0 / manifest.control_rate, manifest.horizon, deadline=supervision.deadline, misses=supervision.misses
         )
+        self._refused: RefusedStart | None = None
         self._lock = threading.Lock()
         self._staged: tuple[RunOptions, bool] | None = None
         self._settings = self._asked = controller.settings
@@ -137,7 +138,17 @@ class TickLoop:
 
     def _command(self, tick: Tick, inferred: bool) -> Command:
         self._check_wait(time.perf_counter() - tick.since)
-        return self._controller.command(tick.observation, inferred)
+        vector, consents = tick.observation.vector, self.gate.consents
+        if self._refused is not None and self._refused.stands(vector, consents):
+            self._controller.safety.counts["start_pose"] += 1
+            raise StartError(self._refused.reason)
+        self._refused = None
+        try:
+            return self._controller.command(tick.observation, inferred)
+        except StartError as error:
+            manifest, distance = self._controller.policy.manifest, self._supervision.start_retry_distance
+            self._refused = RefusedStart(manifest, distance, vector, consents, error)
+            raise StartError(self._refused.reason) from error
 
     def _tell(self, tick: Tick, answer: Answer) -> None:
         """Count an answer and say what there is to say of it."""

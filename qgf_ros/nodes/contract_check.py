@@ -15,8 +15,9 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
+from qgf_ros.bundle.expectation import Expected
 from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
-from qgf_ros.control.extraction import JointReading, Reading, extract
+from qgf_ros.control.extraction import JointReading, Reading, extract, instant
 from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
@@ -60,7 +61,13 @@ class Heard:
         return (len(self.arrivals) - 1) / span if span > 0.0 else None
 
 
-def judge(wanted: ObservationField, heard: Heard | None, now: float, publishers: int | None = None) -> str | None:
+def judge(
+    wanted: ObservationField,
+    heard: Heard | None,
+    now: float,
+    publishers: int | None = None,
+    expected: Expected | None = None,
+) -> str | None:
     """Say what keeps a field from being served, or None if it is.
 
     Args:
@@ -68,6 +75,7 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float, publishers:
         heard: Of its topic; None for a constant.
         now: End of the listening, on the clock of `Heard.arrivals` [s].
         publishers: How many may publish the topic; None for any number.
+        expected: What it is expected to yield; by default anything finite.
     """
     if heard is None:
         return None
@@ -83,6 +91,8 @@ def judge(wanted: ObservationField, heard: Heard | None, now: float, publishers:
         extract(wanted, heard.newest)
     except ObservationError as error:
         return str(error).partition(": ")[2]
+    if expected is not None and (reason := expected.implausible(instant(wanted, heard.newest))):
+        return f"{reason}; compare its units with the training data"
     if wanted.max_age is None:
         return None
     if not heard.ages:

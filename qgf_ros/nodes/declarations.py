@@ -10,6 +10,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from qgf_ros.bundle.expectation import PLAUSIBLE_RANGE
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.limit_overrides import ADJUSTABLE
 from qgf_ros.control.run_options import DEFAULTS, LARGEST_SEED, ROWS, USE_RECOMMENDED, Row
@@ -92,6 +93,17 @@ _OF_THE_NODE: dict[str, tuple[Any, str, str]] = {
         "'stop_publishing' for a controller with a timeout of its own.",
         f"One of {', '.join(FAULT_REACTIONS)}. {_AT_CONFIGURE}",
     ),
+    "plausible_range": (
+        PLAUSIBLE_RANGE,
+        "How far from the median of the training data an observed value is still plausible [widths of the data, from its 0.001 "
+        "to its 0.999 quantile]; farther, it is a hold. Without effect where the bundle keeps no quantiles.",
+        f"A number of at least 1; .inf switches it off. {_AT_CONFIGURE}",
+    ),
+    "start_retry_distance": (
+        0.2,
+        "How far the robot must have moved before a start that was refused is tried again [shares of max_start_jump].",
+        _AT_CONFIGURE,
+    ),
     "heartbeat_rate": (10.0, "Rate of '~/heartbeat' [Hz of wall time].", _AT_CONFIGURE),
     "providers": (
         ["CPUExecutionProvider"],
@@ -139,6 +151,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "inference_deadline": {"dynamic_typing": True},
     "deadline_misses": _integers(1, 1000),
     "watchdog_timeout": {"dynamic_typing": True},
+    "start_retry_distance": _numbers(0.01, 10.0),
     "heartbeat_rate": _numbers(1.0, 1000.0),
     "threads": _integers(1, 256),
     "sched_fifo": _integers(0, 98),

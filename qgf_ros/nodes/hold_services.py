@@ -43,8 +43,10 @@ class HoldServices:
     def _on_resume(self, request: Any, response: Any) -> Any:
         held, self._stopped = self._stopped is not None, None
         gate = self._gate()
-        if held and gate is not None:
-            gate.resume()
+        if gate is not None:
+            gate.resume()  # without a stop, too: a start that was refused is tried again
         response.success = True
-        response.message = "observations are answered again" if held else "nothing was held"
+        response.message = (
+            "observations are answered again" if held else "nothing was held; a refused start is tried again"
+        )
         return response

@@ -117,6 +117,10 @@ def check_types(values: Mapping[str, Any]) -> None:
             f"accept_unlimited {unlimited!r} was given; it must be names of action components, as a list or separated by "
             "commas"
         )
+    if not values.get("plausible_range", 1.0) >= 1.0:
+        raise GuidanceError(
+            f"plausible_range {values['plausible_range']} was given; it must be at least 1, .inf for no limit"
+        )
     for name, choices in (
         ("trigger", TRIGGERS),
         ("observation_reliability", RELIABILITIES),
@@ -132,7 +136,14 @@ def _supervision(values: Mapping[str, Any]) -> Supervision:
         None if values[name] == RECOMMENDED else float(values[name])
         for name in ("inference_deadline", "watchdog_timeout")
     )
-    return Supervision(deadline, values["deadline_misses"], timeout, values["on_fault"])
+    return Supervision(
+        deadline,
+        values["deadline_misses"],
+        timeout,
+        values["on_fault"],
+        values["plausible_range"],
+        values["start_retry_distance"],
+    )
 
 
 def startup_from(values: Mapping[str, Any]) -> Startup:

@@ -111,6 +111,7 @@ def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
         raise RecordingError(
             f"no outcome of an episode was recorded on {source.episode}; publish one, or give --reward TOPIC:FIELD"
         )
+    conversion.align_quaternions(source.observation)
     return conversion
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.quaternions import with_one_sign
 from qgf_ros.errors import RecordingError
 
 Float = NDArray[np.float32]
@@ -52,6 +55,14 @@ class Conversion:
     outcomes: int = 0
     inferred: bool = False
     clipped: int = 0
+
+    def align_quaternions(self, fields: Sequence[ObservationField]) -> None:
+        """Give the quaternions of each field one sign, where the field does not know that of its data."""
+        rows = [trajectory.observations for trajectory in self.trajectories]
+        if rows:
+            aligned = iter(with_one_sign(fields, np.concatenate(rows)))
+            for trajectory in self.trajectories:
+                trajectory.observations = [next(aligned) for _ in trajectory.observations]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the data set by OGBench's keys.

@@ -26,7 +26,10 @@ def check_environment(manifest: Manifest) -> str:
         SimulationError: It names none, or its observation contract is not that environment's.
     """
     name = environment_of(manifest)
-    if manifest.observation != observation_fields(name, goal_conditioned=manifest.goal is not None):
+    # What follows from the training data is the bundle's own.
+    own = {"mean_quaternion": None, "sign_follows": False}
+    served = tuple(field.model_copy(update=own) for field in manifest.observation)
+    if served != observation_fields(name, goal_conditioned=manifest.goal is not None):
         raise SimulationError(
             f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )

@@ -1,6 +1,6 @@
 """The motion limiter as it is without closed forms: it simulates the way to rest of every candidate, period by period.
 
-What `qgf_ros.control.limits` has to answer, in 4 to 60 times the time.
+What `qgf_ros.control.motion.limits` has to answer, in 4 to 60 times the time.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qgf_ros.bundle.demonstrations import demonstrations_of
+from qgf_ros.bundle.expectation import Expected
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import (
     JointReading,
@@ -284,3 +286,112 @@ def test_a_constant_is_repeated_for_every_instant_of_a_history() -> None:
     assembler = ObservationAssembler([POSITION, constant], 0.05)
     assembler.update("sensor", SECOND, QUARTER_TURN)
     assert assembler.assemble(SECOND).vector[3:].tolist() == [1.0, 4.0, 1.0, 4.0]
+
+
+TURN = field("geometry_msgs/msg/PoseStamped", "quaternion_wxyz", 4)
+#: Of data in which z > 0 and w has both signs.
+SIGNED = TURN.model_copy(update={"mean_quaternion": (0.0, 0.0, 0.0, 1.0)})
+
+
+def turned(*xyzw: float) -> PoseReading:
+    return PoseReading(np.zeros(3), np.array(xyzw))
+
+
+@pytest.mark.parametrize("extraction", ["quaternion_wxyz", "quaternion_xyzw", "yaw", "yaw_cos_sin"])
+@pytest.mark.parametrize("length", [0.0, 0.9, 0.98, 1.02, 2.0, 1e200])
+def test_a_quaternion_that_is_no_rotation_is_refused_by_the_name_of_its_field(extraction: str, length: float) -> None:
+    contract = field("geometry_msgs/msg/PoseStamped", extraction, {"yaw": 1, "yaw_cos_sin": 2}.get(extraction, 4))
+    with pytest.raises(
+        ObservationError, match="field block: topic sensor gives a quaternion of length .* expected 1, to 1%"
+    ):
+        extract(contract, turned(0.0, 0.0, 0.6 * length, 0.8 * length))
+
+
+def test_where_only_the_position_is_taken_a_quaternion_may_be_anything() -> None:
+    assert extract(POSITION, turned(0.0, 0.0, 0.0, 0.0)).tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("length", [0.991, 0.9999, 1.00001, 1.009])
+def test_a_quaternion_of_nearly_length_1_is_brought_to_it(length: float) -> None:
+    assert extract(TURN, turned(0.0, 0.0, 0.6 * length, 0.8 * length)) == pytest.approx([0.8, 0.0, 0.0, 0.6], abs=1e-12)
+
+
+def test_a_quaternion_that_is_off_by_rounding_keeps_every_bit() -> None:
+    random = np.random.default_rng(0)
+    for values in random.standard_normal((200, 4)):
+        unit = values / np.linalg.norm(values)
+        for q in (unit, unit.astype(np.float32).astype(np.float64)):
+            assert extract(TURN, turned(*q)).tolist() == [q[3], q[0], q[1], q[2]]
+
+
+def test_a_quaternion_with_nan_is_not_finite_rather_than_long() -> None:
+    for contract in (TURN, field("geometry_msgs/msg/PoseStamped", "yaw", 1)):
+        with pytest.raises(ObservationError, match="not finite"):
+            extract(contract, turned(np.nan, 0.0, 0.0, 1.0))
+
+
+@pytest.mark.parametrize("w", [-0.73, 0.0, 0.98])
+def test_of_a_quaternion_and_its_opposite_the_one_near_the_training_data_is_taken(w: float) -> None:
+    z = float(np.sqrt(1.0 - w * w))
+    for sign in (1.0, -1.0):
+        assert extract(SIGNED, turned(0.0, 0.0, sign * z, sign * w)).tolist() == [w, 0.0, 0.0, z]
+        as_it_is = extract(TURN, turned(0.0, 0.0, sign * z, sign * w))
+        assert as_it_is.tolist() == [sign * w, 0.0, 0.0, sign * z]
+
+
+def test_components_of_a_quaternion_have_the_sign_of_the_whole() -> None:
+    part = SIGNED.model_copy(update={"components": (0,), "size": 1})
+    assert extract(part, turned(0.0, 0.0, -0.8, 0.6)).tolist() == [-0.6]
+
+
+def test_what_is_not_plausible_is_refused_by_field_topic_and_component() -> None:
+    both = (
+        JOINTS,
+        field("geometry_msgs/msg/PoseStamped", "position", 3, name="place", topic="pose", unit="m", history=1),
+    )
+    wide = np.full(2, 3.0)
+    known = demonstrations_of(both, np.array([[0, 0, 0, 0, 0], [1, 1, 1, 1, 1]], dtype=np.float32), "mine.npz").fields
+    expected = (
+        Expected(both[0], both[0], known["block"], -wide, wide),
+        Expected(both[1], both[1], known["place"], np.full(3, -10.0), np.full(3, 10.0)),
+    )
+    assembler = ObservationAssembler(both, 0.05, expected=expected)
+    joint = JointReading(("a", "b"), np.array([1.0, 2.0]), NONE, NONE)
+    assembler.update("sensor", SECOND, joint)
+    assembler.update("pose", SECOND, PoseReading(np.array([1.0, 9.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])))
+    assert assembler.assemble(SECOND).vector.tolist() == [2.0, 1.0, 1.0, 9.0, 0.0]
+    assembler.update("pose", SECOND, PoseReading(np.array([1.0, 425.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])))
+    with pytest.raises(
+        ObservationError, match="field place: topic pose is not plausible: y is 425 m, plausible is -10 to 10"
+    ):
+        assembler.assemble(SECOND)
+    assembler.update("sensor", SECOND, JointReading(("a", "b"), np.array([np.nan, 2.0]), NONE, NONE))
+    with pytest.raises(ObservationError, match="field block: topic sensor holds a value that is not finite"):
+        assembler.assemble(SECOND)
+
+
+def test_a_sign_that_follows_begins_near_the_mean_and_then_stays_continuous_whatever_the_driver_sends() -> None:
+    follows = SIGNED.model_copy(update={"sign_follows": True})
+    half = np.linspace(0.3, 6.0, 50)
+    truth = np.column_stack([np.cos(half), 0.0 * half, 0.0 * half, np.sin(half)])
+    random = np.random.default_rng(0)
+    for signs in (np.ones(50), -np.ones(50), random.choice([-1.0, 1.0], 50)):
+        assembler = ObservationAssembler([follows], 0.05)
+        for step, (sign, (w, _, _, z)) in enumerate(zip(signs, truth)):
+            stamp = SECOND + step * SECOND // 20
+            assembler.update("sensor", stamp, turned(0.0, 0.0, sign * z, sign * w))
+            np.testing.assert_array_equal(assembler.assemble(stamp).vector, truth[step].astype(np.float32))
+        later = stamp + SECOND  # as after a reset: it begins anew
+        assembler.update("sensor", later, turned(0.0, 0.0, -0.6, 0.8))
+        assert assembler.assemble(later).vector.tolist() == pytest.approx([-0.8, 0.0, 0.0, 0.6])
+        assembler.clear()
+        assembler.update("sensor", later, turned(0.0, 0.0, -1.0, 0.0))
+        assert assembler.assemble(later).vector.tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_sign_follows_over_readings_that_are_no_rotation() -> None:
+    follows = SIGNED.model_copy(update={"sign_follows": True})
+    assembler = ObservationAssembler([follows], 0.05)
+    for step, q in enumerate([(0.0, 0.0, 1.0, 0.0), (np.nan, 0.0, 0.0, 1.0), (0.0, 0.0, -0.8, 0.6)]):
+        assembler.update("sensor", SECOND + step, turned(*q))
+    assert assembler.assemble(SECOND + 2).vector.tolist() == pytest.approx([-0.6, 0.0, 0.0, 0.8])

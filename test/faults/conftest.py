@@ -49,6 +49,7 @@ def small_files(critics: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
 
 def write_small_bundle(folder: Path, critics: tuple[str, ...], **changes: Any) -> Path:
     """Write a whole bundle: two fields, two actions, horizon 3; with `changes` of its manifest."""
+    from qgf_ros.bundle.demonstrations import demonstrations_of
     from qgf_ros.bundle.fields import ActionField, ObservationField
     from qgf_ros.bundle.manifest import CriticCard, Evaluation, Manifest
     from qgf_ros.bundle.store import write_bundle
@@ -64,28 +65,31 @@ def write_small_bundle(folder: Path, critics: tuple[str, ...], **changes: Any) -
         purpose="reporting",
     )
     card = CriticCard(task="reach", discount=0.99, ensemble_size=2, recommended_weight=0.1, evaluations=(evaluation,))
+    observation = (
+        ObservationField(
+            name="angle",
+            topic="joint_states",
+            message_type="sensor_msgs/msg/JointState",
+            extraction="joint_position",
+            joints=("shoulder", "elbow"),
+            size=2,
+            unit="rad",
+        ),
+        ObservationField(
+            name="effector",
+            topic="effector_pose",
+            message_type="geometry_msgs/msg/PoseStamped",
+            extraction="position",
+            size=S - 2,
+            unit="m",
+            clip=(-1.0, 1.0),
+        ),
+    )
+    corners = np.array([[0.0, -0.25, -0.4, -0.1, 0.1], [0.2, 0.25, 0.4, 0.1, 0.3]], dtype=np.float32)
     manifest = Manifest(
         name="small",
-        observation=(
-            ObservationField(
-                name="angle",
-                topic="joint_states",
-                message_type="sensor_msgs/msg/JointState",
-                extraction="joint_position",
-                joints=("shoulder", "elbow"),
-                size=2,
-                unit="rad",
-            ),
-            ObservationField(
-                name="effector",
-                topic="effector_pose",
-                message_type="geometry_msgs/msg/PoseStamped",
-                extraction="position",
-                size=S - 2,
-                unit="m",
-                clip=(-1.0, 1.0),
-            ),
-        ),
+        observation=observation,
+        demonstrations=demonstrations_of(observation, corners, "made-up.npz"),
         action=tuple(
             ActionField(name=name, unit="m", scale=0.1, lower=-0.1, upper=0.1, max_rate=1.0) for name in ("dx", "dy")
         ),

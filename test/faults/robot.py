@@ -473,5 +473,8 @@ SENSOR_FAULTS = {
     "has wrong names": Fault(JOINTS, changed(name=["elbow", "wrist"]), "joint_states has no joint shoulder"),
     "has values too few": Fault(JOINTS, changed(position=[0.1]), "joint_states carries 1 values for 2 joints"),
     "has values too many": Fault(JOINTS, changed(position=[0.1] * 9), "joint_states carries 9 values for 2 joints"),
+    "sends 1e30": Fault(JOINTS, changed(position=[0.1, 1e30]), "joint_states is not plausible: shoulder is 1e+30 rad"),
+    "sends degrees": Fault(JOINTS, changed(position=[-90.0, 5.7]), "joint_states is not plausible: elbow is -90 rad"),
+    "sends millimetres": Fault(POSE, changed(pose__position__z=200.0), "effector_pose is not plausible: z is 200 m"),
     "is empty": Fault(JOINTS, changed(name=[], position=[]), "joint_states has no joint"),
 }

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from qgf_ros.bundle.demonstrations import demonstrations_of
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, VectorReading, WrenchReading
 from qgf_ros.control.robot_contract import RobotContract
@@ -16,6 +17,7 @@ from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop import pipeline as pipeline_module
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import Pipeline
+from qgf_ros.loop.supervision import Supervision
 
 STEP = 50_000_000
 READINGS: dict[str, Reading] = {
@@ -576,3 +578,74 @@ def test_an_inference_in_the_background_that_hangs_is_what_the_watchdog_looks_at
     monkeypatch.setattr(type(pipeline._controller), "busy_for", 9.0)
     assert not pipeline.watchdog.look()
     assert pipeline.health() == (Level.ERROR, "inference has been running for 9.0 s")
+
+
+def demonstrated(policy: Any, largest: float = 0.5) -> None:
+    """Let the bundle have been trained on values from 0 to `largest`."""
+    data = np.array([[0.0] * 6, [largest] * 6], dtype=np.float32)
+    known = demonstrations_of(policy.manifest.observation, data, "made-up.npz")
+    policy.manifest = policy.manifest.model_copy(update={"demonstrations": known})
+
+
+def test_a_value_that_is_not_plausible_is_a_hold_until_it_is(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any
+) -> None:
+    demonstrated(policy)
+    pipeline = build(supervision=Supervision(plausible_range=5.0))
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    upright = np.array([0.0, 0.0, 0.0, 1.0])
+    feed(pipeline, 2 * STEP, effector_pose=PoseReading(np.array([0.0, 0.0, 425.0]), upright))
+    holding(recorder, "holding: field effector: topic effector_pose is not plausible: z is 425 m, plausible is ")
+    assert recorder.commands[-1] == ([0.0, 0.0], STEP)
+    degrees = JointReading(("shoulder", "elbow"), np.array([0.0, -90.0]), np.empty(0), np.empty(0))
+    feed(pipeline, 3 * STEP, joint_states=degrees)
+    holding(recorder, "holding: field angle: topic joint_states is not plausible: elbow is -90 rad")
+    feed(pipeline, 4 * STEP)
+    answered(recorder, 2)
+
+
+def test_a_quaternion_that_is_no_rotation_is_a_hold_that_names_its_field(
+    build: Callable[..., Pipeline], policy: Any, manifest_factory: Any, recorder: Any
+) -> None:
+    fields = list(policy.manifest.observation)
+    fields[1] = fields[1].model_copy(update={"extraction": "quaternion_wxyz", "size": 4})
+    policy.manifest = manifest_factory(observation=tuple(fields))
+    pipeline = build()
+    feed(pipeline, STEP, effector_pose=PoseReading(np.zeros(3), np.zeros(4)))
+    holding(
+        recorder, "holding: field effector: topic effector_pose gives a quaternion of length 0, which is no rotation"
+    )
+    assert recorder.commands == []
+    feed(pipeline, 2 * STEP)
+    answered(recorder, 1)
+
+
+def test_what_the_data_never_reached_is_told_at_the_first_observation_and_in_the_figures(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any
+) -> None:
+    demonstrated(policy)
+    pipeline = build(supervision=Supervision(plausible_range=5.0))
+    assert pipeline.figures()["outside_demonstrations"] == ""
+    far = JointReading(("shoulder", "elbow"), np.array([0.1, 0.81]), np.empty(0), np.empty(0))
+    for step in (1, 2, 3):
+        feed(pipeline, step * STEP, joint_states=far)
+        answered(recorder, step)
+    settled(pipeline)
+    assert recorder.texts.count("outside the demonstrations: angle elbow by 0.31 rad") == 1
+    assert pipeline.figures()["outside_demonstrations"] == "angle elbow by 0.31 rad"
+    assert pipeline.health() == (Level.OK, "commanding")
+    pipeline.close()
+    pipeline.open()
+    feed(pipeline, 4 * STEP)
+    answered(recorder, 4)
+    assert pipeline.figures()["outside_demonstrations"] == ""
+
+
+def test_a_bundle_without_quantiles_says_so(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build(supervision=Supervision(plausible_range=5.0))
+    feed(pipeline, STEP, effector_pose=PoseReading(np.full(3, 1e30), np.array([0.0, 0.0, 0.0, 1.0])))
+    answered(recorder, 1)
+    assert pipeline.figures()["outside_demonstrations"] == (
+        "unknown: the bundle keeps no quantiles of its training data"
+    )

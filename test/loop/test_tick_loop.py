@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.fields import ActionField
+from qgf_ros.bundle.fields import ActionField, Measurement
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.observation import Observation
@@ -489,3 +489,77 @@ def test_an_observation_of_before_the_process_was_stopped_gets_no_answer(
     assert "an observation has been waiting 6.00 s" in recorder.texts[-1]
     loop.handle(at(5))
     assert recorder.commands[-1][1] == 5 * STEP
+
+
+def far_loop(policy: Any, manifest_factory: Any, recorder: Any) -> TickLoop:
+    """A loop that sets a measured angle, within 0.3 rad of 0, and starts it at most 0.1 rad away."""
+    angle = ActionField(
+        name="turn",
+        unit="rad",
+        scale=0.3,
+        lower=-2.0,
+        upper=2.0,
+        hold=None,
+        measured=Measurement(field="angle"),
+        max_start_jump=0.1,
+    )
+    policy.manifest = manifest_factory(action=(angle, angle.model_copy(update={"name": "bend"})))
+    supervision = Supervision(start_retry_distance=0.2)
+    return TickLoop(
+        Controller(policy, RunOptions(0.5, "near", execution_horizon=1)),
+        recorder,
+        TickStatistics(0.05),
+        supervision=supervision,
+    )
+
+
+def standing(step: int, angle: float) -> Tick:
+    return Tick(Observation(np.array([angle, 0, 0, 0, 0, 0], dtype=np.float32), step * STEP))
+
+
+def test_a_start_that_was_refused_is_not_tried_again_by_luck(policy: Any, manifest_factory: Any, recorder: Any) -> None:
+    loop = far_loop(policy, manifest_factory, recorder)
+    for step in range(1, 301):
+        loop.handle(standing(step, 0.35))  # near enough for one in ten of the policy's actions
+        if loop.gate.fault is not None:
+            break
+    for again in range(step + 1, step + 301):
+        loop.handle(standing(again, 0.35 + 0.015 * (-1) ** again))  # as the encoder's noise
+    assert recorder.commands == []
+    assert loop.gate.fault is not None
+    assert loop.gate.fault.endswith("it is tried again once the robot has moved, or after ~/resume")
+    assert loop.figures()["limited_start_pose"] == 301
+
+
+@pytest.mark.parametrize("consent", ["moved", "resumed", "opened", "motion switched"])
+def test_a_refused_start_is_tried_again_once_the_robot_has_moved_or_a_person_says_so(
+    policy: Any, manifest_factory: Any, recorder: Any, consent: str
+) -> None:
+    loop = far_loop(policy, manifest_factory, recorder)
+    policy.action_value = -1.0
+    loop.handle(standing(1, 0.3))
+    policy.action_value = 1.0  # which would do
+    loop.handle(standing(2, 0.3))
+    assert recorder.commands == []
+    if consent == "resumed":
+        loop.gate.resume()
+    elif consent == "opened":
+        loop.gate.close("deactivated")
+        loop.gate.open()
+    elif consent == "motion switched":
+        loop.gate.enable(False)
+        loop.gate.enable(True)
+    loop.handle(standing(3, 0.3 - 0.021 * (consent == "moved")))
+    assert [stamp for _, stamp in recorder.commands] == [3 * STEP]
+
+
+def test_a_restart_of_the_clock_is_no_consent_to_a_refused_start(
+    policy: Any, manifest_factory: Any, recorder: Any
+) -> None:
+    loop = far_loop(policy, manifest_factory, recorder)
+    policy.action_value = -1.0
+    loop.handle(standing(10, 0.3))
+    policy.action_value = 1.0
+    loop.gate.restart()
+    loop.handle(standing(1, 0.3))
+    assert recorder.commands == []

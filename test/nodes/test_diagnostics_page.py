@@ -45,6 +45,7 @@ SPEAKERS = (
     "loop/pipeline.py",
     "nodes/policy_node.py",
     "loop/realtime.py",
+    "loop/supervision.py",
     "nodes/neighbours.py",
     "loop/tick_loop.py",
     "loop/watchdog.py",

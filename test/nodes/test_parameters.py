@@ -39,6 +39,8 @@ DEFAULTS: dict[str, Any] = {
     "deadline_misses": 3,
     "watchdog_timeout": "recommended",
     "on_fault": "hold",
+    "plausible_range": 5.0,
+    "start_retry_distance": 0.2,
     "heartbeat_rate": 10.0,
     "providers": ["CPUExecutionProvider"],
     "precision": "fp32",
@@ -329,7 +331,16 @@ def test_what_is_watched_follows_the_bundle_unless_it_is_said() -> None:
     assert parameters.startup_from(DEFAULTS).supervision == RECOMMENDED_SUPERVISION
     values = {**DEFAULTS, "inference_deadline": 1, "deadline_misses": 5, "watchdog_timeout": math.inf}
     supervision = parameters.startup_from({**values, "on_fault": "decelerate"}).supervision
-    assert supervision == Supervision(1.0, 5, math.inf, "decelerate")
+    assert supervision == Supervision(1.0, 5, math.inf, "decelerate", plausible_range=5.0)
+
+
+def test_how_far_is_plausible_and_when_a_start_is_tried_again_is_said() -> None:
+    values = {**DEFAULTS, "plausible_range": math.inf, "start_retry_distance": 0.5}
+    supervision = parameters.startup_from(values).supervision
+    assert (supervision.plausible_range, supervision.start_retry_distance) == (math.inf, 0.5)
+    for wrong in (0.5, -1.0, math.nan):
+        with pytest.raises(GuidanceError, match=f"plausible_range {wrong} was given; it must be at least 1"):
+            parameters.startup_from({**DEFAULTS, "plausible_range": wrong})
 
 
 def test_the_parameters_of_the_node_say_what_the_process_is_to_get() -> None:

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("mcap", reason="recordings need the record extra")
 pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
 
-from geometry_msgs.msg import WrenchStamped
+from geometry_msgs.msg import PoseStamped, WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st
 from std_msgs.msg import Float64MultiArray
@@ -384,3 +384,52 @@ def test_the_command_knows_from_the_robot_contract_what_is_scaled(
     options = ["--bundle", str(tmp_path), "--contract", str(contract), "--out", str(tmp_path / "run.npz")]
     assert main(["dataset", "from-bag", str(recording.path), *options]) == 2
     assert "7 commands without an observation (no telemetry that says what was commanded)" in capsys.readouterr().err
+
+
+TURN = ObservationField(
+    name="turn",
+    topic="pose",
+    message_type="geometry_msgs/msg/PoseStamped",
+    extraction="quaternion_wxyz",
+    size=4,
+    unit="1",
+)
+
+
+def turned_run(run_of: Make, quaternions: list[tuple[float, ...]]) -> Any:
+    """A run beside which a pose is published, a quaternion (x, y, z, w) per control period."""
+    run = run_of()
+    for quaternion in quaternions:
+        pose = PoseStamped()
+        pose.header.stamp.sec, pose.header.stamp.nanosec = divmod(run.stamp, 10**9)
+        orientation = pose.pose.orientation
+        orientation.x, orientation.y, orientation.z, orientation.w = quaternion
+        run.hear("/pose", pose)
+        run.tick(0.0, 0.0)
+    run.finish_episode(success=True)
+    return run
+
+
+@pytest.mark.parametrize("signs", [[1, 1, 1, 1], [-1, -1, -1, -1], [1, -1, -1, 1]])
+def test_quaternions_of_a_data_set_have_one_sign(run_of: Make, record: Make, signs: list[int]) -> None:
+    half = 0.5**0.5
+    run = turned_run(run_of, [(0.0, 0.0, sign * half, sign * half) for sign in signs])
+    source = source_of(run.manifest.model_copy(update={"observation": (*run.manifest.observation, TURN)}))
+    rows = convert([record(run)], source).arrays()["observations"]
+    np.testing.assert_allclose(rows[:, 2:], np.tile([half, 0.0, 0.0, half], (5, 1)), rtol=1e-6)
+
+
+def test_quaternions_have_the_sign_of_the_training_data_where_it_is_known(run_of: Make, record: Make) -> None:
+    known = TURN.model_copy(update={"mean_quaternion": (0.0, 0.0, 0.0, -1.0)})
+    run = turned_run(run_of, [(0.0, 0.0, 0.8, 0.6)] * 4)
+    source = source_of(run.manifest.model_copy(update={"observation": (*run.manifest.observation, known)}))
+    rows = convert([record(run)], source).arrays()["observations"]
+    np.testing.assert_allclose(rows[:, 2:], np.tile([-0.6, 0.0, 0.0, -0.8], (5, 1)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("length", [0.0, 2.0])
+def test_quaternions_that_are_no_rotation_make_no_rows(run_of: Make, record: Make, length: float) -> None:
+    run = turned_run(run_of, [(0.0, 0.0, 0.0, length)] * 4)
+    source = source_of(run.manifest.model_copy(update={"observation": (*run.manifest.observation, TURN)}))
+    with pytest.raises(RecordingError, match="field turn: topic pose gives a quaternion of length"):
+        convert([record(run)], source).arrays()

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qgf_ros.bundle.demonstrations import QUANTILES, component_name
+from qgf_ros.bundle.expectation import UNKNOWN
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess
 
@@ -22,6 +24,7 @@ def card(manifest: Manifest) -> RenderableType:
         parts.append(precision_table(manifest))
     if manifest.parity:
         parts.append(parity_table(manifest))
+    parts.append(_demonstrations(manifest))
     parts.append(_files(manifest))
     if manifest.training:
         parts.append(_pairs("training", ((key, _flat(value)) for key, value in manifest.training.items())))
@@ -104,6 +107,41 @@ def _observation(manifest: Manifest) -> RenderableType:
         table.add_row(field.name, str(field.size), field.extraction, field.topic, _scaled(field), age)
     joints = [f"  {field.name}: {', '.join(field.joints)}" for field in manifest.observation if field.joints]
     return Group(table, Text("joints", style="bold"), *joints, "") if joints else table
+
+
+def _demonstrations(manifest: Manifest) -> RenderableType:
+    known = manifest.demonstrations
+    quaternions = [f"  {field.name}: {_hemisphere(field, manifest)}" for field in manifest.observation if _turns(field)]
+    signs: list[RenderableType] = []
+    if quaternions:
+        signs = [Text("signs of quaternions", style="bold"), *quaternions, ""]
+    if known is None:
+        return Group(_pairs("demonstrations", [("observations", UNKNOWN)]), *signs)
+    title = f"demonstrations ({known.dataset}, {known.rows} observations)"
+    table = _table(title, "block", "component", "unit", *(name.replace("_", ".") for name in QUANTILES))
+    for field in manifest.observation:
+        if field.name in known.fields:
+            rows = zip(*(getattr(known.fields[field.name], name) for name in QUANTILES))
+            for i, values in enumerate(rows):
+                table.add_row(field.name, component_name(field, i), field.unit, *(f"{value:.3g}" for value in values))
+    return Group(table, *signs)
+
+
+def _turns(field: ObservationField) -> bool:
+    return field.constant is None and field.extraction.startswith("quaternion_")
+
+
+def _hemisphere(field: ObservationField, manifest: Manifest) -> str:
+    if field.mean_quaternion is not None:
+        mean = ", ".join(f"{value:.3g}" for value in field.mean_quaternion)
+        if field.sign_follows:
+            return (
+                f"of q and -q first the nearer to ({mean}), where the training data begin, then that to the one before"
+            )
+        return f"of q and -q the nearer to ({mean}), the mean of the training data"
+    if manifest.demonstrations is None or field.components:
+        return "as the topic has them; which ones the training data had is unknown"
+    return "as the topic has them; the training data hold both signs, there is no hemisphere to choose"
 
 
 def _scaled(field: ObservationField) -> str:

@@ -8,9 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import ValidationError
 
+from qgf_ros.bundle.demonstrations import Demonstrations, demonstrations_of
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
+from qgf_ros.bundle.quaternions import with_mean_quaternions
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.data.dataset import Dataset, normalisation_of
@@ -48,6 +51,20 @@ class Contract:
             raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
         size = sum(field.size for field in self.observation)
         return replace(self, observation=(*self.observation, goal_field(size)))
+
+    def described(self, dataset: Dataset, name: str) -> tuple[Contract, Demonstrations]:
+        """Return the contract with the mean quaternions of a data set that fits it, and what its observations were like.
+
+        A goal behind them is any of them.
+
+        Args:
+            dataset: The data.
+            name: Of the file.
+        """
+        size = sum(field.size for field in self.observation)
+        observations = np.tile(dataset.observations, size // dataset.observations.shape[1])
+        fields = with_mean_quaternions(self.observation, observations, dataset.trajectory_ends)
+        return replace(self, observation=fields), demonstrations_of(fields, observations, name)
 
     def check(self, dataset: Dataset) -> Contract:
         """Return the contract unchanged if the data set fits it.

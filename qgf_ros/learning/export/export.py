@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from qgf_ros.bundle.demonstrations import Demonstrations
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
@@ -84,6 +85,7 @@ def export_bundle(
             for name in chosen.critics
         },
         training=_training_record(header, int(tensors["step"])),
+        demonstrations=_demonstrations(header),
         parity=parity,
     )
     return write_bundle(out, manifest, files)
@@ -94,6 +96,12 @@ def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
         key: header[key] for key in ("algorithm", "dataset", "hardware", "versions") if key in header
     }
     return {"updates": step, "config": header["config"], **kept}
+
+
+def _demonstrations(header: dict[str, Any]) -> Demonstrations | None:
+    """Return what the training data were like; older runs did not keep it."""
+    found = header.get("demonstrations")
+    return None if found is None else Demonstrations.model_validate(found)
 
 
 def _policy(

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_limiter import SimulatedLimiter
 
-from qgf_ros.control.limits import KINDS, MotionLimiter
 from qgf_ros.control.motion.braking import Braking, brake
+from qgf_ros.control.motion.limits import KINDS, MotionLimiter
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 PERIOD = 0.05
