@@ -209,7 +209,7 @@ def test_contract_check_shows_each_value_beside_its_range(
     Console(width=150).print(_value_table(expected, listening(high + 0.31)))
     (row,) = [line for line in capsys.readouterr().out.splitlines() if " b " in line]
     assert all(part in row for part in (f"{high + 0.31:.4g} rad", f".. {high:.4g}", "0.31 rad"))
-    assert judge(manifest.observation[0], listening(high + 0.31)["arm"], 0.1, expected[0]) is None
-    complaint = judge(manifest.observation[0], listening(90.0)["arm"], 0.1, expected[0])
+    assert judge(manifest.observation[0], listening(high + 0.31)["arm"], 0.1, expected=expected[0]) is None
+    complaint = judge(manifest.observation[0], listening(90.0)["arm"], 0.1, expected=expected[0])
     assert complaint is not None
     assert complaint.startswith("b is 90 rad, plausible is ")
