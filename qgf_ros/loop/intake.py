@@ -139,7 +139,7 @@ class ObservationIntake:
         self._newest[topic] = max(stamp, self._newest.get(topic, stamp))
         if stamp >= newest and self._assembler.is_whole(topic):
             self._fresh.add(topic)
-        if self._assembler.synchronised_stamp is None or len(self._fresh) < len(self._assembler.live_topics):
+        if len(self._fresh) < len(self._assembler.live_topics) or self._assembler.synchronised_stamp is None:
             return False
         self._fresh.clear()
         return True

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import logging
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Protocol
 
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -53,22 +53,38 @@ def transition(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return guarded
 
 
-@contextmanager
-def guarding(node: Guarded, what: str) -> Iterator[None]:
-    """Make an exception a logged fault and a hold; it would end the executor's spin."""
-    try:
-        yield
-    except Exception as error:
-        node.report(logging.ERROR, traceback.format_exc())
-        node.on_fault(f"{what} failed, {type(error).__name__}: {error}; see the log")
+class Guarding:
+    """A context that makes an exception a logged fault and a hold; it would end the executor's spin.
+
+    Args:
+        node: Which reports and holds.
+        what: What is guarded, for the report.
+    """
+
+    def __init__(self, node: Guarded, what: str) -> None:
+        self._node = node
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Enter; one object serves every time."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        """Report and hold; return whether that deals with what was raised."""
+        if not isinstance(error, Exception):
+            return False
+        self._node.report(logging.ERROR, "".join(traceback.format_exception(kind, error, trace)))
+        self._node.on_fault(f"{self._what} failed, {type(error).__name__}: {error}; see the log")
+        return True
 
 
 def callback(method: Callable[[Any], None]) -> Callable[[Any], None]:
-    """Guard a callback; see `guarding`."""
+    """Guard a callback; see `Guarding`."""
 
     @functools.wraps(method)
     def guarded(self: Guarded) -> None:
-        with guarding(self, method.__name__.lstrip("_")):
+        with Guarding(self, method.__name__.lstrip("_")):
             method(self)
 
     return guarded

@@ -45,7 +45,7 @@ from qgf_ros.nodes import diagnostics, parameters
 from qgf_ros.nodes.commander import Commander
 from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.executors import make_executor
-from qgf_ros.nodes.guards import callback, guarding, transition
+from qgf_ros.nodes.guards import Guarding, callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
@@ -95,6 +95,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._load = policy_loader
         self._configured: Configured | None = None
         self._throttle = diagnostics.Throttle(LOG_INTERVAL)
+        self._guarding = Guarding(self, "on_message")
         self.failure: str | None = None
         self._weight = RecommendedWeight(self)
         if unused := self._weight.declare():
@@ -259,7 +260,7 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
     # Callbacks
 
     def _on_message(self, topic: str, message: Any) -> None:
-        with guarding(self, "on_message"):
+        with self._guarding:
             if self._configured is not None:
                 now = self._now()
                 stamp = from_time(message.header.stamp) if hasattr(message, "header") else now
