@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import tyro
 
+from qgf_ros import __version__
 from qgf_ros.commands.analyses.analyze import analyze
 from qgf_ros.commands.benchmarks.benchmark import benchmark
 from qgf_ros.commands.contract import contract
@@ -25,6 +26,8 @@ from qgf_ros.commands.quantize import quantize
 from qgf_ros.commands.record import record
 from qgf_ros.commands.render import render
 from qgf_ros.commands.replay import replay
+from qgf_ros.commands.show.option_groups import grouped
+from qgf_ros.commands.show.usage import one_sentence
 from qgf_ros.commands.train import train
 from qgf_ros.commands.tune import tune
 from qgf_ros.errors import QgfError
@@ -71,12 +74,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process by default.
 
     Returns:
-        Exit code: 0, 2 after an error of the user's making, 130 after Ctrl-C. A wrong option exits with 2 by itself.
+        Exit code: 0, 2 after an error of the user's making, 130 after Ctrl-C. A wrong option exits with 2.
     """
     on_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, _terminate) if on_main_thread else None
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments == ["--version"]:
+        print(f"qgf_ros {__version__}")
+        return 0
     try:
-        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="qgf", description=__doc__, args=argv)
+        with one_sentence(arguments, lambda words: _run([*words, "--help"])):
+            _run(arguments)
     except KeyboardInterrupt as interruption:
         if str(interruption):
             _complain(str(interruption))
@@ -93,6 +101,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if on_main_thread:
             signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _run(arguments: Sequence[str]) -> None:
+    tyro.extras.subcommand_cli_from_dict(
+        {name: grouped(command) for name, command in COMMANDS.items()},
+        prog="qgf",
+        description=__doc__,
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.DisallowNone),
+    )
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,12 +13,16 @@ import sys
 import time
 from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
 
 import numpy as np
 import pytest
 
+import qgf_ros
 from qgf_ros.cli import COMMANDS, main
+from qgf_ros.commands.show.arguments import run_arguments
+from qgf_ros.commands.show.option_groups import GROUPS, grouped
+from qgf_ros.control.run_options import ROWS, RunOptions
 from qgf_ros.errors import QgfError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -143,13 +148,140 @@ def test_sigterm_unwinds_like_an_exit(command):
     assert cleaned
 
 
-@pytest.mark.parametrize("words", ["0,x", "", "0;1"])
-def test_weights_that_are_not_numbers_are_refused(words, capsys):
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("trian", "qgf has no command trian, the nearest is train; see qgf --help"),
+        ("analyze succes", "qgf analyze has no command succes, the nearest is success; see qgf analyze --help"),
+        ("contract nonsense x", "qgf contract has no command nonsense; see qgf contract --help"),
+        (
+            "evaluate x --epsiodes 3",
+            "qgf evaluate has no option --epsiodes, the nearest is --episodes; see qgf evaluate --help",
+        ),
+        ("tune x --guidance_wieghts=0", "the nearest is --guidance-weights; see qgf tune --help"),
+        ("evaluate x --zzz", "qgf evaluate has no option --zzz; see qgf evaluate --help"),
+        ("evaluate x y", "y was given to qgf evaluate, which takes no more words; see qgf evaluate --help"),
+        ("evaluate", "qgf evaluate needs PATH; see qgf evaluate --help"),
+        ("train --dataset y.npz", "qgf train needs --out; see qgf train --help"),
+        ("evaluate x --episodes", "--episodes was given without its value; see qgf evaluate --help"),
+        (
+            "evaluate x --guidance-weights abc",
+            "--guidance-weights: 'abc' was given, expected numbers separated by commas",
+        ),
+        ("evaluate x --guidance-weights 0;1", "'0;1' was given, expected numbers separated by commas, such as 0,0.1"),
+        ("evaluate x --guidance-weights=", "'' was given, expected numbers separated by commas, such as 0,0.1"),
+        ("evaluate x --tasks 1,x", "--tasks: '1,x' was given, expected numbers separated by commas, such as 1,2,3"),
+        ("evaluate x --workers two", "--workers 'two' was given, expected an integer; see qgf evaluate --help"),
+        ("evaluate x --workers None", "--workers 'None' was given, expected an integer"),
+        ("tune x --max-gradient-norm a", "--max-gradient-norm 'a' was given, expected a number"),
+        ("evaluate x --estimator qfg", "bptt, grad_step, the nearest is qgf; see qgf evaluate --help"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_sentence_with_the_nearest_name(words, sentence, capsys):
+    assert main(words.split(" ")) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("qgf: ")
+    assert captured.err.count("\n") == 1
+    assert sentence in captured.err
+    assert "typing" not in captured.err
+    assert "0x" not in captured.err
+
+
+def test_without_a_word_from_tyro_about_mistakes_they_are_refused_all_the_same(monkeypatch, capsys):
+    monkeypatch.setattr("tyro._errors", None)
     with pytest.raises(SystemExit) as exit_:
-        main(["evaluate", "x", "--guidance-weights", words])
+        main(["--nonsense"])
     assert exit_.value.code == 2
-    # The message stands in a box, which breaks lines.
-    assert "separated by commas" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"qgf_ros {qgf_ros.__version__}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_gets_the_names_that_there_are(shell, tmp_path):
+    path = tmp_path / "qgf"
+    with pytest.raises(SystemExit) as exit_:
+        main(["--tyro-write-completion", shell, str(path)])
+    assert not exit_.value.code
+    text = path.read_text()
+    assert all(name in text for name in (*COMMANDS, "guidance-weights"))
+
+
+def test_the_options_of_a_run_stand_in_groups(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    text = capsys.readouterr().out
+    own, guidance, execution, output, machine = (
+        re.search(rf"^\W*{title} ", text, re.MULTILINE).start()
+        for title in ("options", "guidance options", "execution options", "output options", "machine options")
+    )
+    for name, after, before in (
+        ("--episodes ", own, guidance),
+        ("--estimator ", guidance, execution),
+        ("--execution-horizon ", execution, output),
+        ("--json ", output, machine),
+        ("--workers ", machine, len(text)),
+    ):
+        assert after < text.index(f" {name}") < before
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_in_groups_reach_the_command_as_without_them(name):
+    """Every option that a command has without groups, and no other, with its default."""
+
+    def flat(signature):
+        values = {}
+        for parameter in signature.parameters.values():
+            settings = getattr(parameter.annotation, "__metadata__", ())
+            makers = [made for one in settings if (made := getattr(one, "constructor_factory", None)) is not None]
+            if makers:
+                values |= flat(inspect.signature(makers[0]()))
+            else:
+                values[parameter.name] = parameter.default
+        return values
+
+    hints = get_type_hints(COMMANDS[name], include_extras=True)
+    plain = inspect.signature(COMMANDS[name])
+    plain = plain.replace(parameters=[one.replace(annotation=hints[one.name]) for one in plain.parameters.values()])
+    assert flat(inspect.signature(grouped(COMMANDS[name]))) == flat(plain)
+
+
+def test_a_command_in_groups_is_called_with_what_was_given(monkeypatch):
+    calls = []
+
+    def stand_in(
+        bundle: Path,
+        /,
+        *,
+        episodes: int = 5,
+        json: Path | None = None,
+        workers: int | None = None,
+        options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
+    ) -> None:
+        """Stand in.
+
+        Args:
+            bundle: Folder.
+            episodes: How many.
+            json: Report.
+            workers: Processes.
+            options: Of the run.
+        """
+        calls.append((bundle, episodes, json, workers, options))
+
+    monkeypatch.setitem(COMMANDS, "inspect", stand_in)
+    words = "inspect x --json r.json --workers 3 --estimator noisy --execution-horizon 2 --seed 7"
+    assert main(words.split()) == 0
+    assert calls == [(Path("x"), 5, Path("r.json"), 3, RunOptions(estimator="noisy", execution_horizon=2, seed=7))]
+
+
+def test_every_option_of_a_run_has_a_group():
+    grouped_names = {name for names in GROUPS.values() for name in names}
+    assert set(ROWS) - grouped_names == {"seed"}
 
 
 def test_inspect_prints_the_card_of_a_bundle(tiny_bundle, capsys):

@@ -61,6 +61,7 @@ def demo(
         with interruptions() as interrupted:
             serve_demo(plan, port, Console().print, interrupted)
         return
+    plan.check(load_manifest(bundle))  # before a line of progress
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
         results = run_demo(plan, display, interrupted.grant)

@@ -35,7 +35,7 @@ def generate(
 
     console = Console()
     with progress_bar(console, "episodes") as bar:
-        task = bar.add_task(f"{environment} {type}", total=None)
+        task = bar.add_task(f"{environment} {type}", total=None, visible=False)
         training, validation = generate_dataset(
             environment,
             type,
@@ -43,6 +43,6 @@ def generate(
             seed,
             out,
             workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
         )
     console.print(f"{training} and {validation}", highlight=False, soft_wrap=True)
