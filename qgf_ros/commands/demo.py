@@ -28,11 +28,11 @@ def demo(
     Args:
         bundle: Folder or name of the bundle.
         task: Single-task number.
-        episodes: Episodes per guidance weight.
+        episodes: Episodes per guidance weight; with --dashboard, before the next one.
         guidance_weights: One run each, separated by commas; 0 and the recommended weight by default.
         json: Report to write.
-        dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C,
-            beginning with the last weight.
+        dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C, some
+            at each weight until somebody sets one.
         port: TCP port of that page.
         options: How the node runs; the seed is that of the first episode.
     """

@@ -13,8 +13,8 @@ from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_sim.dashboard.controls import Control, controls_for
 from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
-from qgf_sim.dashboard.tables import episode_table, link_table, notice_line
-from qgf_sim.dashboard.widgets import Input, Plot, SceneView
+from qgf_sim.dashboard.tables import WEIGHT_COLOURS, episode_table, link_table, notice_line
+from qgf_sim.dashboard.widgets import Input, Plot, RatePlot, SceneView
 
 #: How often the scene is drawn anew, and everything else [s].
 SCENE_PERIOD, PAGE_PERIOD = 0.05, 0.2
@@ -110,7 +110,7 @@ class Page:
         with panel.add_tab("Live"):
             self._plots = {name: Plot(gui, title, _COLOURS[name]) for name, title in CURVES.items()}
         with panel.add_tab("Episodes"):
-            self._rate = Plot(gui, "success so far, by episode", "#ff7f0e", (0.0, 1.0))
+            self._rate = RatePlot(gui, "success so far at each weight, by episode", WEIGHT_COLOURS)
             self._episodes = gui.add_html("")
         panel.dock_left()
         panel.set_width(WIDTH)

@@ -158,7 +158,8 @@ class RosSide:
     def _answered(self, name: str) -> Callable[[Any], None]:
         def done(response: Any) -> None:
             if response is not None:
-                self._state.notice(OK if response.success else ERROR, f"{name}: {response.message}")
+                well = response.success and name != "hold"  # a robot that is held is red, however well that went
+                self._state.notice(OK if well else ERROR, f"{name}: {response.message}")
 
         return done
 

@@ -69,8 +69,9 @@ class View:
 
     Attributes:
         links: Connections by name.
-        curves: For each of `CURVES`, time since the first tick [s] and value, float64 [2, K]; finite values only.
-        success_rate: Number of the episode and share of successes up to it, float64 [2, K].
+        curves: For each of `CURVES`, time since the first tick [s] and value, float64 [2, K]; nan where none was measured.
+        success_rate: Number of the episode, and for each of `successes` its share up to that episode, float64 [1 + W, K]; nan
+            before its first one.
         episodes: The finished ones, newest first.
         successes: By guidance weight, in the order of first use.
         parameters: Values in force of the policy node.
@@ -178,13 +179,11 @@ class PageState:
     def view(self) -> View:
         """Return what the page shows now."""
         table = np.array(self._ticks, dtype=np.float64).reshape(-1, 1 + len(CURVES)).T
-        curves = {name: table[[0, row]] for row, name in enumerate(CURVES, start=1)}
-        judged = [row.success for row in self._episodes if row.success is not None]
-        numbers = np.arange(1.0, len(judged) + 1.0)
+        table[~np.isfinite(table)] = np.nan
         return View(
             {"policy node": self._node_link(), "telemetry": self._telemetry_link(), "bridge": self._bridge_link()},
-            {name: curve[:, np.isfinite(curve[1])] for name, curve in curves.items()},
-            np.stack([numbers, np.cumsum(judged) / numbers]),
+            {name: table[[0, row]] for row, name in enumerate(CURVES, start=1)},
+            self._success_rate(),
             tuple(reversed(self._episodes)),
             self._successes(),
             dict(self._parameters),
@@ -218,6 +217,8 @@ class PageState:
             return StatusLine(WARN, "not seen yet")
         if not self._lives("policy node"):
             return StatusLine(ERROR, f"lost, silent for {self._silence('policy node'):.0f} s")
+        if _number(self._asked.get("stopped")) == 1.0:  # a look is not enough: it takes somebody to resume
+            return StatusLine(ERROR, self._status.text)
         return self._status
 
     def _telemetry_link(self) -> StatusLine:
@@ -234,16 +235,32 @@ class PageState:
             return StatusLine(ERROR, f"lost, silent for {self._silence('bridge'):.0f} s")
         return StatusLine(OK, "running")
 
+    def _judged(self) -> dict[str, list[tuple[int, EpisodeRow]]]:
+        """Return the episodes that succeeded or failed, by weight as a word, each with its number among them."""
+        groups: dict[str, list[tuple[int, EpisodeRow]]] = {}
+        for number, row in enumerate(row for row in self._episodes if row.success is not None):
+            groups.setdefault(f"{row.guidance_weight:g}", []).append((number, row))  # a nan equals no other
+        return groups
+
     def _successes(self) -> tuple[SuccessAtWeight, ...]:
-        groups: dict[str, list[EpisodeRow]] = {}
-        for row in self._episodes:
-            if row.success is not None:
-                groups.setdefault(f"{row.guidance_weight:g}", []).append(row)  # a nan equals no other
         found = []
-        for rows in groups.values():
-            count = sum(bool(row.success) for row in rows)
-            found.append(SuccessAtWeight(rows[0].guidance_weight, count, len(rows), wilson_interval(count, len(rows))))
+        for rows in self._judged().values():
+            count = sum(bool(row.success) for _, row in rows)
+            weight = rows[0][1].guidance_weight
+            found.append(SuccessAtWeight(weight, count, len(rows), wilson_interval(count, len(rows))))
         return tuple(found)
+
+    def _success_rate(self) -> NDArray[np.float64]:
+        groups = self._judged()
+        count = sum(map(len, groups.values()))
+        found = np.full((1 + len(groups), count), np.nan)
+        found[0] = np.arange(1, count + 1)
+        for line, rows in zip(found[1:], groups.values()):
+            rates = np.cumsum([bool(row.success) for _, row in rows]) / np.arange(1, len(rows) + 1)
+            ends = [*(number for number, _ in rows[1:]), count]
+            for (begin, _), end, rate in zip(rows, ends, rates):
+                line[begin:end] = rate
+        return found
 
 
 def _number(text: str | None) -> float:

@@ -10,6 +10,19 @@ from qgf_sim.dashboard.state import EpisodeRow, StatusLine, SuccessAtWeight, Vie
 
 #: Finished episodes that the table lists.
 LISTED = 8
+#: Of guidance weights, in the order of their first use; the first again after the last.
+WEIGHT_COLOURS = (
+    "#1f77b4",
+    "#ff7f0e",
+    "#2ca02c",
+    "#d62728",
+    "#9467bd",
+    "#8c564b",
+    "#e377c2",
+    "#7f7f7f",
+    "#bcbd22",
+    "#17becf",
+)
 _COLOURS = ("#2b8a3e", "#e67700", "#c92a2a")  # of the levels 0, 1 and 2
 
 
@@ -32,12 +45,12 @@ def episode_table(successes: Sequence[SuccessAtWeight], episodes: Sequence[Episo
         ("weight", "success", "", "95 % Wilson"),
         (
             (
-                _weight(s.guidance_weight),
+                _dot(WEIGHT_COLOURS[i % len(WEIGHT_COLOURS)]) + _weight(s.guidance_weight),
                 f"{s.successes} of {s.episodes}",
                 _percent(s.successes / s.episodes),
                 f"[{100 * s.interval[0]:.0f}, {100 * s.interval[1]:.0f}]",
             )
-            for s in successes
+            for i, s in enumerate(successes)
         ),
     )
     last = _table(
@@ -62,6 +75,11 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 def _coloured(link: StatusLine) -> str:
     colour = _COLOURS[min(max(link.level, 0), len(_COLOURS) - 1)]
     return f'<span style="color: {colour}">{html.escape(link.text)}</span>'
+
+
+def _dot(colour: str) -> str:
+    """Return a dot that says which line of the plot is meant."""
+    return f'<span style="color: {colour}">&#9679;</span> '
 
 
 def _weight(weight: float) -> str:

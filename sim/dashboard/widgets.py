@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -78,30 +78,64 @@ class Input:
 
 
 class Plot:
-    """A plot of one curve.
+    """A plot of what was measured at every tick: a dot each, since a line would cross what was not measured.
 
     Args:
         gui: Where it is added.
-        title: Above the curve.
-        colour: Of the curve, as in CSS.
-        range: Of y; by default that of the data.
+        title: Above the dots.
+        colour: Of the dots, as in CSS.
     """
 
-    def __init__(self, gui: GuiApi, title: str, colour: str, range: tuple[float, float] | None = None) -> None:
-        self._handle = gui.add_uplot(
-            _EMPTY,
-            (uplot.Series(label="x"), uplot.Series(label=title, stroke=colour, width=1.5)),
-            title=title,
-            scales={"x": uplot.Scale(time=False), "y": uplot.Scale(range=range) if range else uplot.Scale()},
-            axes=(uplot.Axis(size=26), uplot.Axis(size=50)),
-            legend=uplot.Legend(show=False),
-            height=112,
-            padding=(8, 16, 0, 0),
-        )
+    def __init__(self, gui: GuiApi, title: str, colour: str) -> None:
+        dots = uplot.Series_Points(show=True, size=2.5, width=0, fill=colour)
+        series = uplot.Series(label=title, stroke=colour, width=0, points=dots)
+        self._handle = _add_plot(gui, title, uplot.Scale(), [series])
 
     def show(self, curve: NDArray[np.float64]) -> None:
-        """Show x and y, float64 [2, K]."""
-        self._handle.data = (curve[0], curve[1]) if len(np.unique(curve[0])) > 1 else _EMPTY
+        """Show x and y, float64 [2, K], nan where there is none."""
+        self._handle.data = (curve[0], curve[1]) if _has_span(curve) else _EMPTY
+
+
+class RatePlot:
+    """A plot of shares, between 0 and 1, each a line of its own.
+
+    Args:
+        gui: Where it is added.
+        title: Above the lines.
+        colours: Of the lines, as in CSS; used again where they run out.
+    """
+
+    def __init__(self, gui: GuiApi, title: str, colours: Sequence[str]) -> None:
+        self._title, self._colours = title, colours
+        self._handle = _add_plot(gui, title, uplot.Scale(range=(0.0, 1.0)), [self._line(0)])
+
+    def show(self, curves: NDArray[np.float64]) -> None:
+        """Show x and S lines, float64 [1 + S, K], nan before a line begins."""
+        if not _has_span(curves):
+            return
+        if len(self._handle.data) != len(curves):
+            self._handle.series = (uplot.Series(label="x"), *(self._line(i) for i in range(len(curves) - 1)))
+        self._handle.data = tuple(curves)
+
+    def _line(self, number: int) -> uplot.Series:
+        return uplot.Series(label=self._title, stroke=self._colours[number % len(self._colours)], width=1.5)
+
+
+def _add_plot(gui: GuiApi, title: str, y: uplot.Scale, series: Sequence[uplot.Series]) -> Any:
+    return gui.add_uplot(
+        _EMPTY,
+        (uplot.Series(label="x"), *series),
+        title=title,
+        scales={"x": uplot.Scale(time=False), "y": y},
+        axes=(uplot.Axis(size=26), uplot.Axis(size=50)),
+        legend=uplot.Legend(show=False),
+        height=112,
+        padding=(8, 16, 0, 0),
+    )
+
+
+def _has_span(curves: NDArray[np.float64]) -> bool:
+    return len(np.unique(curves[0])) > 1
 
 
 class SceneView:

@@ -6,7 +6,8 @@ restarts its noise whenever its seed is set, so an episode is the same bits as `
 
 If a process dies, or nothing is heard for long, both are started anew, once, and the episode under way starts over.
 
-In the served demo nobody conducts: the bridge runs in real time, one episode after the other, and a person steers.
+In the served demo nobody conducts: the bridge runs in real time, one episode after the other, and a person steers. Until
+one does, the plan's weights follow one another.
 """
 
 from __future__ import annotations
@@ -16,9 +17,8 @@ import json
 import math
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,7 @@ from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.evaluation.results import Episode
 from qgf_sim.live.conductor import BRIDGE, NODE, Conductor, Lost
+from qgf_sim.live.presentation import Presentation
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 #: Options of a run that the conductor sets for each episode.
@@ -97,7 +98,8 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
     """Let episodes follow one another in real time, beside a dashboard; no process is left behind.
 
     Args:
-        plan: What to begin with: bundle, task, seed, options, and the last of its weights.
+        plan: What to begin with: bundle, task, seed, options, and the first of its weights. After its number of episodes comes
+            the next one, up to the last, unless a person has set another meanwhile.
         port: TCP port of the page.
         note: Told what to know.
         stop: Asked ten times a second whether that is enough.
@@ -111,27 +113,51 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
     _require("ogbench", "mujoco", "onnxruntime", "viser")
     parameters = _parameters(plan, manifest)
     parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.options.seed, "autostart": True, "auto_reset": True}
-    begin = plan.options_at(manifest, plan.guidance_weights[-1])
+    begin = plan.options_at(manifest, plan.guidance_weights[0])
     parameters[NODE] |= {**weight_parameters(begin.guidance_weight), "critic": begin.critic, "seed": begin.seed}
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="qgf-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         graph = private_graph(folder)
+        note(f"the dashboard comes up at http://127.0.0.1:{port}; Ctrl-C ends the demo")
+        note(f"for ros2 in another terminal: export ROS_DOMAIN_ID={graph['ROS_DOMAIN_ID']}")
+        look_after = partial(_look_after, children, stop)
         try:
-            with environment(graph):
+            with environment(graph), suppress(_Stopped):
                 children.extend(_start(parameters, folder))
                 children.append(Child("dashboard", "qgf_sim.dashboard.process", ["--port", str(port)], folder))
-            note(f"the dashboard comes up at http://127.0.0.1:{port}; Ctrl-C ends the demo")
-            note(f"for ros2 in another terminal: export ROS_DOMAIN_ID={graph['ROS_DOMAIN_ID']}")
-            while not stop():
-                time.sleep(0.1)
-                for child in children:
-                    if child.exit_code is not None:
-                        raise SimulationError(
-                            f"{child.name} ended with exit code {child.exit_code} ({child.last_words()})"
-                        )
+                with _presented(plan, note, look_after) as presentation:
+                    while True:
+                        presentation.listen(0.1)
         finally:
             stop_all(children)
+
+
+class _Stopped(Exception):
+    """Somebody has seen enough."""
+
+
+def _look_after(children: Sequence[Child], stop: Callable[[], bool]) -> None:
+    """Raise _Stopped if that was asked for, and SimulationError if a process has ended."""
+    if stop():
+        raise _Stopped
+    for child in children:
+        if child.exit_code is not None:
+            raise SimulationError(f"{child.name} ended with exit code {child.exit_code} ({child.last_words()})")
+
+
+@contextmanager
+def _presented(plan: EpisodePlan, note: Callable[[str], None], between: Callable[[], None]) -> Iterator[Presentation]:
+    context = Context()
+    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        presentation = Presentation(plan, context, note, between)
+        try:
+            yield presentation
+        finally:
+            presentation.close()
+    finally:
+        context.try_shutdown()
 
 
 def _require(*packages: str) -> None:

@@ -115,6 +115,21 @@ def test_the_served_demo_serves_its_page_and_leaves_nobody_behind(tiny_bundle: P
     assert not [child.name for child in children if alive(child)]
 
 
+def test_the_served_demo_goes_from_the_first_weight_to_the_next_after_its_episodes(
+    tiny_bundle: Path, children: list[Child]
+) -> None:
+    notes: list[str] = []
+    begun: list[str] = []
+
+    def enough() -> bool:
+        begun[:] = [child.log.read_text() for child in children if child.name == "policy_node"]
+        return notes[-1:] == ["the guidance weight is 0.1 now"]
+
+    serve_demo(EpisodePlan(tiny_bundle, 2, (0.0, 0.1), episodes=1), own_port(), notes.append, enough)
+    assert "guidance weight 0," in begun[0]
+    assert not [child.name for child in children if alive(child)]
+
+
 def test_the_served_demo_ends_when_a_process_does(tiny_bundle: Path, children: list[Child], taken: int) -> None:
     with pytest.raises(SimulationError, match=f"dashboard ended with exit code 1 .*port {taken}"):
         serve_demo(EpisodePlan(tiny_bundle, 2, (0.1,), episodes=1), taken, print, lambda: False)

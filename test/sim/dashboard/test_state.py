@@ -53,15 +53,15 @@ def test_curves_are_over_time_since_the_first_tick(state: PageState) -> None:
     assert view.curves["latency_ms"][1].tolist() == [2.5, 2.5, 2.5]
 
 
-def test_values_that_are_not_finite_or_missing_leave_their_curve_alone(state: PageState) -> None:
-    state.tick(0, figures(q="nan"))
+def test_where_nothing_was_measured_a_curve_has_a_gap_and_goes_on_in_time(state: PageState) -> None:
+    state.tick(0, figures(q="inf"))
     state.tick(STEP, figures(q=3.0))
     row = figures()
     del row["q"]
     state.tick(2 * STEP, row)
     view = state.view()
-    assert view.curves["q"].tolist() == [[0.05], [3.0]]
-    assert view.curves["gradient_norm"].shape == (2, 3)
+    assert view.curves["q"] == pytest.approx(np.array([[0.0, 0.05, 0.1], [np.nan, 3.0, np.nan]]), nan_ok=True)
+    assert np.isfinite(view.curves["gradient_norm"]).all()
 
 
 def test_curves_begin_anew_when_time_falls_back(state: PageState) -> None:
@@ -78,7 +78,8 @@ def test_curves_are_bounded(state: PageState) -> None:
 
 def test_an_empty_page_has_empty_curves(state: PageState) -> None:
     view = state.view()
-    assert all(curve.shape == (2, 0) for curve in (*view.curves.values(), view.success_rate))
+    assert all(curve.shape == (2, 0) for curve in view.curves.values())
+    assert view.success_rate.shape == (1, 0)
     assert (view.episodes, view.successes, view.simulated) == ((), (), False)
 
 
@@ -123,6 +124,13 @@ def test_parameters_that_leave_the_choice_to_the_node_are_not_contradicted_by_it
     for name, value in (("use_recommended_weight", False), ("execution_horizon", 1), ("critic", "task2")):
         state.parameters({**left, name: value})
         assert state.status(OK, "commanding", chosen), name
+
+
+@pytest.mark.parametrize(("stopped", "level"), [("1", ERROR), ("0", WARN)])
+def test_a_robot_that_is_stopped_is_red_until_it_is_resumed(state: PageState, stopped: str, level: int) -> None:
+    state.status(WARN, "stopped: by ~/hold", {"stopped": stopped})
+    link = state.view().links["policy node"]
+    assert (link.level, link.text) == (level, "stopped: by ~/hold")
 
 
 def test_telemetry_goes_stale(state: PageState, clock: Clock) -> None:
@@ -176,7 +184,14 @@ def test_success_is_counted_by_weight_with_its_interval(state: PageState) -> Non
     assert [(s.guidance_weight, s.successes, s.episodes) for s in view.successes] == [(0.0, 0, 2), (0.1, 2, 2)]
     # Wilson's interval of 2 of 2 is [n / (n + z^2), 1].
     assert view.successes[1].interval == pytest.approx((2 / (2 + 1.959964**2), 1.0), abs=1e-6)
-    assert view.success_rate == pytest.approx(np.array([[1, 2, 3, 4], [0, 1 / 2, 1 / 3, 2 / 4]]))
+
+
+def test_the_success_rate_of_each_weight_stays_where_its_last_episode_left_it(state: PageState) -> None:
+    start = 0
+    for weight, success in ((0.0, False), (0.1, True), (0.0, True), (0.1, False)):
+        start = episode(state, start, [weight], success)
+    expected = [[1, 2, 3, 4], [0, 0, 1 / 2, 1 / 2], [np.nan, 1, 1, 1 / 2]]
+    assert state.view().success_rate == pytest.approx(np.array(expected), nan_ok=True)
 
 
 def test_replayed_episodes_are_listed_and_not_counted(state: PageState) -> None:
@@ -184,7 +199,7 @@ def test_replayed_episodes_are_listed_and_not_counted(state: PageState) -> None:
     view = state.view()
     assert view.episodes[0].success is None
     assert view.successes == ()
-    assert view.success_rate.shape == (2, 0)
+    assert view.success_rate.shape == (1, 0)
 
 
 @pytest.mark.parametrize("change", [{"task": "<b>"}, {"seed": None}, {"length": math.inf}])
@@ -198,15 +213,16 @@ def test_an_outcome_that_is_none_is_refused_and_leaves_the_page_as_it_was(
     assert (state.view().episodes, state.version) == ((), 0)
 
 
-@given(st.lists(st.booleans(), max_size=40))
-def test_the_last_point_of_the_success_rate_is_the_share(successes: list[bool]) -> None:
-    state = PageState()
-    for success in successes:
-        state.episode(outcome(success))
-    numbers, rates = state.view().success_rate
-    assert numbers.tolist() == list(range(1, len(successes) + 1))
-    if successes:
-        assert rates[-1] == pytest.approx(sum(successes) / len(successes))
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2]), st.booleans()), max_size=40))
+def test_the_last_point_of_each_success_rate_is_the_share_at_its_weight(episodes: list[tuple[float, bool]]) -> None:
+    state, start = PageState(), 0
+    for weight, success in episodes:
+        start = episode(state, start, [weight], success)
+    view = state.view()
+    assert view.success_rate[0].tolist() == list(range(1, len(episodes) + 1))
+    for at_weight, rates in zip(view.successes, view.success_rate[1:], strict=True):
+        own = [success for weight, success in episodes if weight == at_weight.guidance_weight]
+        assert rates[-1] == pytest.approx(sum(own) / len(own))
 
 
 def test_what_the_node_chose_stands_in_for_a_word_that_leaves_it_the_choice(state: PageState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from qgf_sim.dashboard.state import EpisodeRow, PageState, StatusLine, SuccessAtWeight
-from qgf_sim.dashboard.tables import LISTED, episode_table, link_table, notice_line
+from qgf_sim.dashboard.tables import LISTED, WEIGHT_COLOURS, episode_table, link_table, notice_line
 
 
 def test_what_came_over_the_network_is_escaped() -> None:
@@ -23,6 +23,12 @@ def test_the_last_episodes_are_listed() -> None:
     assert "9 of 11" in table and "82 %" in table and "[52, 95]" in table
     assert table.count("not solved") == LISTED // 2
     assert "1000" in table and str(1000 + LISTED) not in table
+
+
+def test_each_weight_has_the_colour_of_its_line_and_the_colours_begin_again() -> None:
+    successes = [SuccessAtWeight(0.1 * i, 1, 2, (0.1, 0.9)) for i in range(len(WEIGHT_COLOURS) + 1)]
+    table = episode_table(successes, [EpisodeRow(1, 0, True, 60, 0.1)])
+    assert [table.count(colour) for colour in WEIGHT_COLOURS] == [2, *[1] * (len(WEIGHT_COLOURS) - 1)]
 
 
 def test_words_stand_for_what_has_no_number() -> None:
