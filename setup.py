@@ -102,7 +102,14 @@ setup(
     # `qgf_sim` is a symbolic link to `sim`, so that the import name is a folder of the checkout in every install mode.
     packages=find_packages(include=[PACKAGE, PACKAGE + ".*", "qgf_sim", "qgf_sim.*"]),
     package_data={PACKAGE: ["py.typed"]},
-    install_requires=["numpy>=1.24", "pydantic>=2.5", "pyyaml>=6.0", "rich>=13.0", "tyro>=0.9"],
+    install_requires=[
+        "docstring-parser>=0.15",
+        "numpy>=1.24",
+        "pydantic>=2.5",
+        "pyyaml>=6.0",
+        "rich>=13.0",
+        "tyro>=0.9",
+    ],
     extras_require=EXTRAS,
     zip_safe=False,
     data_files=[

@@ -67,7 +67,7 @@ SINGLE_FILES = {
     "errors": Law("", frozenset(), frozenset()),
     "cli": Law(
         "",
-        frozenset({"errors", "commands", "commands.analyses", "commands.benchmarks"}),
+        frozenset({"errors", "commands", "commands.analyses", "commands.benchmarks", "commands.show"}),
         frozenset({"rich", "tyro"}),
     ),
 }
