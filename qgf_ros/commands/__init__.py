@@ -2,5 +2,6 @@
 
 Stands on: analysis, bundle, commands.analyses, commands.show, control, control.profiles, errors, evaluation,
 learning, learning.algorithms, learning.data, learning.export, learning.published, nodes, qgf_sim.live,
-qgf_sim.rollouts, qgf_sim.worlds, recording, reports, runtime. Libraries: matplotlib, numpy, rclpy, rich, torch, tyro.
+qgf_sim.rollouts, qgf_sim.worlds, recording, recording.rows, reports, runtime. Libraries: matplotlib, numpy,
+rclpy, rich, torch, tyro.
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
-    from qgf_ros.recording.to_dataset import Source
+    from qgf_ros.recording.rows.to_dataset import Source
 
 
 def dataset(
@@ -19,6 +19,9 @@ def dataset(
     reward: str = "success",
     command: str = "command",
     episode: str = "sim_bridge/episode",
+    command_names: tuple[str, ...] = (),
+    outcomes: Path | None = None,
+    every_episode_succeeds: bool = False,
 ) -> None:
     """Make a data set for qgf train of recordings, or tell a bundle what its data set was like.
 
@@ -28,14 +31,21 @@ def dataset(
 
     Args:
         action: What to do.
-        files: MCAP files, or for describe the data set, FILE.npz.
+        files: MCAP files and folders of rosbag2, or for describe the data set, FILE.npz.
         out: Data set to write, FILE.npz.
         bundle: Bundle whose contract says what an observation and an action are; for describe, the one to tell.
         contract: Without --bundle, JSON with observation, action and control_rate as in a manifest; with it, the robot
             contract (YAML) that the policy node used.
         reward: success, for 0 at the command that solved the task and -1 elsewhere, or TOPIC:FIELD.
-        command: Topic of the commands, JointState by name in the units of the action contract.
+        command: Topic of the commands, in the units of the action contract: JointState or a JointTrajectory of one point
+            by name, Float64MultiArray in the contract's order, TwistStamped.
         episode: Topic that ends each episode, a String of JSON with the key success.
+        command_names: Names of the action's components on that topic, in their order, such as linear.x angular.z; those of
+            the contract by default.
+        outcomes: Outcomes of the episodes of recordings that hold none, as lines such as demo_0.mcap,true below a first
+            line recording,success.
+        every_episode_succeeds: Whether every episode of these recordings succeeded, as in demonstrations; one without
+            messages on --episode is one episode.
     """
     if action == "describe":
         _describe(files, bundle)
@@ -43,16 +53,26 @@ def dataset(
     from rich.console import Console
     from rich.text import Text
 
+    from qgf_ros.bundle.text import one_line
     from qgf_ros.errors import RecordingError
     from qgf_ros.learning.data.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
-    from qgf_ros.recording.recording import Recording
-    from qgf_ros.recording.to_dataset import Reward, convert
+    from qgf_ros.recording.bags import open_recordings
+    from qgf_ros.recording.rows.outcomes import Outcomes, Reward
+    from qgf_ros.recording.rows.to_dataset import convert
 
     if not files or out is None:
         missing = "recording was given; give one or more MCAP files" if not files else "--out was given; give FILE.npz"
         raise RecordingError(f"no {missing}")
-    source = _source(bundle, contract, reward=Reward.parse(reward), command=command, episode=episode)
-    opened = [Recording.open(path) for path in files]
+    source = _source(
+        bundle,
+        contract,
+        reward=Reward.parse(reward),
+        command=command,
+        episode=episode,
+        command_names=command_names,
+        outcomes=Outcomes.of(every_episode_succeeds, outcomes),
+    )
+    opened = open_recordings(files)
     conversion = convert(opened, source)
     arrays = conversion.arrays()
     extras = {name: arrays[name] for name in ("rewards", "masks")}
@@ -60,7 +80,13 @@ def dataset(
     _write(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action)})
     found = conversion.trajectories
     solved = sum(trajectory.solved for trajectory in found)
-    lines = [f"{recording.path}: {sentence}" for recording in opened for sentence in recording.damage]
+    lines = list(conversion.damage)
+    lines += [
+        f"note: {', '.join(file.name for file in recording.files)} are read as one recording"
+        for recording in opened
+        if len(recording.files) > 1
+    ]
+    lines += [f"note: {note}" for note in conversion.notes]
     lines += [f"left out: {count} {reason}" for reason, count in conversion.left_out.items() if count]
     if conversion.inferred:
         lines.append("note: which readings a command answers is partly inferred from times of arrival")
@@ -70,7 +96,7 @@ def dataset(
         )
     lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
     for line in lines:
-        Console().print(Text(line), soft_wrap=True)
+        Console().print(Text(one_line(line)), soft_wrap=True)
 
 
 def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
@@ -106,7 +132,7 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
     from qgf_ros.errors import RecordingError
     from qgf_ros.learning.data.contract import read_contract
-    from qgf_ros.recording.to_dataset import Source
+    from qgf_ros.recording.rows.to_dataset import Source
 
     if bundle is not None:
         manifest = load_manifest(locate_bundle(bundle))

@@ -1,9 +1,10 @@
 """Records a run of the policy node into an MCAP file, as a process of its own.
 
 Recorded are the topics of the contract, commands, telemetry, diagnostics, parameter events and the outcomes of
-episodes, each as it came over the wire. A topic is subscribed to when somebody publishes it, with the quality of
-service that is offered. The policy node knows nothing of its recorder: a full disk, a full file or a death of this
-process changes nothing for it.
+episodes, each as it came over the wire; beside them what else tells how the robot stood: its description, transforms,
+the clock and the transitions of the policy node, where somebody publishes them. A topic is subscribed to when somebody
+publishes it, with the quality of service that is offered. The policy node knows nothing of its recorder: a full disk, a
+full file or a death of this process changes nothing for it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,17 @@ OUTPUTS = (
     "/parameter_events",
     "sim_bridge/episode",
 )
+#: What is recorded where it exists: of the robot by the names that everybody has for it, and in the node's namespace.
+BESIDE = (
+    "~/transition_event",
+    "/robot_description",
+    "robot_description",
+    "/tf",
+    "tf",
+    "/tf_static",
+    "tf_static",
+    "/clock",
+)
 
 
 class Recorder(Node):  # type: ignore[misc]
@@ -76,9 +88,10 @@ class Recorder(Node):  # type: ignore[misc]
         bundle = locate_bundle(self._value("bundle"))
         manifest = load_manifest(bundle)
         self._policy = str(self._value("policy_node"))
-        self._wanted = self._topics(manifest)
+        wanted, beside = self._topics(manifest), self._full_names(BESIDE)
         self._queue = self._start(bundle, manifest)
-        self._taps = Taps(self, self._wanted, self._queue)
+        every = tuple(dict.fromkeys((*wanted, *beside)))
+        self._taps = Taps(self, every, self._queue, frozenset(beside) - frozenset(wanted))
         self._parameter_services = {
             kind: self.create_client(kind, f"{self._policy}/{name}")
             for kind, name in ((ListParameters, "list_parameters"), (GetParameters, "get_parameters"))
@@ -88,7 +101,7 @@ class Recorder(Node):  # type: ignore[misc]
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DISCOVERY_PERIOD, self._discover, clock=steady)
         self.create_timer(1.0, self._on_diagnostics, clock=steady)
-        self.get_logger().info(f"recording into {self._value('out')}, waiting for {', '.join(self._wanted)}")
+        self.get_logger().info(f"recording into {self._value('out')}, waiting for {', '.join(wanted)}")
 
     @property
     def ended(self) -> str | None:
@@ -118,12 +131,16 @@ class Recorder(Node):  # type: ignore[misc]
         contract = read_robot_contract(Path(path).expanduser()) if path else RobotContract()
         inputs = [field.topic for field in contract.apply(manifest) if field.constant is None]
         commands = [topic for source in contract.command for topic in (source.address, source.shadow)]
-        outputs = [name.replace("~", self._policy, 1) for name in (*commands, *OUTPUTS)]
-        names = [*inputs, *outputs, *filter(None, self._value("topics"))]
-        return tuple(dict.fromkeys(self.resolve_topic_name(name) for name in names))
+        names = [*inputs, *commands, *OUTPUTS, *filter(None, self._value("topics"))]
+        return tuple(dict.fromkeys(self._full_names(names)))
+
+    def _full_names(self, names: Iterable[str]) -> list[str]:
+        """Return topics as they are called for everybody; ``~`` is the policy node."""
+        return [self.resolve_topic_name(name.replace("~", self._policy, 1)) for name in names]
 
     def _start(self, bundle: Path, manifest: Manifest) -> RecordingQueue:
-        writer = RecordingWriter(Path(self._value("out")).expanduser(), self._value("max_size_mb") * 1_000_000)
+        out, size = Path(self._value("out")).expanduser(), self._value("max_size_mb") * 1_000_000
+        writer = RecordingWriter(out, size, replace=self._value("force"))
         run = {"bundle": manifest.name, "namespace": self.get_namespace(), "policy_node": self._policy}
         content = (bundle / MANIFEST_NAME).read_bytes()
         try:
@@ -174,10 +191,11 @@ class Recorder(Node):  # type: ignore[misc]
 
 def declare(node: Node) -> None:
     """Declare every parameter on a node; overrides from files and launch apply here."""
-    texts = {
+    texts: dict[str, tuple[Any, str]] = {
         "bundle": ("", "Path or name of the bundle that runs; its contract says which topics are recorded."),
         "contract": ("", "Robot contract (YAML) that the policy node uses; empty for the bundle's own."),
-        "out": ("", "File to write; it must not exist."),
+        "out": ("", "File to write; it must not exist, unless force is set."),
+        "force": (False, "Whether a file that exists is replaced."),
         "policy_node": ("policy_node", "Name of the policy node."),
         "topics": ([""], "Further topics to record."),
     }

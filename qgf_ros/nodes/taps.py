@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -40,11 +41,13 @@ class Taps:
         node: The node to subscribe on.
         wanted: Full names of the topics.
         queue: Takes the messages.
+        beside: Those of them that need not be there.
     """
 
-    def __init__(self, node: Node, wanted: Sequence[str], queue: RecordingQueue) -> None:
+    def __init__(self, node: Node, wanted: Sequence[str], queue: RecordingQueue, beside: Collection[str] = ()) -> None:
         self._node = node
         self._wanted = wanted
+        self._beside = beside
         self._queue = queue
         self._taps: dict[str, Tap] = {}
         self._refused: set[str] = set()
@@ -57,8 +60,8 @@ class Taps:
 
     @property
     def silent(self) -> tuple[str, ...]:
-        """Topics that nobody has published yet, or whose type is not installed."""
-        return tuple(topic for topic in self._wanted if topic not in self._taps)
+        """Topics that should be there, and that nobody has published yet, or whose type is not installed."""
+        return tuple(topic for topic in self._wanted if topic not in self._taps and topic not in self._beside)
 
     def discover(self) -> None:
         """Subscribe to what is published by now."""
@@ -70,13 +73,17 @@ class Taps:
             reliable = all(profile.reliability == QoSReliabilityPolicy.RELIABLE for profile in offered)
             latched = all(profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
             tap = self._taps.get(topic)
+            about = {
+                "offered_qos_profiles": offered_qos_profiles(offered),
+                "topic_type_hash": str(infos[0].topic_type_hash),
+            }
             if tap is None:
-                self._tap(topic, infos[0].topic_type, reliable, latched)
+                self._tap(topic, infos[0].topic_type, reliable, latched, about)
             elif (tap.reliable and not reliable) or (tap.latched and not latched):
                 # A publisher has come that offers less, and would not be heard.
                 self._drain(tap, time.monotonic() + DRAIN)
                 self._node.destroy_subscription(tap.subscription)
-                self._tap(topic, tap.type_name, reliable, latched)
+                self._tap(topic, tap.type_name, reliable, latched, about)
 
     def close(self) -> None:
         """Take what was delivered; call it when the executor is not spinning."""
@@ -84,7 +91,7 @@ class Taps:
         for tap in self._taps.values():
             self._drain(tap, end)
 
-    def _tap(self, topic: str, type_name: str, reliable: bool, latched: bool) -> None:
+    def _tap(self, topic: str, type_name: str, reliable: bool, latched: bool, about: Mapping[str, str]) -> None:
         logger = self._node.get_logger()
         try:
             package, _, name = type_name.partition("/msg/")
@@ -92,7 +99,8 @@ class Taps:
             stamped = starts_with_stamp(type_name, definition(type_name))
         except (ImportError, AttributeError, RecordingError) as error:
             self._refused.add(topic)
-            logger.error(f"{topic} is not recorded, its type {type_name} is not installed here ({error})")
+            complain = logger.warning if topic in self._beside else logger.error
+            complain(f"{topic} is not recorded, its type {type_name} is not installed here ({error})")
             return
         quality = QoSProfile(
             depth=DEPTH,
@@ -101,7 +109,9 @@ class Taps:
         )
 
         def receive(data: bytes, info: Mapping[str, int]) -> None:
-            self._receive(topic, type_name, stamped, data, info)
+            log_time = info.get("received_timestamp") or time.time_ns()
+            made = leading_stamp(data, log_time) if stamped else info.get("source_timestamp") or log_time
+            self._receive(Received(topic, type_name, log_time, max(made, 0), data, about))
 
         events = SubscriptionEventCallbacks(message_lost=self._on_lost)
         subscription = self._node.create_subscription(kind, topic, receive, quality, raw=True, event_callbacks=events)
@@ -117,10 +127,8 @@ class Taps:
                 return
             subscription.callback(*taken)
 
-    def _receive(self, topic: str, type_name: str, stamped: bool, data: bytes, info: Mapping[str, int]) -> None:
-        log_time = info.get("received_timestamp") or time.time_ns()
-        publish_time = leading_stamp(data, log_time) if stamped else info.get("source_timestamp") or log_time
-        taken = self._queue.put(Received(topic, type_name, log_time, max(publish_time, 0), data))
+    def _receive(self, message: Received) -> None:
+        taken = self._queue.put(message)
         if not taken and self._queue.end is None:
             self._node.get_logger().warning(
                 f"{self._queue.dropped} messages are dropped so far, the disk is too slow", throttle_duration_sec=5.0
@@ -128,3 +136,24 @@ class Taps:
 
     def _on_lost(self, event: Any) -> None:
         self._queue.lost += event.total_count_change
+
+
+def offered_qos_profiles(profiles: Sequence[QoSProfile]) -> str:
+    """Return what a topic is offered with, as rosbag2 writes it into MCAP files and `ros2 bag play` offers it again."""
+    return str(yaml.safe_dump([_profile(profile) for profile in profiles], sort_keys=False)).rstrip()
+
+
+def _profile(profile: QoSProfile) -> dict[str, Any]:
+    times = {name: getattr(profile, name).nanoseconds for name in ("deadline", "lifespan", "liveliness_lease_duration")}
+    spans = {name: dict(zip(("sec", "nsec"), divmod(time_, 1_000_000_000))) for name, time_ in times.items()}
+    return {
+        "history": profile.history.short_key,
+        "depth": profile.depth,
+        "reliability": profile.reliability.short_key,
+        "durability": profile.durability.short_key,
+        "deadline": spans["deadline"],
+        "lifespan": spans["lifespan"],
+        "liveliness": profile.liveliness.short_key,
+        "liveliness_lease_duration": spans["liveliness_lease_duration"],
+        "avoid_ros_namespace_conventions": profile.avoid_ros_namespace_conventions,
+    }

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qgf_ros.control.run_options import KINDS, RunOptions
+from qgf_ros.recording.recorded_commands import MALFORMED, malformed
 from qgf_ros.recording.recording import Recorded, Recording
 
 # Where the value of each parameter type lies in a ParameterValue (rcl_interfaces/msg/ParameterType).
@@ -31,19 +32,29 @@ class ParameterHistory:
                 self._keep(name, json.loads(text))
             except ValueError:
                 recording.damage.append(f"the recorded value of parameter {name} is damaged")
-        self._events = [event for event in events if event.message.node == node]
+        self._events = [event for event in events if getattr(event.message, "node", None) == node]
         self._next = 0
 
     def options(self, time: int) -> RunOptions:
-        """Return the options in force at `time` [ns]; call it with times that do not fall."""
+        """Return the options in force at `time` [ns]; call it with times that do not fall.
+
+        Raises:
+            RecordingError: An event has not the fields of one.
+        """
         while self._next < len(self._events) and self._events[self._next].log_time <= time:
-            message = self._events[self._next].message
-            for parameter in [*message.new_parameters, *message.changed_parameters]:
-                kind = _VALUES.get(parameter.value.type)
-                if kind is not None:
-                    self._keep(parameter.name, getattr(parameter.value, kind))
+            event = self._events[self._next]
+            try:
+                self._take(event.message)
+            except MALFORMED as error:
+                malformed(event, error)
             self._next += 1
         return RunOptions(**self._options)
+
+    def _take(self, message: Any) -> None:
+        for parameter in [*message.new_parameters, *message.changed_parameters]:
+            kind = _VALUES.get(parameter.value.type)
+            if kind is not None:
+                self._keep(parameter.name, getattr(parameter.value, kind))
 
     def _keep(self, name: str, value: Any) -> None:
         if name in KINDS and type(value) is KINDS[name]:

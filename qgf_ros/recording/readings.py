@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,12 +14,11 @@ from qgf_ros.control.extraction import JointReading, PoseReading, Reading, Twist
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.errors import RecordingError
 from qgf_ros.recording.epochs import Restart, split
+from qgf_ros.recording.recorded_commands import MALFORMED, malformed
 from qgf_ros.recording.recording import Recorded, Recording
 
 #: A command that is received sooner than this after its stamp is stamped by the recorder's clock [ns].
 LONGEST_TICK = 1_000_000_000
-#: Type of the telemetry of the policy node.
-TELEMETRY = "diagnostic_msgs/msg/DiagnosticArray"
 
 
 def _xyz(vector: Any) -> NDArray[np.float64]:
@@ -28,20 +26,31 @@ def _xyz(vector: Any) -> NDArray[np.float64]:
 
 
 def _array(values: Any) -> NDArray[np.float64]:
-    return np.array(values, dtype=np.float64)
+    """Return a list of numbers; raises ValueError for something else."""
+    array = np.array(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"a list of numbers was expected, not {array.ndim} dimensions")
+    return array
 
 
 def to_reading(recorded: Recorded) -> Reading:
     """Return what a recorded message says.
 
     Raises:
-        RecordingError: Observations are not made of this type.
+        RecordingError: Observations are not made of this type, or it has not the fields of it.
     """
+    try:
+        return _reading(recorded)
+    except MALFORMED as error:
+        malformed(recorded, error)
+
+
+def _reading(recorded: Recorded) -> Reading:
     message = recorded.message
     kind = recorded.type_name
     if kind == "sensor_msgs/msg/JointState":
         return JointReading(
-            tuple(message.name), _array(message.position), _array(message.velocity), _array(message.effort)
+            tuple(map(str, message.name)), _array(message.position), _array(message.velocity), _array(message.effort)
         )
     if kind == "geometry_msgs/msg/PoseStamped":
         q = message.pose.orientation
@@ -132,13 +141,18 @@ def observation_sources(
     period: float,
     alignment: str = "latest",
     found: Sequence[Restart] = (),
+    heard: Mapping[str, Sequence[Recorded]] | None = None,
 ) -> list[ObservationSource]:
     """Return a source of observations for each epoch of a recording; goals are carried over into the next one.
+
+    A message of a live topic that is stamped 0 among others that are not is as old as that, as on the robot. A goal that
+    is stamped 0 holds from when it came.
 
     Args:
         recording: The file.
         fields, period, alignment: As of `ObservationSource`.
         found: Restarts of the clock.
+        heard: Messages by full topic, in the order they were received; by default those of the file.
 
     Raises:
         RecordingError: A topic of the contract is not in the file, or its type is none of an observation.
@@ -147,96 +161,24 @@ def observation_sources(
     names = {recording.resolve(topic): topic for topic in assembler.topics}
     absent = [name for name in names if name not in recording.topics]
     if absent:
-        raise RecordingError(
-            f"{recording.path} has no topic {', '.join(absent)}; it has {', '.join(sorted(recording.topics)) or 'none'}"
-        )
-    heard: dict[str, list[TimedReading]] = {topic: [] for topic in assembler.topics}
-    for recorded in recording.messages(names):
-        topic, stamped = names[recorded.topic], hasattr(recorded.message, "header")
-        stamp = recorded.stamp if stamped else recorded.log_time
-        heard[topic].append(TimedReading(recorded.log_time, stamp, stamped, topic, to_reading(recorded)))
+        raise RecordingError(f"{recording.path} has no topic {', '.join(absent)}; it has {recording.topic_names}")
+    heard = by_topic(recording, names) if heard is None else heard
     epochs: list[list[TimedReading]] = [[] for _ in range(len(found) + 1)]
-    for topic, readings in heard.items():
+    for name, topic in names.items():
+        live = topic in assembler.live_topics
+        readings = [_timed(topic, recorded, live) for recorded in heard[name]]
         goal: list[TimedReading] = []
-        for epoch, part in zip(epochs, split(sorted(readings, key=_log_time), found)):
+        for epoch, part in zip(epochs, split(readings, found)):
             epoch += [*goal, *part]
-            if topic not in assembler.live_topics:
+            if not live:
                 goal = [reading._replace(log_time=-1, stamp=-1) for reading in [*goal, *part][-1:]]
     return [ObservationSource(epoch, fields, period, alignment) for epoch in epochs]
 
 
-def command_values(names: Sequence[str], recorded: Recorded) -> NDArray[np.float64]:
-    """Return the values of a recorded command in the order of the action contract, float64 [A].
-
-    Args:
-        names: Of the action contract.
-        recorded: A JointState, by name, or the telemetry of the tick that commanded it.
-
-    Raises:
-        RecordingError: It is neither, lacks a name, or its telemetry does not say what was commanded.
-    """
-    message = recorded.message
-    if recorded.type_name == TELEMETRY:
-        return _commanded(len(names), recorded)
-    if recorded.type_name != "sensor_msgs/msg/JointState":
-        raise RecordingError(
-            f"topic {recorded.topic} is recorded as {recorded.type_name or 'an unknown type'}; commands are read from "
-            "sensor_msgs/msg/JointState, by name, or from the telemetry of the policy node"
-        )
-    values = dict(zip(message.name, message.position))
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise RecordingError(
-            f"topic {recorded.topic} has no {', '.join(missing)}; it has {', '.join(message.name) or 'no names'}"
-        )
-    return _array([values[name] for name in names])
-
-
-def _commanded(size: int, recorded: Recorded) -> NDArray[np.float64]:
-    try:
-        values = _array(json.loads(figures(recorded).get("command", "")))
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        values = np.empty(0)
-    if values.shape != (size,):
-        raise RecordingError(
-            f"topic {recorded.topic} does not say what was commanded, expected {size} values as command; record the run "
-            "with the policy node of this version"
-        )
-    return values
-
-
-def reached_the_robot(command: Recorded) -> bool:
-    """Return whether a recorded command, or the one that a telemetry tells of, went to the robot."""
-    return command.type_name != TELEMETRY or figures(command).get("motion") == "1"
-
-
-def says_what_was_sent(recorded: Recorded) -> bool:
-    """Return whether a message is the telemetry of a command that went to the robot."""
-    return recorded.type_name == TELEMETRY and reached_the_robot(recorded) and "command" in figures(recorded)
-
-
-def differ(names: Sequence[str], commands: Sequence[Recorded], said: Mapping[int, Recorded]) -> bool:
-    """Return whether what was sent is something else than the telemetry of its tick says was commanded.
-
-    Args:
-        names: Of the action contract.
-        commands: What was sent, in the order of arrival; after the first of a stamp come holds.
-        said: Telemetry by stamp.
-    """
-    for command in {command.stamp: command for command in reversed(commands)}.values():
-        if command.stamp in said:
-            try:
-                sent = command_values(names, command)
-            except RecordingError:  # under other names, or as another type
-                return True
-            if not np.array_equal(sent, command_values(names, said[command.stamp])):
-                return True
-    return False
-
-
-def figures(recorded: Recorded) -> Mapping[str, str]:
-    """Return the values of a recorded DiagnosticArray by key."""
-    return {item.key: item.value for status in recorded.message.status for item in status.values}
+def _timed(topic: str, recorded: Recorded, live: bool) -> TimedReading:
+    stamped = recorded.stamped and (live or recorded.stamp > 0)
+    stamp = recorded.stamp if stamped else recorded.log_time
+    return TimedReading(recorded.log_time, stamp, stamped, topic, to_reading(recorded))
 
 
 def by_topic(recording: Recording, topics: Collection[str]) -> dict[str, list[Recorded]]:

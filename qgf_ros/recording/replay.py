@@ -24,7 +24,8 @@ from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.comparison import Replay, Replayed
 from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.parameter_history import ParameterHistory
-from qgf_ros.recording.readings import ObservationSource, by_topic, command_values, figures, observation_sources
+from qgf_ros.recording.readings import ObservationSource, by_topic, observation_sources
+from qgf_ros.recording.recorded_commands import commanded, figures
 from qgf_ros.recording.recording import Recorded, Recording
 
 #: The cause of a difference where inputs, bundle, settings and noise are those of the recorded run.
@@ -134,7 +135,7 @@ class _Replayer:
         if values.get("observation_crc32") != str(zlib.crc32(observation.vector.tobytes())):
             raise _NotReplayable("the node saw another observation than the one recorded")
         try:
-            recorded = command_values([action.name for action in self._manifest.action], tick)
+            recorded = commanded(self._manifest.action_size, tick)
         except RecordingError as error:
             raise _NotReplayable(str(error)) from None
         if values.get("inferred") == "1":

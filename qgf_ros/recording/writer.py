@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mcap.well_known import MessageEncoding, Profile, SchemaEncoding
@@ -38,6 +38,7 @@ class Received:
         log_time: When it was received [ns].
         publish_time: When it was made: the stamp in it, where it has one [ns].
         data: CDR, as it came.
+        about: What rosbag2 notes of a topic, by its words for it; that of the first message is kept.
     """
 
     topic: str
@@ -45,6 +46,7 @@ class Received:
     log_time: int
     publish_time: int
     data: bytes
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 class _File:
@@ -76,14 +78,15 @@ class RecordingWriter:
     """One MCAP file being written. Use it on one thread.
 
     Args:
-        path: The file; it must not exist, its folder is made.
+        path: The file; its folder is made.
         max_size: Largest size of the file [bytes].
+        replace: Whether a file that is there gives way, as soon as the new one could be begun.
 
     Raises:
         RecordingError: The file exists or cannot be written.
     """
 
-    def __init__(self, path: Path, max_size: int) -> None:
+    def __init__(self, path: Path, max_size: int, *, replace: bool = False) -> None:
         self.path = path
         self.max_size = max_size
         self._definitions: dict[str, bytes] = {}
@@ -100,13 +103,26 @@ class RecordingWriter:
         except OSError as error:
             raise self._failed(error) from error
         try:
-            self._file = _File(path)
-            self._mcap = Writer(self._file, chunk_size=2 * CHUNK_SIZE, compression=CompressionType.ZSTD)  # type: ignore[arg-type]
-            self._mcap.start(Profile.ROS2, library=f"qgf_ros {__version__}")
+            self._begin(path.with_name(f".{path.name}-{os.getpid()}") if replace else path)
         except FileExistsError as error:
-            raise RecordingError(f"{path} exists, and a recording is never overwritten; give another --out") from error
+            raise RecordingError(
+                f"{path} exists, and a recording is not overwritten unasked; give another --out, or --force"
+            ) from error
         except OSError as error:
             raise self._failed(error) from error
+
+    def _begin(self, place: Path) -> None:
+        """Begin the file at a place, and give it its name where that is another one."""
+        self._file = _File(place)
+        try:
+            self._mcap = Writer(self._file, chunk_size=2 * CHUNK_SIZE, compression=CompressionType.ZSTD)  # type: ignore[arg-type]
+            self._mcap.start(Profile.ROS2, library=f"qgf_ros {__version__}")
+            if place != self.path:
+                os.replace(place, self.path)
+        except OSError:
+            self._file.close()
+            place.unlink(missing_ok=True)
+            raise
 
     @property
     def size(self) -> int:
@@ -161,7 +177,9 @@ class RecordingWriter:
             self._definitions[name] = definition(name).encode()
         text = self._definitions[name]
         size = len(message.data) + _MESSAGE_OVERHEAD
-        extra = 0 if message.topic in self._channels else 2 * (len(message.topic) + 64)
+        about = {"offered_qos_profiles": "", **message.about}
+        noted = sum(8 + len(key) + len(value) for key, value in about.items())
+        extra = 0 if message.topic in self._channels else 2 * (len(message.topic) + noted + 64)
         extra += 0 if name in self._schemas else 2 * (len(text) + len(name) + 64)
         if self.size + size + size // 64 + extra > self.max_size:
             return False
@@ -170,7 +188,9 @@ class RecordingWriter:
                 self._schemas[name] = self._mcap.register_schema(name, SchemaEncoding.ROS2, text)
             if message.topic not in self._channels:
                 schema = self._schemas[name]
-                self._channels[message.topic] = self._mcap.register_channel(message.topic, MessageEncoding.CDR, schema)
+                self._channels[message.topic] = self._mcap.register_channel(
+                    message.topic, MessageEncoding.CDR, schema, about
+                )
             channel = self._channels[message.topic]
             sequence = self._sequences[channel] = self._sequences.get(channel, 0) + 1
             self._mcap.add_message(channel, message.log_time, message.data, message.publish_time, sequence)

@@ -56,7 +56,8 @@ def allowed(enclave: str) -> Names:
                 name = (expression.text or "").replace("~/", f"/{enclave}/")
                 names[verb].add(name if name.startswith("/") else f"/{name}")
     if importlib.util.find_spec("tf2_msgs") is None:  # no wheel; where it is missing, so is the topic
-        names["publish"].discard("/tf")
+        for topics in names.values():
+            topics.discard("/tf")
     return names
 
 

@@ -19,15 +19,18 @@ import pytest
 rclpy = pytest.importorskip("rclpy", reason="the recorder needs the ros extra or a ROS 2 installation")
 pytest.importorskip("mcap", reason="the recorder needs the record extra")
 
+import yaml  # noqa: E402
 from geometry_msgs.msg import PoseStamped  # noqa: E402
 from mcap.reader import make_reader  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.duration import Duration  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
+from rclpy.lifecycle import LifecycleNode  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from rclpy.qos import QoSProfile, qos_profile_sensor_data  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
+from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
@@ -159,6 +162,102 @@ def test_the_outputs_of_a_contract_and_their_shadows_are_recorded(stage: Callabl
     scene.until(lambda: scene.written() >= before + 2)
     recorded = list(scene.finish().messages(set(topics)))
     assert [list(one.message.points[0].positions) for one in recorded] == [[0.5], [0.5]]
+
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+def test_what_tells_how_the_robot_stood_is_recorded_where_it_exists(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    early = scene.peer.create_publisher(String, "/robot_description", LATCHED)
+    early.publish(String(data="<robot/>"))  # before the recorder has heard of it
+    scene.until(lambda: scene.written() >= 1)
+    own = scene.publisher(String, "robot_description", LATCHED)
+    clock = scene.publisher(Clock, "/clock")
+    before = scene.written()
+    own.publish(String(data="<robot name='own'/>"))
+    clock.publish(Clock())
+    scene.until(lambda: scene.written() >= before + 2)
+    recording = scene.finish()
+    said = [
+        (one.topic, one.message.data) for one in recording.messages({"/robot_description", "/cell/robot_description"})
+    ]
+    assert said == [("/robot_description", "<robot/>"), ("/cell/robot_description", "<robot name='own'/>")]
+    assert recording.topics["/clock"] == ("rosgraph_msgs/msg/Clock", 1)
+
+
+def test_transitions_of_the_policy_node_are_recorded(stage: Callable[..., Stage], context: Context) -> None:
+    scene = stage()
+    node = LifecycleNode("policy_node", namespace="/cell", context=context)
+    topic = "/cell/policy_node/transition_event"
+    try:
+        scene.until(lambda: topic in scene.recorder._taps._taps and node.count_subscribers(topic) > 0)
+        before = scene.written()
+        node.trigger_configure()
+        scene.until(lambda: scene.written() > before)
+    finally:
+        node.destroy_node()
+    events = [recorded.message for recorded in scene.finish().messages({topic})]
+    assert "configuring" in {event.goal_state.label for event in events}
+
+
+def test_topics_that_need_not_exist_are_not_missed(stage: Callable[..., Stage]) -> None:
+    scene = stage()
+    assert "/cell/command" in scene.recorder._taps.silent
+    assert not {"/clock", "/tf", "/robot_description", "/cell/policy_node/transition_event"} & {
+        *scene.recorder._taps.silent
+    }
+
+
+def test_the_quality_of_service_is_noted_as_rosbag2_notes_it(stage: Callable[..., Stage]) -> None:
+    scene = stage(topics=["/map"])
+    publishers = [
+        scene.publisher(String, "/map", LATCHED),
+        scene.publisher(JointState, "joint_states", qos_profile_sensor_data),
+    ]
+    before = scene.written()
+    publishers[0].publish(String(data="here"))
+    publishers[1].publish(joints(1))
+    scene.until(lambda: scene.written() >= before + 2)
+    scene.recorder.close()
+    with scene.out.open("rb") as file:
+        channels = make_reader(file).get_summary().channels.values()
+    noted = {channel.topic: channel.metadata for channel in channels}
+    assert noted["/map"]["topic_type_hash"].startswith("RIHS01_")
+    text = noted["/map"]["offered_qos_profiles"]
+    assert text.startswith("- history: unknown\n  depth: 0\n  reliability: reliable\n")
+    infinite = {"sec": 9223372036, "nsec": 854775807}
+    assert yaml.safe_load(text) == [
+        {
+            "history": "unknown",  # nobody else can know it, and rosbag2 does not ask for it
+            "depth": 0,
+            "reliability": "reliable",
+            "durability": "transient_local",
+            "deadline": infinite,
+            "lifespan": infinite,
+            "liveliness": "automatic",
+            "liveliness_lease_duration": infinite,
+            "avoid_ros_namespace_conventions": False,
+        }
+    ]
+    (sensor,) = yaml.safe_load(noted["/cell/joint_states"]["offered_qos_profiles"])
+    assert (sensor["reliability"], sensor["durability"]) == ("best_effort", "volatile")
+
+
+def test_a_finished_recording_gives_way_only_if_it_is_asked_to(
+    stage: Callable[..., Stage], context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "run0.mcap").write_bytes(b"precious")
+    with pytest.raises(RecordingError, match="is not overwritten unasked; give another --out, or --force"):
+        stage()
+    values = {"bundle": "no-such-bundle", "out": str(tmp_path / "run0.mcap"), "force": True}
+    overrides = [Parameter(name, value=value) for name, value in values.items()]
+    with pytest.raises(QgfError, match="no folder of that path or name"):
+        Recorder(context=context, parameter_overrides=overrides)
+    assert (tmp_path / "run0.mcap").read_bytes() == b"precious"
+    recording = stage(force=True).finish()
+    assert recording.manifest is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run0.mcap"]
 
 
 def test_parameters_and_their_changes_are_recorded(stage: Callable[..., Stage]) -> None:

@@ -16,7 +16,9 @@ pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 inst
 from geometry_msgs.msg import PoseStamped, WrenchStamped
 from hypothesis import given
 from hypothesis import strategies as st
-from std_msgs.msg import Float64MultiArray
+from lifecycle_msgs.msg import TransitionEvent
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import Float64MultiArray, String
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.cli import main
@@ -26,7 +28,8 @@ from qgf_ros.errors import DatasetError, RecordingError
 from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import chunk_returns, load_dataset
 from qgf_ros.nodes.messages import command_message
-from qgf_ros.recording.to_dataset import Reward, Source, control_ticks, convert
+from qgf_ros.recording.rows.outcomes import Reward
+from qgf_ros.recording.rows.to_dataset import Source, control_ticks, convert
 
 Make = Callable[..., Any]
 
@@ -51,6 +54,21 @@ def test_rows_are_what_the_node_saw_and_sent(run_of: Make, record: Make) -> None
     assert np.flatnonzero(arrays["terminals"]).tolist() == [7, 12]
     assert arrays["rewards"].tolist() == [-1.0] * 6 + [0.0, 0.0] + [-1.0] * 5
     assert arrays["masks"].tolist() == [1.0] * 6 + [0.0, 0.0] + [1.0] * 5
+
+
+def test_what_else_was_recorded_changes_nothing(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.finish_episode(success=True)
+    plain = convert([record(run)], source_of(run.manifest)).arrays()
+    beside = [
+        ("/clock", Clock()),
+        ("/robot_description", String(data="<robot/>")),
+        ("/policy_node/transition_event", TransitionEvent()),
+    ]
+    for topic, message in beside:
+        run.hear(topic, message)
+    assert convert([record(run)], source_of(run.manifest)).arrays()["rewards"].tolist() == plain["rewards"].tolist()
 
 
 def test_an_offset_is_taken_off_again_before_the_scale(run_of: Make, record: Make) -> None:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -196,9 +197,41 @@ def test_what_the_disk_cannot_keep_up_with_is_dropped_counted_and_written_down(
 def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "old.mcap"
     path.write_bytes(b"precious")
-    with pytest.raises(RecordingError, match="never overwritten; give another --out"):
+    with pytest.raises(RecordingError, match="is not overwritten unasked; give another --out, or --force"):
         RecordingWriter(path, 1 << 20)
     assert path.read_bytes() == b"precious"
+
+
+def test_a_file_that_gives_way_does_so_when_the_new_one_has_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_received: Make, joint_message: Make
+) -> None:
+    path = tmp_path / "old.mcap"
+    path.write_bytes(b"precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(writer_module._File, "write", Mock(side_effect=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+        with pytest.raises(RecordingError, match="No space left on device"):
+            RecordingWriter(path, 1 << 20, replace=True)
+    assert path.read_bytes() == b"precious"
+    queue = RecordingQueue(RecordingWriter(path, 1 << 20, replace=True))
+    assert queue.put(as_received("/arm", joint_message(1, 1.0), 1))
+    queue.close()
+    assert Recording.open(path).topics == {"/arm": ("sensor_msgs/msg/JointState", 1)}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["old.mcap"]
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(RecordingError, match="cannot be written .Is a directory."):
+        RecordingWriter(tmp_path / "folder", 1 << 20, replace=True)
+
+
+def test_what_is_known_of_a_topic_counts_against_the_largest_size(tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "run.mcap", 200_000)
+    queue = RecordingQueue(writer)
+    for i in range(60):
+        about = {"offered_qos_profiles": os.urandom(2000).hex()}
+        queue.put(Received(f"/topic{i}", "std_msgs/msg/String", i, i, b"\0\1\0\0\0\0\0\0", about))
+    queue.close()
+    assert queue.end is not None
+    assert writer.path.stat().st_size <= 200_000
+    assert Recording.open(writer.path).damage == []
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:

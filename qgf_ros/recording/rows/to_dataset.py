@@ -8,11 +8,9 @@ successor of the last command: the observation a period later, where there is on
 from __future__ import annotations
 
 import bisect
-import json
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,55 +18,12 @@ from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.output_source import COMMAND_TOPIC
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
-from qgf_ros.recording.readings import (
-    by_topic,
-    command_values,
-    differ,
-    observation_sources,
-    reached_the_robot,
-    says_what_was_sent,
-)
+from qgf_ros.recording.readings import by_topic, observation_sources
+from qgf_ros.recording.recorded_commands import CommandReader, differ, reached_the_robot, says_what_was_sent
 from qgf_ros.recording.recording import Recorded, Recording
-from qgf_ros.recording.trajectories import Conversion, Float, Trajectory
-
-
-@dataclass(frozen=True)
-class Reward:
-    """Where rewards come from: a field of a topic, or the success of each episode.
-
-    Attributes:
-        topic: None for success: 0 for the command that solves the task, after which nothing counts, else -1.
-        path: Names of the field and of the fields it is in; a number is an index.
-    """
-
-    topic: str | None = None
-    path: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> Reward:
-        """Return the reward of ``success`` or ``TOPIC:FIELD``, such as ``/reward:data``; raises RecordingError."""
-        if text == "success":
-            return cls()
-        topic, _, path = text.rpartition(":")
-        if not topic or not path:
-            raise RecordingError(f"reward {text!r} was given, expected success or TOPIC:FIELD, such as /reward:data")
-        return cls(topic, tuple(path.split(".")))
-
-    def value(self, recorded: Recorded) -> float:
-        """Return the reward that a message holds; raises RecordingError."""
-        value: Any = recorded.message
-        try:
-            for name in self.path:
-                value = value[int(name)] if name.isdecimal() else getattr(value, name)
-            number = float(value)
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise RecordingError(
-                f"topic {recorded.topic}, {recorded.type_name}, has no number {'.'.join(self.path)} ({error}); "
-                "give the path of a number, such as data"
-            ) from error
-        if not np.isfinite(number):
-            raise RecordingError(f"topic {recorded.topic} holds a reward that is not finite")
-        return number
+from qgf_ros.recording.rows.outcomes import Outcomes, Reward
+from qgf_ros.recording.rows.stamps import as_received, telling
+from qgf_ros.recording.rows.trajectories import Conversion, Float, Trajectory, explained_by
 
 
 @dataclass(frozen=True)
@@ -86,16 +41,20 @@ class Source:
         episode: Topic of outcomes: a String of JSON with the key success.
         converted: Topics on which the robot contract sends other values than the command's, such as scaled ones; of
             them only the telemetry tells what was commanded.
+        command_names: Of the action's components on the topic of the commands; those of the contract by default.
+        outcomes: What is said of episodes from outside the recordings.
     """
 
     observation: Sequence[ObservationField]
     action: Sequence[ActionField]
     control_rate: float
-    reward: Reward = Reward()
+    reward: Reward = field(default_factory=Reward)
     alignment: str = "latest"
     command: str = "command"
     episode: str = "sim_bridge/episode"
     converted: Collection[str] = ()
+    command_names: Sequence[str] = ()
+    outcomes: Outcomes = field(default_factory=Outcomes)
 
 
 def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
@@ -105,20 +64,49 @@ def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
         RecordingError: A topic is missing or of another type, or success is asked for and no outcome was recorded.
     """
     conversion = Conversion()
-    for recording in recordings:
-        _Converter(recording, source, conversion).run()
-    if source.reward.topic is None and not conversion.outcomes:
-        raise RecordingError(
-            f"no outcome of an episode was recorded on {source.episode}; publish one, or give --reward TOPIC:FIELD"
-        )
+    try:
+        for recording in recordings:
+            _Converter(recording, source, conversion).run()
+        if source.reward.topic is None and not conversion.outcomes:
+            raise RecordingError(
+                f"no outcome of an episode was recorded on {source.episode}; publish one, or give --reward TOPIC:FIELD, "
+                "--outcomes FILE, or, where each recording is a demonstration that succeeded, --every-episode-succeeds"
+            )
+        _notice_copies(conversion, source)
+    except RecordingError as error:
+        damage = _damage(recordings)
+        if not damage:
+            raise
+        raise RecordingError(f"{error}{explained_by(damage)}") from error
+    conversion.damage = _damage(recordings)
     conversion.align_quaternions(source.observation)
     return conversion
+
+
+def _notice_copies(conversion: Conversion, source: Source) -> None:
+    """Note where commands are what was measured; raises RecordingError where they are of the same topic, too."""
+    fields = conversion.copied(source.observation, source.action)
+    if not fields:
+        return
+    sentence = (
+        f"every command on {source.command} is what is observed beside it as {', '.join(fields)}: it says where the robot is, "
+        "not where it is to go, and a policy of such commands stands still; give the topic of what the robot was told, such "
+        "as that of a leader's joints, as --command"
+    )
+    if conversion.measured:
+        raise RecordingError(sentence)
+    conversion.notes.append(sentence)
+
+
+def _damage(recordings: Sequence[Recording]) -> list[str]:
+    return [f"{recording.path}: {sentence}" for recording in recordings for sentence in recording.damage]
 
 
 class _Converter:
     """Converts one recording."""
 
     def __init__(self, recording: Recording, source: Source, into: Conversion) -> None:
+        self._recording = recording
         self._source = source
         self._into = into
         self._period = round(1e9 / source.control_rate)
@@ -131,29 +119,36 @@ class _Converter:
         names = {topic: recording.resolve(topic) for topic in topics}
         for topic in (command, source.reward.topic):
             if topic is not None and names[topic] not in recording.topics:
-                raise RecordingError(
-                    f"{recording.path} has no topic {names[topic]}; it has {', '.join(sorted(recording.topics)) or 'none'}"
-                )
-        messages = by_topic(recording, {*names.values(), telemetry})
+                raise RecordingError(f"{recording.path} has no topic {names[topic]}; it has {recording.topic_names}")
+        fields = [one for one in source.observation if one.constant is None]
+        seen = {recording.resolve(one.topic) for one in fields}
+        live = dict.fromkeys(recording.resolve(one.topic) for one in fields if one.live)
+        if names[command] in seen:
+            into.measured.add(names[command])
+        found = by_topic(recording, {*names.values(), telemetry, *seen})
+        messages = telling(found, names[command], tuple(live), recording.path, into)
         self._commands = [message for message in messages[names[command]] if reached_the_robot(message)]
-        self._outcomes = messages[names[source.episode]]
-        found = restarts(self._commands)
-        self._names = [field.name for field in source.action]
-        epochs = split(self._commands, found)
+        self._ends = messages[names[source.episode]]
+        self._solved = source.outcomes.ends(recording, self._ends)
+        self._whole = bool(self._solved) and not self._ends  # without an end, all is one episode
+        cuts = restarts(self._commands)
+        self._reader = CommandReader(source.action, source.control_rate, source.command_names)
+        epochs = split(self._commands, cuts)
         self._epoch_starts = [part[0].log_time for part in epochs if part]
         said = messages[telemetry] if own else []
-        self._said = [{tick.stamp: tick for tick in part if says_what_was_sent(tick)} for part in split(said, found)]
+        self._said = [{tick.stamp: tick for tick in part if says_what_was_sent(tick)} for part in split(said, cuts)]
         self._converted = names[command] in map(recording.resolve, source.converted) or any(
-            differ(self._names, part, said) for part, said in zip(epochs, self._said)
+            differ(self._reader, part, said) for part, said in zip(epochs, self._said)
         )
         rewards = messages[names[source.reward.topic]] if source.reward.topic is not None else []
-        self._rewards_stamped = any(hasattr(recorded.message, "header") for recorded in rewards)
-        # Without a header, the stamp is the time of arrival.
-        self._rewards = [sorted(part, key=_stamp) for part in split(rewards, found)]
-        self._scale = np.array([field.scale for field in source.action])
-        self._offset = np.array([field.offset for field in source.action])
+        self._rewards_stamped = any(recorded.stamped and recorded.stamp for recorded in rewards)
+        if not self._rewards_stamped:
+            rewards = list(map(as_received, rewards))
+        self._rewards = [sorted(part, key=_stamp) for part in split(rewards, cuts)]
+        self._scale = np.array([one.scale for one in source.action])
+        self._offset = np.array([one.offset for one in source.action])
         self._sources = observation_sources(
-            recording, source.observation, 1.0 / source.control_rate, source.alignment, found
+            recording, source.observation, 1.0 / source.control_rate, source.alignment, cuts, messages
         )
         self._epoch = 0
 
@@ -161,6 +156,11 @@ class _Converter:
         for commands, solved in self._episodes():
             self._epoch = bisect.bisect_right(self._epoch_starts, commands[0].log_time) - 1
             chains = control_ticks([command.stamp for command in commands], self._period)
+            if self._whole and solved and len(chains) > 1:
+                self._into.notes.append(
+                    f"{self._recording.path} is taken as one episode, and its commands pause {len(chains) - 1} times: "
+                    "only what follows the last pause counts as a success"
+                )
             self._into.left_out["commands between two control ticks"] += len(commands) - sum(map(len, chains))
             for chain in chains:
                 self._add([commands[index] for index in chain], solved and chain is chains[-1])
@@ -168,20 +168,25 @@ class _Converter:
 
     def _episodes(self) -> list[tuple[list[Recorded], bool]]:
         """Return the commands of each episode, the first of each stamp in the order of stamps, and its success."""
+        self._into.outcomes += len(self._solved)
+        solved = {id(end): success for end, success in zip(self._ends, self._solved)}
+        rest = self._whole and self._solved[0]
         episodes: list[tuple[list[Recorded], bool]] = []
         commands: list[Recorded] = []
-        outcomes = {id(outcome) for outcome in self._outcomes}
-        for recorded in sorted([*self._commands, *self._outcomes], key=lambda recorded: recorded.log_time):
-            if id(recorded) in outcomes:
-                self._into.outcomes += 1
-                episodes.append((commands, _success(recorded)))
+        for recorded in sorted([*self._commands, *self._ends], key=lambda recorded: recorded.log_time):
+            if id(recorded) in solved:
+                episodes.append((commands, solved[id(recorded)]))
                 commands = []
             elif not commands or recorded.stamp > commands[-1].stamp:  # the same stamp: a hold, or the answer again
                 commands.append(recorded)
             elif recorded.stamp < commands[-1].stamp:  # the clock was restarted
                 episodes.append((commands, False))
                 commands = [recorded]
-        return [(commands, solved) for commands, solved in [*episodes, (commands, False)] if commands]
+        if commands and not self._whole and self._source.reward.topic is None:
+            self._into.notes.append(
+                f"{self._recording.path} ends without an outcome, so its last {len(commands)} commands do not count as a success"
+            )
+        return [(commands, success) for commands, success in [*episodes, (commands, rest)] if commands]
 
     def _add(self, commands: Sequence[Recorded], solved: bool) -> None:
         """Add the trajectories of commands that lie a control period apart; the last may solve the task."""
@@ -204,7 +209,7 @@ class _Converter:
         said = self._said[self._epoch].get(command.stamp)
         if said is None and self._converted:
             raise ObservationError("no telemetry that says what was commanded")
-        values = command_values(self._names, said or command)
+        values = self._reader.values(said or command)
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
         action = (values - self._offset) / self._scale
@@ -263,15 +268,6 @@ def control_ticks(stamps: Sequence[int], period: int) -> list[list[int]]:
             runs[-1].append(nearest)
         else:
             runs.append([later])
-
-
-def _success(recorded: Recorded) -> bool:
-    try:
-        return json.loads(recorded.message.data).get("success") is True
-    except (AttributeError, ValueError) as error:
-        raise RecordingError(
-            f"topic {recorded.topic} holds no outcome of an episode ({error}); it must be a String of JSON with the key success"
-        ) from error
 
 
 def _kind(error: ObservationError) -> str:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.quaternions import with_one_sign
 from qgf_ros.errors import RecordingError
 
 Float = NDArray[np.float32]
+
+#: Rows that are looked at to tell whether actions are observations, and the share of them that may differ.
+_MOST_COMPARED, _DIFFERING = 10_000, 0.01
 
 
 @dataclass
@@ -48,6 +51,9 @@ class Conversion:
         outcomes: Number of episodes whose outcome was recorded.
         inferred: Whether times of arrival had to tell which readings some command answers.
         clipped: Number of commands that are more than a normalised action can be, and are cut to it.
+        notes: A sentence for each thing about the recordings that whoever trains on them should know.
+        damage: A sentence for each thing that could not be read of the recordings.
+        measured: Topics that both a command and an observation were read from.
     """
 
     trajectories: list[Trajectory] = field(default_factory=list)
@@ -55,6 +61,9 @@ class Conversion:
     outcomes: int = 0
     inferred: bool = False
     clipped: int = 0
+    notes: list[str] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+    measured: set[str] = field(default_factory=set)
 
     def align_quaternions(self, fields: Sequence[ObservationField]) -> None:
         """Give the quaternions of each field one sign, where the field does not know that of its data."""
@@ -63,6 +72,34 @@ class Conversion:
             aligned = iter(with_one_sign(fields, np.concatenate(rows)))
             for trajectory in self.trajectories:
                 trajectory.observations = [next(aligned) for _ in trajectory.observations]
+
+    def copied(self, observation: Sequence[ObservationField], action: Sequence[ActionField]) -> list[str]:
+        """Return the fields that commands are taken from, if each command that moves is what is observed beside it.
+
+        Args:
+            observation, action: The contract.
+        """
+        rows = [row for one in self.trajectories for row in zip(one.observations[:-1], one.actions[:-1])]
+        rows = rows[:: len(rows) // _MOST_COMPARED + 1]
+        if not rows:
+            return []
+        scales, offsets, names = [], [], []
+        for block in observation:
+            scales += [block.scale] * block.size
+            offsets += np.tile(np.broadcast_to(block.offset, block.instant_size), block.history).tolist()
+            names += [block.name] * block.size
+        scale = np.where(np.array(scales) == 0.0, np.nan, scales)  # of which nothing is known any more
+        seen = np.array([row[0] for row in rows], dtype=np.float64) / scale + offsets
+        found: list[str] = []
+        for i, component in enumerate(action):
+            commands = np.array([row[1][i] for row in rows], dtype=np.float64) * component.scale + component.offset
+            rounding = 1e-5 * (component.scale + abs(component.offset))
+            if np.ptp(commands) > 100 * rounding:
+                same = (np.abs(seen - commands[:, None]) <= rounding).mean(axis=0) >= 1.0 - _DIFFERING
+                if not same.any():
+                    return []
+                found.append(names[int(np.flatnonzero(same)[0])])
+        return list(dict.fromkeys(found))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return the data set by OGBench's keys.
@@ -74,7 +111,7 @@ class Conversion:
             reasons = "; ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
             raise RecordingError(
                 f"there is no trajectory of two rows or more ({reasons or 'no commands'}); "
-                "check the contract, its control rate and the topics"
+                f"check the contract, its control rate and the topics{explained_by([*self.notes, *self.damage])}"
             )
         lengths = [len(trajectory.actions) for trajectory in self.trajectories]
         rows = sum(lengths)
@@ -92,3 +129,10 @@ class Conversion:
             "rewards": np.concatenate([trajectory.rewards for trajectory in self.trajectories]).astype(np.float32),
             "masks": masks,
         }
+
+
+def explained_by(sentences: Sequence[str]) -> str:
+    """Return what follows a complaint where something is known that may be its cause; nothing where nothing is."""
+    most = 5
+    more = f"; and {len(sentences) - most} more" if len(sentences) > most else ""
+    return f"; the cause may be: {'; '.join(sentences[:most])}{more}" if sentences else ""
