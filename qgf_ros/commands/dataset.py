@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -63,6 +65,7 @@ def dataset(
     if not files or out is None:
         missing = "recording was given; give one or more MCAP files" if not files else "--out was given; give FILE.npz"
         raise RecordingError(f"no {missing}")
+    _check_out(out)
     source = _source(
         bundle,
         contract,
@@ -122,6 +125,8 @@ def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
     new = manifest.model_copy(update={"observation": described.observation, "demonstrations": demonstrations})
     update_manifest(folder, new)
     console = Console()
+    for note in data.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     line = f"{folder}: quantiles of {len(demonstrations.fields)} fields over {demonstrations.rows} observations"
     console.print(line, highlight=False, soft_wrap=True)
 
@@ -148,20 +153,50 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     return Source(plain.observation, plain.action, plain.control_rate, **rest)
 
 
+def _check_out(path: Path) -> None:
+    """Check before the work that a data set can be written, and leave nothing behind; raises RecordingError."""
+    import tempfile
+
+    from qgf_ros.errors import RecordingError
+
+    if path.suffix != ".npz":
+        raise RecordingError(f"--out {path} was given, expected the name of a file, FILE.npz")
+    with _folder_of(path, keep=False):
+        if path.is_dir():
+            raise RecordingError(f"--out {path} is a folder; give the name of a file in it, FILE.npz")
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+
+
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file in one move; raises RecordingError."""
+    """Write an .npz file in one move, or nothing; raises RecordingError."""
     import os
 
     import numpy as np
 
+    temporary = path.with_name(f".{os.getpid()}.npz")
+    with _folder_of(path, keep=True):
+        try:
+            np.savez_compressed(temporary, **arrays)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _folder_of(path: Path, keep: bool) -> Iterator[None]:
+    """Make the folder of a file for a while, or to keep if nothing fails; raises RecordingError where the system refuses."""
     from qgf_ros.errors import RecordingError
 
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}.npz")
+    made: list[Path] = []
     try:
+        made += [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(temporary, **arrays)
-        os.replace(temporary, path)
+        yield
+        made = [] if keep else made
     except OSError as error:
         raise RecordingError(f"{path} cannot be written ({error.strerror or error}); give another --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):  # never made, or no longer empty
+                folder.rmdir()

@@ -56,7 +56,7 @@ def train(
     that exists, and on the data set go to TensorBoard in --out/tensorboard.
 
     Args:
-        dataset: Data set in OGBench's format, FILE.npz.
+        dataset: Data set, FILE.npz, of OGBench's or another convention that docs/data.md names.
         out: Folder of checkpoints.
         algorithm: How to train; see docs/training.md.
         env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
@@ -107,7 +107,8 @@ def train(
         raise TrainingError(f"{threads} threads were given; give 1 or more, or none for every core")
     torch.set_num_threads(threads or usable_cores())
     training = _load(dataset, config.horizon)
-    held_out = _load(validation_path(dataset), config.horizon) if validation_path(dataset).is_file() else None
+    beside = validation_path(dataset)
+    held_out = _load_beside(training, beside, config.horizon) if beside.is_file() else None
 
     console = Console()
     header = {
@@ -115,7 +116,10 @@ def train(
         "dataset": dataset_record(dataset, training),
     }
     rewarded = _rewarded(env, tasks, critic, training, goal_conditioned)
-    validation = _rewarded(env, tasks, critic, held_out, goal_conditioned) if held_out is not None else None
+    validation = None
+    if held_out is not None:
+        with _about(beside):
+            validation = _rewarded(env, tasks, critic, held_out, goal_conditioned)
     _introduce(console, config, rewarded, validation, where.type)
     with interruptions() as interrupted, _display(console, config) as report:
         path = run(
@@ -137,15 +141,39 @@ def train(
 
 def _load(path: Path, horizon: int) -> Dataset:
     """Read a data set whose trajectories are long enough."""
-    from qgf_ros.errors import DatasetError
     from qgf_ros.learning.data.dataset import load_dataset
 
     dataset = load_dataset(path)
-    try:
+    with _about(path):
         dataset.chunk_starts(horizon)
+    return dataset
+
+
+def _load_beside(training: Dataset, path: Path, horizon: int) -> Dataset:
+    """Read a validation set, which is to be of the same kind as the data set."""
+    from qgf_ros.errors import DatasetError
+
+    held_out = _load(path, horizon)
+    sizes, expected = (
+        (data.observations.shape[1], data.actions.shape[1], data.normalisation) for data in (held_out, training)
+    )
+    if sizes != expected:
+        raise DatasetError(
+            f"{path} has observations of size {sizes[0]} and actions of size {sizes[1]}, the data set {expected[0]} and "
+            f"{expected[1]}, or they were scaled otherwise; make both in one way, or take the validation file away"
+        )
+    return held_out
+
+
+@contextmanager
+def _about(path: Path) -> Iterator[None]:
+    """Name the file that an error is about."""
+    from qgf_ros.errors import DatasetError
+
+    try:
+        yield
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}") from error
-    return dataset
 
 
 def _origin(
@@ -187,21 +215,28 @@ def _rewarded(
     from qgf_ros.learning.run import Rewarded, own_rewards
 
     if goal_conditioned:
-        return Rewarded(dataset, {})
+        return Rewarded(dataset.observed(), {})
     if env is None:
         return Rewarded(dataset, own_rewards(dataset, critic))
     from qgf_sim.worlds.rewards import task_rewards
 
-    return Rewarded(dataset, task_rewards(env, tasks, dataset))
+    seen = dataset.observed()
+    return Rewarded(seen, task_rewards(env, tasks, seen))
 
 
 def _introduce(
     console: Console, config: TrainingConfig, training: Rewarded, validation: Rewarded | None, device: str
 ) -> None:
-    rows = len(training.dataset.terminals)
-    solved = ", ".join(f"{name} {(masks == 0).mean():.2%}" for name, (_, masks) in training.rewards.items())
-    aim = f"solved in {solved}" if solved else "goals in hindsight"
-    console.print(f"{rows} rows, {aim}; horizon {config.horizon}, {device}", highlight=False, soft_wrap=True)
+    from qgf_ros.learning.data.dataset import solved_chunks
+
+    horizon, rows = config.horizon, len(training.dataset.terminals)
+    starts = training.dataset.chunk_starts(horizon)
+    shares = {name: solved_chunks(starts, masks, horizon).mean() for name, (_, masks) in training.rewards.items()}
+    solved = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+    aim = f"solved in {solved} of {len(starts)} chunks" if solved else "goals in hindsight"
+    for note in training.dataset.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{rows} rows, {aim}; horizon {horizon}, {device}", highlight=False, soft_wrap=True)
     if validation is None:
         console.print("there is no validation file, so no validation loss", highlight=False)
 

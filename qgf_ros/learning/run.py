@@ -96,7 +96,8 @@ def own_rewards(dataset: Dataset, critic: str) -> dict[str, tuple[Float, Float]]
     """
     missing = [key for key in ("rewards", "masks") if key not in dataset.extras]
     if missing:
-        raise DatasetError(f"the data set has no {' and no '.join(missing)}; give --env, or add the arrays to it")
+        lacking = " and no ".join(missing)
+        raise DatasetError(f"the data set has no {lacking}; give --env, or add the arrays to it, see docs/data.md")
     return {critic: (dataset.extras["rewards"].astype("float32"), dataset.extras["masks"].astype("float32"))}
 
 

@@ -29,7 +29,7 @@ def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str,
         wants them, and masks [R], 0 where all of them are and 1 elsewhere.
 
     Raises:
-        DatasetError: The data set has no such states, or another environment's observations.
+        DatasetError: The data set has no such states, or another environment's observations or states.
         SimulationError: The environment or a task does not exist.
     """
     expected = sum(field.size for field in observation_fields(name))
@@ -51,8 +51,26 @@ def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str,
         for task in tasks:
             env.task = task
             arrays = dict(dataset.extras)
-            relabel_dataset(name, env.gymnasium_env, arrays)
+            _relabel(env, arrays)
             relabelled[f"task{task}"] = (arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32))
     finally:
         env.close()
     return relabelled
+
+
+def _relabel(env: TaskEnvironment, arrays: dict[str, NDArray[np.generic]]) -> None:
+    """Put OGBench's rewards and masks into the arrays; DatasetError where their states are another environment's."""
+    given = {key: arrays[key].shape[1] for key in ("qpos", "button_states") if key in env.family.state_keys}
+    failure = None
+    try:
+        relabel_dataset(env.name, env.gymnasium_env, arrays)
+    except (IndexError, ValueError) as error:  # too narrow to take the state of every object from
+        failure = error
+    expected = {"qpos": env.unwrapped.model.nq, "button_states": env.family.buttons}  # known after relabelling
+    for key, width in given.items():
+        if width != expected[key]:
+            raise DatasetError(
+                f"{key} has {width} columns, {env.name} has {expected[key]}; check --env and --dataset"
+            ) from failure
+    if failure is not None:
+        raise failure

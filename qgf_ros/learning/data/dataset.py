@@ -1,32 +1,32 @@
-"""Data sets in OGBench's format, and the action chunks trained on.
+"""Data sets, laid out as OGBench's files are, and the action chunks trained on.
 
-An OGBench file is a run of trajectories laid end to end; ``terminals`` is True on the last row of each. A row holds
+A data set is a run of trajectories laid end to end; ``terminals`` is True on the last row of each. A row holds
 the observation and the action taken there, so the last row of a trajectory has no successor:
 
     row        0    1    2  ...  999   1000 | 1001 ...
     terminal   0    0    0        0      1  |    0
 
 A chunk of horizon H that starts at row i uses actions i .. i+H-1 and bootstraps from row i+H. It never crosses the
-end of a trajectory, so its last possible start is H rows before the terminal one.
+end of a trajectory, so its last possible start is H rows before the terminal one. `conventions` lays other files out so.
 """
 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ActionField
+from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import DatasetError
+from qgf_ros.learning.data.conventions import KEYS, check_finite, lay_out
+from qgf_ros.learning.data.file_kinds import check_kind
+from qgf_ros.learning.data.npz_archive import read_npz
 
-REQUIRED_KEYS = ("observations", "actions", "terminals")
-OPTIONAL_KEYS = ("qpos", "qvel", "button_states", "rewards", "masks")
 #: JSON of what commands were normalised with: [[name, scale, offset], ...].
 NORMALISATION_KEY = "action_normalisation"
 
@@ -43,6 +43,8 @@ class Dataset:
         terminals: bool [R], True on the last row of each trajectory.
         extras: Other arrays of R rows, such as qpos and qvel.
         normalisation: Scale and offset of each action component by its name, in order; empty where the file does not say.
+        closing: Rows that repeat the one before, because its successor is unknown and a mask of 0 hides it, int64.
+        notes: A sentence for each thing that was concluded from the keys of a file, or is odd about it.
     """
 
     observations: Float
@@ -50,6 +52,8 @@ class Dataset:
     terminals: NDArray[np.bool_]
     extras: Mapping[str, NDArray[np.generic]]
     normalisation: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    closing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    notes: tuple[str, ...] = ()
 
     @property
     def trajectory_ends(self) -> NDArray[np.int64]:
@@ -62,13 +66,30 @@ class Dataset:
         Raises:
             DatasetError: No trajectory is long enough.
         """
-        ends = self.trajectory_ends
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        rows = [np.arange(first, last - horizon + 1) for first, last in zip(starts, ends)]
-        chosen = np.concatenate(rows)
+        rows, ends = np.arange(len(self.terminals)), self.trajectory_ends
+        chosen = rows[ends[np.searchsorted(ends, rows)] - rows >= horizon]
         if not len(chosen):
-            raise DatasetError(f"no trajectory has more than {horizon} rows; use a shorter horizon or longer episodes")
+            why = "".join(f"; {note}" for note in self.notes)
+            raise DatasetError(
+                f"no trajectory has more than {horizon} rows; use a shorter horizon or longer episodes{why}"
+            )
         return chosen
+
+    def observed(self) -> Dataset:
+        """Return the data set without rows that only repeat others: for rewards of another origin than its own masks."""
+        if not len(self.closing):
+            return self
+        terminals = self.terminals.copy()
+        terminals[self.closing - 1] = True
+        kept = np.delete(np.arange(len(terminals)), self.closing)
+        return replace(
+            self,
+            observations=self.observations[kept],
+            actions=self.actions[kept],
+            terminals=terminals[kept],
+            extras={key: array[kept] for key, array in self.extras.items()},
+            closing=self.closing[:0],
+        )
 
 
 def validation_path(path: Path) -> Path:
@@ -87,35 +108,35 @@ def stored_normalisation(action: Iterable[ActionField]) -> NDArray[np.str_]:
 
 
 def load_dataset(path: Path) -> Dataset:
-    """Read a data set in OGBench's format.
+    """Read a data set of a known convention; docs/data.md says which, and what each key means.
 
     Args:
         path: An ``.npz`` file.
 
     Raises:
-        DatasetError: The file is missing or unreadable, lacks a key, or its arrays do not fit together.
+        DatasetError: There is no such file or it is of another kind or unreadable, a key is missing or ambiguous, or
+            the arrays do not fit together.
     """
-    if not path.is_file():
-        raise DatasetError(
-            f"{path} does not exist; make it with 'qgf generate' or give the path of an OGBench .npz file"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in (*REQUIRED_KEYS, *OPTIONAL_KEYS) if key in archive.files}
-            told = json.loads(str(archive[NORMALISATION_KEY])) if NORMALISATION_KEY in archive.files else []
-            normalisation = {str(name): (float(scale), float(offset)) for name, scale, offset in told}
-    except (OSError, TypeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DatasetError(f"{path} is not a readable .npz file ({error}); make or copy it again") from error
-    missing = [key for key in REQUIRED_KEYS if key not in arrays]
-    if missing:
-        raise DatasetError(f"{path} lacks {', '.join(missing)}; OGBench's format has {', '.join(REQUIRED_KEYS)}")
-    observations, actions, terminals = (arrays.pop(key) for key in REQUIRED_KEYS)
-    return check_dataset(
-        Dataset(
-            observations.astype(np.float32), actions.astype(np.float32), terminals.astype(bool), arrays, normalisation
-        ),
-        str(path),
+    check_kind(path)
+    arrays, names = read_npz(path, KEYS, (NORMALISATION_KEY,))
+    normalisation = _told_normalisation(arrays.pop(NORMALISATION_KEY, None), path)
+    laid = lay_out(arrays, names, str(path))
+    dataset = Dataset(
+        laid.observations, laid.actions, laid.ends, laid.extras, normalisation, laid.closing, laid.notes
     )
+    return check_dataset(dataset, str(path))
+
+
+def _told_normalisation(text: NDArray[np.generic] | None, path: Path) -> dict[str, tuple[float, float]]:
+    if text is None:
+        return {}
+    try:
+        return {str(name): (float(scale), float(offset)) for name, scale, offset in json.loads(str(text))}
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise DatasetError(
+            f"{path}: {NORMALISATION_KEY} is no JSON of [[name, scale, offset], ...] ({one_line(str(error))}); convert the "
+            "recording again"
+        ) from error
 
 
 def check_dataset(dataset: Dataset, source: str) -> Dataset:
@@ -136,8 +157,7 @@ def check_dataset(dataset: Dataset, source: str) -> Dataset:
     for name, array in (("observations", dataset.observations), ("actions", dataset.actions), *dataset.extras.items()):
         if len(array) != rows:
             raise DatasetError(f"{source}: {name} has {len(array)} rows, terminals has {rows}; they must be equal")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise DatasetError(f"{source}: {name} holds a value that is not finite; clean the recording")
+        check_finite(name, array, source)
     if not rows or not dataset.terminals[-1]:
         raise DatasetError(f"{source}: the last row is not terminal; mark the last row of every trajectory")
     if np.abs(dataset.actions).max() > 1.0 + 1e-5:
@@ -167,6 +187,12 @@ def chunk_returns(
         total += discount**j * alive * rewards[starts + j]
         alive *= masks[starts + j]
     return total.astype(np.float32), (discount**horizon * alive).astype(np.float32)
+
+
+def solved_chunks(starts: NDArray[np.int64], masks: Float, horizon: int) -> NDArray[np.bool_]:
+    """Return which chunks come to a state in which the task is solved, bool [B], as those that are trained on do."""
+    solved: NDArray[np.bool_] = (masks[starts[:, None] + np.arange(horizon)] == 0).any(axis=1)
+    return solved
 
 
 def chunk_actions(starts: NDArray[np.int64], actions: Float, horizon: int) -> Float:

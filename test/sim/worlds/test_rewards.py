@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -134,3 +136,11 @@ def test_a_data_set_without_states_or_of_another_environment_is_refused() -> Non
         task_rewards("cube-single", [1], wide)
     with pytest.raises(SimulationError, match="tasks 1 to 5"):
         task_rewards("cube-single", [6], dataset)
+
+
+@pytest.mark.parametrize("width", [1, 16, 20, 22])
+def test_states_of_another_environment_are_refused(width: int) -> None:
+    dataset = dataset_with_cube_at(np.zeros((3, 3)))
+    extras = {**dataset.extras, "qpos": np.zeros((3, width), np.float32)}
+    with pytest.raises(DatasetError, match=f"qpos has {width} columns, cube-single has 21; check --env and --dataset"):
+        task_rewards("cube-single", [1], replace(dataset, extras=extras))
