@@ -27,6 +27,7 @@ from qgf_ros.commands.record import record
 from qgf_ros.commands.render import render
 from qgf_ros.commands.replay import replay
 from qgf_ros.commands.show.option_groups import grouped
+from qgf_ros.commands.show.streams import steady_streams
 from qgf_ros.commands.show.usage import one_sentence
 from qgf_ros.commands.train import train
 from qgf_ros.commands.tune import tune
@@ -67,6 +68,7 @@ EXTRAS = {
 }
 
 
+@steady_streams()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command.
 

@@ -9,6 +9,10 @@ class QgfError(Exception):
     """Root of every error this package raises on purpose."""
 
 
+class OutputError(QgfError):
+    """What a command was asked to write is there already, or cannot be written."""
+
+
 class BundleError(QgfError):
     """A bundle is missing, damaged or of another schema version."""
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 #: Bottom to top; a room and its sub-rooms are on one floor. Within a floor the laws themselves must not run in circles.
 FLOORS = (
-    ("errors", "guidance"),
+    ("errors", "files", "guidance"),
     ("bundle",),
     ("control", "learning", "reports"),
     ("runtime", "loop", "recording", "evaluation"),
@@ -265,7 +265,7 @@ def modules_of(*parts: str) -> list[str]:
 @pytest.mark.parametrize(
     ("parts", "needed", "forbidden"),
     [
-        (("errors", "guidance"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco", "pydantic")),
+        (("errors", "files", "guidance"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco", "pydantic")),
         (("bundle", "control"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
         (("runtime",), ("onnxruntime",), ("torch", "rclpy", "mujoco")),
         (("loop",), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from qgf_ros.bundle.store import MANIFEST_NAME
+from qgf_ros.bundle.store import MANIFEST_NAME, is_bundle
 from qgf_ros.errors import BundleError, ContractError
 
 #: The bundle that comes with the package.
@@ -41,7 +41,7 @@ def locate_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Path:
     roots = list(_roots())
     candidates = [given, *(root / folder / given for root in roots for folder in (".", "models"))]
     for candidate in candidates:
-        if (candidate / MANIFEST_NAME).is_file():
+        if is_bundle(candidate):
             return candidate.resolve()
     known = sorted({path.parent.name for root in roots for path in root.glob(f"models/*/{MANIFEST_NAME}")})
     raise BundleError(

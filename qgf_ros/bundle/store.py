@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import re
 import stat
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from qgf_ros.bundle.fields import Name
 from qgf_ros.bundle.graphs import Signature, check_graph
 from qgf_ros.bundle.manifest import FileRecord, Manifest
 from qgf_ros.bundle.text import check_text, first_complaint, one_line
 from qgf_ros.errors import BundleError
+from qgf_ros.files.destination import check_destination
+from qgf_ros.files.folders import recover_folder, replacing_folder
+
+T = TypeVar("T")
 
 MANIFEST_NAME = "manifest.json"
 #: Most bytes of a manifest.
 MOST_MANIFEST_BYTES = 2**22
 _MEND = "export the bundle again or restore the file"
+#: How often a bundle that is replaced while it is read is read anew.
+_TRIES = 100
 
 
 def critic_file(critic: str) -> str:
@@ -37,10 +45,14 @@ def load_manifest(bundle: Path) -> Manifest:
     Raises:
         BundleError: The manifest or a file is missing, damaged, of another schema version, or not what a bundle holds.
     """
-    folder, manifest = _open(bundle)
-    for _ in _files(folder, manifest):
-        pass
-    return manifest
+
+    def check() -> Manifest:
+        folder, manifest = _open(bundle)
+        for _ in _files(folder, manifest):
+            pass
+        return manifest
+
+    return _undisturbed(bundle, check)
 
 
 def read_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
@@ -55,14 +67,48 @@ def read_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
     Raises:
         BundleError: As `load_manifest`.
     """
-    folder, manifest = _open(bundle)
-    return manifest, dict(_files(folder, manifest))
+
+    def read() -> tuple[Manifest, dict[str, bytes]]:
+        folder, manifest = _open(bundle)
+        return manifest, dict(_files(folder, manifest))
+
+    return _undisturbed(bundle, read)
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a manifest, once one that a writer which died has left aside was put back."""
+    path = folder / MANIFEST_NAME
+    try:
+        return path.is_file() or (recover_folder(folder) and path.is_file())
+    except OSError:
+        return False
+
+
+def _undisturbed(bundle: Path, read: Callable[[], T]) -> T:
+    """Return what is read of a bundle; anew, if another has taken its place meanwhile and the two did not fit."""
+    for more in reversed(range(_TRIES)):
+        before = _identity(bundle)
+        try:
+            return read()
+        except BundleError:
+            if not more or _identity(bundle) == before:
+                raise
+    raise AssertionError("the last try returns or raises")
+
+
+def _identity(bundle: Path) -> tuple[int, ...]:
+    """Return what changes when a manifest is replaced; nothing where there is none."""
+    try:
+        status = (bundle / MANIFEST_NAME).stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _open(bundle: Path) -> tuple[Path, Manifest]:
     """Return the manifest and the folder it really lies in, which no file of the bundle may leave."""
     path = bundle / MANIFEST_NAME
-    if not path.is_file():
+    if not is_bundle(bundle):
         raise BundleError(
             f"{bundle} is not a bundle, it has no {MANIFEST_NAME}; give the folder that 'qgf export' wrote"
         )
@@ -137,8 +183,42 @@ def file_record(content: bytes) -> FileRecord:
     return FileRecord(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
+def check_bundle_destination(bundle: Path, *, force: bool = False) -> None:
+    """Look at where a bundle is to be written before the work that makes it.
+
+    Args:
+        bundle: Folder to write; its name becomes the bundle's.
+        force: Whether a bundle that is there is to be replaced.
+
+    Raises:
+        BundleError: The name is none of a bundle, or something else than a bundle is in the way.
+        OutputError: A bundle is there, and `force` was not given; or the place cannot be written.
+    """
+    name = bundle.name
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        better = re.sub(r"[^A-Za-z0-9_-]+", "_", name).lstrip("_-0123456789")[:64]
+        raise BundleError(
+            f"--out {one_line(str(bundle))} was given, and its last part names the bundle: 1 to 64 letters, digits, _ and "
+            f"-, of which the first is a letter; {f'{better!r} would do' if better else 'choose such a name'}"
+        ) from error
+    if not is_bundle(bundle) and os.path.lexists(bundle):
+        raise _no_bundle(bundle)
+    check_destination(bundle, force=force, folder=True)
+
+
+def _check_is_bundle(folder: Path) -> None:
+    if not (folder / MANIFEST_NAME).is_file():
+        raise _no_bundle(folder)
+
+
+def _no_bundle(folder: Path) -> BundleError:
+    return BundleError(f"{folder} exists and is not a bundle; choose another --out")
+
+
 def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
-    """Write a bundle, replacing one that is there, in one move.
+    """Write a bundle, replacing one that is there, in one move: at any moment there is the old one or the new one.
 
     Args:
         bundle: Folder to write.
@@ -151,28 +231,16 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     Raises:
         BundleError: Something else than a bundle is in the way, or the folder cannot be written.
     """
-    if bundle.exists() and not (bundle / MANIFEST_NAME).is_file():
-        raise BundleError(f"{bundle} exists and is not a bundle; choose another --out")
     manifest = manifest.model_copy(update={"files": {name: file_record(content) for name, content in files.items()}})
     try:
-        bundle.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{bundle.name}-", dir=bundle.parent))
+        with replacing_folder(bundle, _check_is_bundle) as temporary:
+            for name, content in files.items():
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+            (temporary / MANIFEST_NAME).write_text(_json(manifest), encoding="utf-8")
     except OSError as error:
         raise BundleError(f"{bundle} cannot be written ({error.strerror}); choose another --out") from error
-    try:
-        for name, content in files.items():
-            path = temporary / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        _write_manifest(temporary, manifest)
-        temporary.chmod(0o755)
-        old = bundle.with_name(f".{bundle.name}-old-{os.getpid()}")
-        if bundle.exists():
-            os.replace(bundle, old)
-        os.replace(temporary, bundle)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return manifest
 
 
@@ -182,15 +250,17 @@ def update_manifest(bundle: Path, manifest: Manifest) -> None:
     Raises:
         BundleError: It cannot be written.
     """
-    _write_manifest((bundle / MANIFEST_NAME).resolve().parent, manifest)
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    folder = (bundle / MANIFEST_NAME).resolve().parent
     temporary = folder / f".{MANIFEST_NAME}.{os.getpid()}"
     try:
-        temporary.write_text(manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n", encoding="utf-8")
+        temporary.write_text(_json(manifest), encoding="utf-8")
         os.replace(temporary, folder / MANIFEST_NAME)
     except OSError as error:
         raise BundleError(f"{folder / MANIFEST_NAME} cannot be written ({error.strerror}); it is as it was") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _json(manifest: Manifest) -> str:
+    return manifest.model_dump_json(indent=2, exclude_defaults=False) + "\n"

@@ -98,12 +98,14 @@ class Template:
     Attributes:
         bundle: Folder or name of the bundle.
         robot: Name of a robot that has a profile, such as ur5e, or the path of a profile.
-        out: File to write instead; one that is there is left alone.
+        out: File to write instead.
+        force: Replace a file that is there.
     """
 
     bundle: Path
     robot: str | None = None
     out: Path | None = None
+    force: bool = False
 
     def run(self, console: Console) -> None:
         """Print or write it."""
@@ -113,17 +115,15 @@ class Template:
         from qgf_ros.control.profiles.robot_profile import read_profile
         from qgf_ros.control.robot_contract import template
         from qgf_ros.errors import ContractError
+        from qgf_ros.files.destination import check_destination, write_text
 
+        check_destination(self.out, force=self.force)
         manifest = load_manifest(locate_bundle(self.bundle))
         text = template(manifest) if self.robot is None else profile_template(manifest, read_profile(self.robot))
         if self.out is None:
             console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
             return
-        try:
-            with self.out.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise ContractError(f"{self.out} cannot be written ({error.strerror}); choose another --out") from error
+        write_text(self.out, text, error=ContractError)
 
 
 Action = Union[  # noqa: UP007  (tyro reads the names off the parts)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +22,7 @@ def dataset(
     command_names: tuple[str, ...] = (),
     outcomes: Path | None = None,
     every_episode_succeeds: bool = False,
+    force: bool = False,
 ) -> None:
     """Make a data set for qgf train of recordings, or tell a bundle what its data set was like.
 
@@ -48,6 +47,7 @@ def dataset(
             line recording,success.
         every_episode_succeeds: Whether every episode of these recordings succeeded, as in demonstrations; one without
             messages on --episode is one episode.
+        force: Replace a data set that is there.
     """
     if action == "describe":
         _describe(files, bundle)
@@ -57,6 +57,7 @@ def dataset(
 
     from qgf_ros.bundle.text import one_line
     from qgf_ros.errors import RecordingError
+    from qgf_ros.files.destination import check_destination
     from qgf_ros.learning.data.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
     from qgf_ros.recording.bags import open_recordings
     from qgf_ros.recording.rows.outcomes import Outcomes, Reward
@@ -65,7 +66,9 @@ def dataset(
     if not files or out is None:
         missing = "recording was given; give one or more MCAP files" if not files else "--out was given; give FILE.npz"
         raise RecordingError(f"no {missing}")
-    _check_out(out)
+    if out.suffix != ".npz":
+        raise RecordingError(f"--out {out} was given, expected the name of a file, FILE.npz")
+    check_destination(out, force=force)
     source = _source(
         bundle,
         contract,
@@ -153,50 +156,12 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     return Source(plain.observation, plain.action, plain.control_rate, **rest)
 
 
-def _check_out(path: Path) -> None:
-    """Check before the work that a data set can be written, and leave nothing behind; raises RecordingError."""
-    import tempfile
-
-    from qgf_ros.errors import RecordingError
-
-    if path.suffix != ".npz":
-        raise RecordingError(f"--out {path} was given, expected the name of a file, FILE.npz")
-    with _folder_of(path, keep=False):
-        if path.is_dir():
-            raise RecordingError(f"--out {path} is a folder; give the name of a file in it, FILE.npz")
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-
-
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file in one move, or nothing; raises RecordingError."""
-    import os
-
+    """Write an .npz file in one move; raises RecordingError."""
     import numpy as np
 
-    temporary = path.with_name(f".{os.getpid()}.npz")
-    with _folder_of(path, keep=True):
-        try:
-            np.savez_compressed(temporary, **arrays)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def _folder_of(path: Path, keep: bool) -> Iterator[None]:
-    """Make the folder of a file for a while, or to keep if nothing fails; raises RecordingError where the system refuses."""
     from qgf_ros.errors import RecordingError
+    from qgf_ros.files.destination import replacing
 
-    made: list[Path] = []
-    try:
-        made += [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield
-        made = [] if keep else made
-    except OSError as error:
-        raise RecordingError(f"{path} cannot be written ({error.strerror or error}); give another --out") from error
-    finally:
-        for folder in made:
-            with suppress(OSError):  # never made, or no longer empty
-                folder.rmdir()
+    with replacing(path, error=RecordingError) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)

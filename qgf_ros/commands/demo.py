@@ -16,6 +16,7 @@ def demo(
     episodes: int = 10,
     guidance_weights: Numbers | None = None,
     json: Path | None = None,
+    force: bool = False,
     dashboard: bool = False,
     port: int = 8080,
     options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
@@ -31,6 +32,7 @@ def demo(
         episodes: Episodes per guidance weight; with --dashboard, before the next one.
         guidance_weights: One run each, separated by commas; 0 and the recommended weight by default.
         json: Report to write.
+        force: Replace a report that is there.
         dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C, some
             at each weight until somebody sets one.
         port: TCP port of that page.
@@ -44,6 +46,7 @@ def demo(
     from qgf_ros.commands.show.interruptions import interruptions
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.results import default_weights, summaries, write_report
+    from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.origin import origin
 
     _check_rclpy()
@@ -62,6 +65,7 @@ def demo(
             serve_demo(plan, port, Console().print, interrupted)
         return
     plan.check(load_manifest(bundle))  # before a line of progress
+    check_destination(json, force=force, option="--json")
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
         results = run_demo(plan, display, interrupted.grant)

@@ -24,6 +24,7 @@ def evaluate(
     workers: int | None = None,
     shift: str | None = None,
     json: Path | None = None,
+    force: bool = False,
     options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
 ) -> None:
     """Measure the success of a bundle in simulation, without ROS.
@@ -42,6 +43,7 @@ def evaluate(
         shift: Domain shifts, such as observation_noise=0,0.005,0.01 or friction_factor=0.5,action_delay=1; each level is
             run beside no shift, and every weight compared with the first.
         json: Report to write, after every task.
+        force: Replace a report that is there.
         options: How the episodes are run; an empty critic is the task's own.
     """
     from rich.console import Console
@@ -52,6 +54,7 @@ def evaluate(
     from qgf_ros.commands.show.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.results import critic_for_task, default_weights, summaries, tasks_of, write_report
+    from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.machine import usable_cores
     from qgf_ros.reports.origin import origin
     from qgf_sim.rollouts.evaluate import EvaluationPlan
@@ -78,6 +81,7 @@ def evaluate(
         )
         plan.check(manifest)  # of every task before the first episode
         plans.append(plan)
+    check_destination(json, force=force, option="--json")
     horizon = options.execution_horizon or manifest.execution_horizon
     columns = {**options.record(), "execution_horizon": horizon}
     settings = {"seed": options.seed, "batch_size": batch_size, "delay": delay, **columns}

@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 def export(
-    run: Path, /, out: Path, policy: str | None = None, description: str = "", licence: str = "Apache-2.0"
+    run: Path,
+    /,
+    out: Path,
+    policy: str | None = None,
+    description: str = "",
+    licence: str = "Apache-2.0",
+    force: bool = False,
 ) -> None:
     """Make a bundle of a training run, checked against torch.
 
@@ -16,12 +22,15 @@ def export(
         policy: Which policy, where the run's algorithm makes several.
         description: What the bundle is for.
         licence: Licence of the weights, as an SPDX identifier.
+        force: Replace a bundle that is there.
     """
     from rich.console import Console
 
+    from qgf_ros.bundle.store import check_bundle_destination
     from qgf_ros.commands.show.card import parity_table
     from qgf_ros.learning.export.export import export_bundle
 
+    check_bundle_destination(out, force=force)
     manifest = export_bundle(run, out, policy=policy, description=description, licence=licence)
     console = Console()
     console.print(parity_table(manifest))

@@ -14,6 +14,7 @@ def generate(
     episodes: int = 300,
     seed: int = 0,
     workers: int | None = None,
+    force: bool = False,
 ) -> None:
     """Record a data set with OGBench's oracles.
 
@@ -27,22 +28,26 @@ def generate(
         episodes: Training episodes of 1000 transitions.
         seed: Seed of the data set.
         workers: Processes; every core by default.
+        force: Replace a data set that is there.
     """
+    from contextlib import ExitStack
+
     from rich.console import Console
 
     from qgf_ros.commands.show.display import progress_bar
     from qgf_sim.worlds.oracle_data import generate as generate_dataset
 
     console = Console()
-    with progress_bar(console, "episodes") as bar:
-        task = bar.add_task(f"{environment} {type}", total=None, visible=False)
+    bar = progress_bar(console, "episodes")
+    row = bar.add_task(f"{environment} {type}", total=None)
+    with ExitStack() as shown:
+
+        def progress(done: int, total: int) -> None:
+            if not bar.live.is_started:  # nothing is refused from here on
+                shown.enter_context(bar)
+            bar.update(row, completed=done, total=total)
+
         training, validation = generate_dataset(
-            environment,
-            type,
-            episodes,
-            seed,
-            out,
-            workers=workers,
-            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
+            environment, type, episodes, seed, out, workers=workers, force=force, progress=progress
         )
     console.print(f"{training} and {validation}", highlight=False, soft_wrap=True)

@@ -22,6 +22,7 @@ def import_checkpoint(
     activation: str = "gelu",
     description: str = "",
     licence: str = "NOASSERTION",
+    force: bool = False,
 ) -> None:
     """Make a bundle of a checkpoint of the published QGF code, checked against a float64 network.
 
@@ -40,9 +41,11 @@ def import_checkpoint(
         activation: Of every hidden layer; only gelu can be imported.
         description: What the bundle is for.
         licence: Licence of the weights, as an SPDX identifier; NOASSERTION for unknown.
+        force: Replace a bundle that is there.
     """
     from rich.console import Console
 
+    from qgf_ros.bundle.store import check_bundle_destination
     from qgf_ros.errors import TrainingError
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.published.import_checkpoint import import_checkpoint as convert
@@ -53,6 +56,7 @@ def import_checkpoint(
         raise TrainingError(f"--activation {activation} was given; only networks with gelu can be imported")
     if task not in range(1, 6):
         raise TrainingError(f"--task {task} was given; {env} has tasks 1 to 5")
+    check_bundle_destination(out, force=force)
     manifest = convert(
         checkpoint,
         out,

@@ -51,15 +51,17 @@ def quantize(
 
     from qgf_ros.analysis.precision_cost import load_pair, record_evidence
     from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
     from qgf_ros.commands.show.card import precision_table
     from qgf_ros.errors import GuidanceError
+    from qgf_ros.files.destination import check_destination
 
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
     critics = _critics(manifest, tasks, simulated=data is None)
     if not critics:
         raise GuidanceError(f"no critic of {bundle} belongs to a simulated task; give --data to compare on")
+    check_destination((bundle / MANIFEST_NAME).resolve(), force=True, option="bundle")
     pair = load_pair(bundle, precision, list(critics))
     if data is None:
         evidence = _in_closed_loop(pair, critics, guidance_weight, episodes, seed)

@@ -21,6 +21,7 @@ def render(
     width: int = 320,
     height: int = 240,
     every: int = 2,
+    force: bool = False,
     options: Annotated[RunOptions, run_arguments(without=["guidance_weight"])],
 ) -> None:
     """Film one seed at several guidance weights, side by side, with Q and outcome; needs a GL back end (MUJOCO_GL=egl).
@@ -35,6 +36,7 @@ def render(
         width: Of one column [px].
         height: Of one column [px].
         every: Control steps per frame.
+        force: Replace a film or a sheet that is there.
         options: How the episode is run.
     """
     import os
@@ -48,6 +50,7 @@ def render(
     from qgf_ros.errors import BundleError
     from qgf_ros.evaluation.plan import EpisodePlan
     from qgf_ros.evaluation.results import default_weights
+    from qgf_ros.files.destination import check_destination
     from qgf_sim.rollouts.film import write_film
 
     if folder is not None and bundle is not None:
@@ -58,6 +61,8 @@ def render(
     plan = EpisodePlan(found, task, chosen, 1, options)
     if out is None and sheet is None:
         out = Path("film.gif")
+    check_destination(out, force=force)
+    check_destination(sheet, force=force, option="--sheet")
     outcome = write_film(plan, out, sheet, size=(width, height), every=every)
     words = ", ".join(f"weight {weight:g} {'solved' if solved else 'not solved'}" for weight, solved in outcome.items())
     files = " and ".join(str(path) for path in (out, sheet) if path is not None)

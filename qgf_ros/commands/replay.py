@@ -19,6 +19,7 @@ def replay(
     threads: int = 1,
     precision: Literal["fp32", "int8", "fp16"] = "fp32",
     json: Path | None = None,
+    force: bool = False,
     overrides: Annotated[Mapping[str, Any], override_arguments(REPLAYABLE)],
 ) -> None:
     """Answer every recorded tick again and say which commands differ, by how much and why.
@@ -30,17 +31,20 @@ def replay(
         threads: Threads of each ONNX Runtime operator.
         precision: That the node ran in.
         json: Where to write the numbers.
+        force: Replace numbers that are there.
         overrides: Options in place of the recorded ones.
     """
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
+    from qgf_ros.files.destination import check_destination
     from qgf_ros.recording.recording import Recording
     from qgf_ros.recording.replay import replay as answer
     from qgf_ros.reports.origin import origin
     from qgf_ros.runtime.policy import Policy
 
+    check_destination(json, force=force, option="--json")
     folder = locate_bundle(bundle)
     policy = Policy.load(folder, threads=threads, precision=precision)
     robot = RobotContract() if contract is None else read_robot_contract(contract)

@@ -91,6 +91,7 @@ def train(
     from rich.console import Console
 
     from qgf_ros.errors import TrainingError
+    from qgf_ros.files.destination import check_folder
     from qgf_ros.learning.algorithms import algorithm_named
     from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
@@ -106,6 +107,7 @@ def train(
     if threads is not None and threads < 1:
         raise TrainingError(f"{threads} threads were given; give 1 or more, or none for every core")
     torch.set_num_threads(threads or usable_cores())
+    check_folder(out, "--out folder")
     training = _load(dataset, config.horizon)
     beside = validation_path(dataset)
     held_out = _load_beside(training, beside, config.horizon) if beside.is_file() else None

@@ -79,7 +79,7 @@ def tune(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
     from qgf_ros.commands.show.display import progress_bar
     from qgf_ros.commands.show.tuning_display import Stages, show, write_table
@@ -88,6 +88,7 @@ def tune(
     from qgf_ros.evaluation.trials import Trials, TrialStore
     from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
     from qgf_ros.evaluation.tuning import tune as search
+    from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.origin import origin
 
     if json is not None:
@@ -107,6 +108,9 @@ def tune(
         tried=tried,
         base=replace(options, guidance_weight=0.0),
     )
+    check_destination(json, force=True, option="--json")  # which a search that goes on writes again
+    if not dry_run:
+        check_destination((bundle / MANIFEST_NAME).resolve(), force=True, option="bundle, or give --dry-run")
     critics = critics_of(manifest, tasks or ()) if critic is None else {critic: tasks or (None,)}
     source = "processes" if not ros else "bridge" if outcomes == "bridge" else "robot"
     kept = trials or Path("runs") / f"tune-{bundle.name}.jsonl"

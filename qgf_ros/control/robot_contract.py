@@ -24,12 +24,10 @@ in other units. A robot contract, a YAML file, maps them field by field and leav
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
@@ -38,9 +36,8 @@ from qgf_ros.bundle.text import first_complaint, one_line
 from qgf_ros.control.output_source import COMMAND_TOPIC, OutputSource
 from qgf_ros.control.outputs import Output
 from qgf_ros.errors import ContractError
-
-#: A larger file is no contract [bytes].
-LARGEST_FILE = 1_000_000
+from qgf_ros.files.content import read_content
+from qgf_ros.files.plain_yaml import LARGEST_FILE, parse_yaml
 
 
 class _Record(BaseModel):
@@ -223,32 +220,21 @@ def read_robot_contract(path: Path) -> RobotContract:
 
 
 def read_yaml(path: Path) -> Any:
-    """Return what a small YAML file says, plain data only; an empty one says an empty mapping.
+    """Return what a small YAML file says, plain data only; see `parse_yaml` for its bounds.
 
     Raises:
-        ContractError: The file cannot be read, is too large or is not YAML; the message says where and why.
+        ContractError: The file cannot be read, is too large, is not YAML, or says nothing; the message says where and why.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-        if len(content) > LARGEST_FILE:
-            raise ContractError(f"{path} is larger than {LARGEST_FILE} bytes, which no contract is")
-        values = yaml.load(content, Loader=_Loader)
+        content = read_content(path, LARGEST_FILE)
     except OSError as error:
         raise ContractError(f"{path} cannot be read ({error.strerror}); give the path of a contract file") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        reason = one_line(" ".join(str(error).split())) or "nested too deeply"
-        raise ContractError(f"{path} is not YAML ({reason})") from error
-    return {} if values is None else values
-
-
-class _Loader(yaml.SafeLoader):
-    """Plain data only, and no key twice: the second would silently win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = sorted({str(key) for key in keys if keys.count(key) > 1})
-        if twice:
-            raise yaml.YAMLError(f"{', '.join(twice)} stands twice in one mapping, line {node.start_mark.line + 1}")
-        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
-        return mapping
+    except ValueError as error:
+        raise ContractError(f"{path} cannot be read ({error})") from error
+    try:
+        values = parse_yaml(content)
+    except ValueError as error:
+        raise ContractError(f"{path} is not YAML ({one_line(str(error))})") from error
+    if values is None:
+        raise ContractError(f"{path} is empty; restore what was in it, or leave the file out")
+    return values

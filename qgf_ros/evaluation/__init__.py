@@ -1,4 +1,4 @@
 """Outcomes of episodes, trials and the search for settings, wherever the episodes run: a robot is tuned here, too.
 
-Stands on: bundle, control, errors, reports. Libraries: matplotlib, numpy.
+Stands on: bundle, control, errors, files, reports. Libraries: matplotlib, numpy.
 """

@@ -18,6 +18,7 @@ from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.run_options import RECOMMENDED, RunOptions
 from qgf_ros.errors import SimulationError
+from qgf_ros.files.destination import write_text
 from qgf_ros.reports.numbers import readable
 from qgf_ros.reports.statistics import percentiles, wilson_interval
 
@@ -166,10 +167,4 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     Raises:
         SimulationError: The file cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise SimulationError(f"{path} cannot be written ({error.strerror}); choose another --json") from error
+    write_text(path, readable(json.dumps(report, indent=2, allow_nan=False)) + "\n", "--json", SimulationError)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from qgf_ros.errors import TrainingError
+from qgf_ros.files.destination import replacing
 
 KEPT = 2
 
@@ -35,13 +35,20 @@ def save_checkpoint(folder: Path, step: int, tensors: Mapping[str, torch.Tensor]
         step: Updates done.
         tensors: From `Trainer.state`.
         header: JSON values: configuration, critics, contract.
+
+    Raises:
+        TrainingError: It cannot be written; the ones before are there.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     path = checkpoint_path(folder, step)
-    temporary = path.with_suffix(".partial")
     metadata = {key: json.dumps(value) for key, value in header.items()}
-    save_file({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}, temporary, metadata)
-    os.replace(temporary, path)
+    kept = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    try:
+        with replacing(path, "--out, or free some space", TrainingError) as temporary:
+            save_file(kept, temporary, metadata)
+    except SafetensorError as error:
+        raise TrainingError(
+            f"{path} cannot be written ({error}); choose another --out, or free some space, and give the same command"
+        ) from error
     for old in sorted(folder.glob("checkpoint-*.safetensors"))[:-KEPT]:
         old.unlink()
     return path

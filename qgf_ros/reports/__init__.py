@@ -1,4 +1,4 @@
 """Numbers, statistics, figures and where a result comes from, for whoever reports one.
 
-Stands on: bundle, errors, guidance. Libraries: matplotlib, numpy.
+Stands on: bundle, files, guidance. Libraries: matplotlib, numpy.
 """

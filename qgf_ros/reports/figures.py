@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qgf_ros.reports.numbers import replacing
+from qgf_ros.files.destination import replacing
 
 
 class Look(NamedTuple):
@@ -76,7 +76,7 @@ def write_figure(figure: Figure, out: Path, name: str) -> list[Path]:
     """Write a figure as OUT/NAME.png and OUT/NAME.svg.
 
     Raises:
-        QgfError: A file cannot be written.
+        OutputError: A file cannot be written.
     """
     paths = [out / f"{name}.{kind}" for kind in ("png", "svg")]
     for path in paths:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qgf_ros.errors import QgfError
+from qgf_ros.files.destination import write_text
 from qgf_ros.guidance.protocols import Array
 from qgf_ros.reports.statistics import Z95
 
@@ -52,28 +51,6 @@ def write_json(path: Path, numbers: Mapping[str, Any]) -> None:
     """Write numbers as JSON, in one move, every innermost list on one line.
 
     Raises:
-        QgfError: The file cannot be written.
+        OutputError: The file cannot be written.
     """
-    text = json.dumps(plain(numbers), indent=2, allow_nan=False)
-    text = readable(text)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write to, and rename it to `path` if nothing went wrong.
-
-    Raises:
-        QgfError: The folder or the file cannot be written.
-    """
-    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        raise QgfError(f"{path} cannot be written ({error.strerror or error}); choose another --out") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    write_text(path, readable(json.dumps(plain(numbers), indent=2, allow_nan=False)) + "\n")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from qgf_ros.errors import SimulationError
+from qgf_ros.files.destination import replacing
 
 Picture = NDArray[np.uint8]
 
@@ -47,7 +46,7 @@ def write_pictures(path: Path, frames: Sequence[Picture], period: float) -> None
     Raises:
         SimulationError: The file cannot be written.
     """
-    with _in_one_move(path) as temporary:
+    with replacing(path, "file", SimulationError) as temporary:
         (_write_mp4 if path.suffix == ".mp4" else _write_gif)(temporary, frames, period)
 
 
@@ -62,7 +61,7 @@ def write_sheet(path: Path, rows: Sequence[Sequence[Picture]]) -> None:
         for row in rows
     ]
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in chosen])
-    with _in_one_move(path) as temporary:
+    with replacing(path, "file", SimulationError) as temporary:
         Image.fromarray(sheet).save(temporary, "PNG")
 
 
@@ -86,18 +85,3 @@ def _write_mp4(path: Path, frames: Sequence[Picture], period: float) -> None:
             picture = np.ascontiguousarray(frame[:height, :width])
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())
-
-
-@contextmanager
-def _in_one_move(path: Path) -> Iterator[Path]:
-    """Yield the path of a file beside `path` that takes its place in the end."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SimulationError(f"{path} cannot be written ({error.strerror or error}); choose another file") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from qgf_ros.errors import DatasetError
+from qgf_ros.files.destination import check_destination, replacing
 from qgf_ros.reports.machine import usable_cores
 from qgf_sim.processes import WorkerContext
 from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
@@ -57,6 +57,9 @@ _TYPES = {
     "qvel": np.float32,
     "button_states": np.int64,
 }
+
+#: Lies among the shards while they are made into the two files.
+_WRITING = "writing"
 
 Episode = dict[str, NDArray[Any]]
 
@@ -156,6 +159,7 @@ def generate(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     steps: int = COLLECTION_STEPS,
+    force: bool = False,
 ) -> tuple[Path, Path]:
     """Write a training file and a validation file a tenth its size (at least one episode).
 
@@ -168,13 +172,15 @@ def generate(
         workers: Processes; every core by default.
         progress: Called with (episodes done, episodes in all).
         steps: Rows of an episode; OGBench's own 1001 make 1000 transitions.
+        force: Whether files that are there are replaced.
 
     Returns:
         Paths of the training and the validation file.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; its message says how many episodes are kept and how to go on.
-        DatasetError: A bad path or number, or shards of another data set lie in the way.
+        DatasetError: A bad path or number, shards of another data set lie in the way, or the disk is full.
+        OutputError: A file is there already, and `force` was not given; or none can be written.
         SimulationError: The environment is unknown.
     """
     if out.suffix != ".npz":
@@ -188,6 +194,9 @@ def generate(
         )
     family_of(name)
     shards = out.with_name(out.name + ".partial")
+    paths = (out, out.with_name(out.stem + "-val.npz"))
+    # A run that ended while it wrote the two files goes on; what it wrote is its own.
+    check_destination(*paths, force=force or (shards / _WRITING).exists())
     _open_shards(shards, {"environment": name, "type": data_type, "seed": seed, "steps": steps})
     splits = (episodes, max(1, episodes // 10))
     jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
@@ -205,7 +214,7 @@ def generate(
         raise KeyboardInterrupt(
             f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
         ) from None
-    paths = (out, out.with_name(out.stem + "-val.npz"))
+    _write(shards / _WRITING, Path.touch)
     for split, path in enumerate(paths):
         _merge([_shard(shards, split, index) for index in range(splits[split])], path)
     shutil.rmtree(shards)
@@ -213,7 +222,10 @@ def generate(
 
 
 def _open_shards(shards: Path, recipe: dict[str, Any]) -> None:
-    shards.mkdir(parents=True, exist_ok=True)
+    try:
+        shards.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{shards} cannot be made ({error.strerror}); choose another --out") from error
     note = shards / "recipe.json"
     if note.exists() and json.loads(note.read_text()) != recipe:
         raise DatasetError(
@@ -229,12 +241,8 @@ def _shard(shards: Path, split: int, index: int) -> Path:
 
 
 def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
+    with replacing(path, "--out, or free some space", DatasetError) as temporary:
         write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 _worker_state: tuple[Any, DataType, int, Path]
@@ -248,7 +256,7 @@ def _start_worker(name: str, data_type: DataType, seed: int, shards: Path, steps
 def _run_job(job: tuple[int, int]) -> None:
     env, data_type, seed, shards = _worker_state
     episode = run_episode(env, data_type, episode_seed(seed, *job))
-    _write(_shard(shards, *job), lambda path: np.savez(path, **episode))  # type: ignore[arg-type]
+    _write(_shard(shards, *job), lambda path: _save(path, np.savez, episode))
 
 
 def _run_jobs(
@@ -271,4 +279,9 @@ def _merge(shards: list[Path], path: Path) -> None:
         with np.load(shard) as arrays:
             episodes.append({key: arrays[key] for key in arrays.files})
     merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
-    _write(path, lambda temporary: np.savez_compressed(temporary, **merged))  # type: ignore[arg-type]
+    _write(path, lambda temporary: _save(temporary, np.savez_compressed, merged))
+
+
+def _save(path: Path, save: Callable[..., None], arrays: Episode) -> None:
+    with path.open("wb") as file:
+        save(file, **arrays)

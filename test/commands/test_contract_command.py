@@ -28,7 +28,7 @@ def test_the_template_of_a_bundle_changes_nothing(
     (output,) = contract.outputs(manifest)
     assert (output.source.type, output.topic, output.fields) == ("joint_state", "command", manifest.action)
     assert main(["contract", "template", "--bundle", str(tiny_bundle), "--out", str(path)]) == 2
-    assert "robot.yaml cannot be written (File exists); choose another --out" in capsys.readouterr().err
+    assert "robot.yaml exists; give --force to replace it, or choose another --out" in capsys.readouterr().err
 
 
 def test_the_template_of_a_bundle_on_a_robot_is_a_contract_for_both(

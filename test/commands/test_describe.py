@@ -74,7 +74,7 @@ def made(data: Path, contract: Path, out: Path, *options: str) -> Path:
     run = out.with_suffix(".run")
     small = ["--smoke", "--threads", "1", "--device", "cpu", *options]
     assert main(["train", "--dataset", str(data), "--contract", str(contract), "--out", str(run), *small]) == 0
-    assert main(["export", str(run), "--out", str(out)]) == 0
+    assert main(["export", str(run), "--out", str(out), "--force"]) == 0
     return out
 
 

@@ -63,7 +63,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_what_is_not_said_stays_as_the_bundle_has_it(tmp_path: Path) -> None:
-    assert read_robot_contract(write(tmp_path, "")).apply(MANIFEST) == MANIFEST.observation
+    assert read_robot_contract(write(tmp_path, "{}")).apply(MANIFEST) == MANIFEST.observation
     (arm, goal) = read_robot_contract(write(tmp_path, "fields: {arm: {topic: /ur5e/joint_states}}")).apply(MANIFEST)
     assert goal == GOAL
     assert arm == JOINTS.model_copy(update={"topic": "/ur5e/joint_states"})

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qgf_ros.errors import QgfError
-from qgf_ros.reports.numbers import mean_and_error, plain, replacing, write_json
+from qgf_ros.reports.numbers import mean_and_error, plain, write_json
 
 
 def test_numpy_tuples_and_missing_values_become_json(tmp_path: Path) -> None:
@@ -32,18 +31,3 @@ def test_mean_comes_with_its_interval() -> None:
     assert summary["error"] == pytest.approx(1.959964 / 2.0)
     assert np.isnan(mean_and_error(np.array([1.0]))["error"])
     assert np.isnan(mean_and_error(np.array([]))["mean"])
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    path = tmp_path / "f.txt"
-    path.write_text("old")
-
-    def write() -> None:
-        with replacing(path) as temporary:
-            temporary.write_text("half")
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(QgfError, match="f.txt cannot be written .No space left on device.; choose another --out"):
-        write()
-    assert path.read_text() == "old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["f.txt"]

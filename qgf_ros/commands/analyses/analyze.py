@@ -31,4 +31,7 @@ def analyze(analysis: Annotated[Analysis, tyro.conf.arg(name="")]) -> None:
     """
     from rich.console import Console
 
+    from qgf_ros.files.destination import check_folder
+
+    check_folder(analysis.out)
     analysis.run(Console())

@@ -48,10 +48,12 @@ def run_benchmark(
         path: Of the JSON to write.
     """
     from qgf_ros.commands.show.display import plain_console, progress_bar
+    from qgf_ros.files.destination import check_folder
     from qgf_ros.reports.machine import IDLE
     from qgf_ros.reports.numbers import write_json
     from qgf_ros.reports.origin import origin
 
+    check_folder(path.parent)
     console = plain_console()
     with progress_bar(console, "steps") as bar:
         row = bar.add_task("starting", total=steps)

@@ -94,10 +94,12 @@ def _measure(networks: Mapping[str, Path], plan: TickPlan, out: Path) -> None:
     from qgf_ros.benchmark.figure import draw_benchmark
     from qgf_ros.benchmark.tick import measure
     from qgf_ros.commands.show.display import plain_console, progress_bar
+    from qgf_ros.files.destination import check_folder
     from qgf_ros.reports.figures import write_figure
     from qgf_ros.reports.numbers import write_json
     from qgf_ros.reports.origin import origin
 
+    check_folder(out)
     console = plain_console()
     checks = len(networks) * sum(len(plan.variants(case)) for case in plan.cases())
     with progress_bar(console, "steps") as bar:

@@ -6,7 +6,8 @@ knows the instructions that build numbers, text, bytes, lists, tuples and dictio
 the few in `_GLOBALS`, by which NumPy and JAX arrays are pickled (protocols 2 to 5). It imports nothing, calls nothing
 and sets no attribute on behalf of the file; whatever else the file asks for is refused by name.
 
-Arrays are read-only views of the file's bytes, so a small file cannot become large in memory.
+Arrays are read-only views of the file's bytes, and instructions are bounded in number, each of which makes an object of a few
+hundred bytes at most. So a small file cannot become large in memory.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.errors import TrainingError
+from qgf_ros.files.content import read_content
 
 #: What each name means here. NumPy 1 and 2 have different spellings; plain protocol 2 makes bytes with `_codecs.encode`.
 _GLOBALS = {
@@ -33,6 +35,10 @@ _GLOBALS = {
 }
 _DTYPES = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"])
 _MAX_DIMENSIONS = 32
+#: Largest checkpoint [bytes]: twelve times the largest bundle, with its optimiser's moments.
+LARGEST_FILE = 12 * 2**30
+#: Most instructions of a pickle; a checkpoint of the published code has some 5,000.
+MOST_INSTRUCTIONS = 50_000
 
 #: Instructions that push their own argument.
 _LITERALS = frozenset(
@@ -55,9 +61,10 @@ def read_pickle(path: Path) -> Any:
         TrainingError: It cannot be read, is no complete pickle, or asks for anything else.
     """
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TrainingError(f"{path} cannot be read ({error.strerror}); give the path of a checkpoint") from error
+        content = read_content(path, LARGEST_FILE)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f"{path} cannot be read ({reason}); give the path of a checkpoint") from error
     try:
         return _PickleReader().run(content)
     except _Refusal as refusal:
@@ -110,7 +117,9 @@ class _PickleReader:
         self._bytes: dict[str, bytes] = {}  # so that a text repeated takes no more memory
 
     def run(self, content: bytes) -> Any:
-        for opcode, argument, _ in pickletools.genops(content):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+            if number == MOST_INSTRUCTIONS:
+                raise _Refusal(f"has more than {MOST_INSTRUCTIONS} instructions, which no checkpoint of arrays needs")
             self._step(opcode.name, argument)
         return self._stack.pop()
 

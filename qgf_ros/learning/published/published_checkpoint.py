@@ -29,6 +29,10 @@ from qgf_ros.learning.published.pickles import read_pickle, shown
 EMBEDDING_SIZE = 16
 EMBEDDING_PERIOD = 10000.0
 
+#: Most members of an ensemble, and layers of a network; the published code has 2 of the one and 4 of the other. A graph has
+#: some 20 nodes of each layer of each member, whatever the bytes of their weights.
+MOST_MEMBERS, MOST_LAYERS = 100, 32
+
 
 @dataclass(frozen=True)
 class PublishedNetworks:
@@ -77,7 +81,7 @@ def load_published(path: Path) -> PublishedNetworks:
         TrainingError: It is no harmless pickle (see `pickles`), has another layout, or holds shapes that do not fit
             or numbers that are not finite; the sentence names the key.
     """
-    agent = _Node(read_pickle(path), str(path), ())["agent"]
+    agent = _Node(read_pickle(path), str(path), (), _Conversions(2 * path.stat().st_size))["agent"]
     agent.only(("policy", "critic", "target_critic", "value", "rng"))
     value = _value_network(agent["value"], None)
     size = value[0][0].weight.shape[0]
@@ -94,18 +98,41 @@ def load_published(path: Path) -> PublishedNetworks:
     return PublishedNetworks(policy, critic, target_critic, value[0], size, chunk, sinusoidal, int(step) - 1)
 
 
+class _Conversions:
+    """Makes float32 arrays of what a file holds, the same of the same, up to as many bytes as it has room for.
+
+    Args:
+        room: Bytes for all arrays together.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._made: dict[int, tuple[Any, Weights]] = {}  # the array beside, so that its number stays its own
+
+    def float32(self, array: Any) -> Weights | None:
+        """Return the weights of an array, or None where there is no room left."""
+        if id(array) not in self._made:
+            self._room -= 4 * array.size
+            if self._room < 0:
+                return None
+            with np.errstate(over="ignore"):
+                self._made[id(array)] = array, np.ascontiguousarray(array, dtype=np.float32)
+        return self._made[id(array)][1]
+
+
 class _Node:
     """A part of a checkpoint, and the keys that lead to it."""
 
-    def __init__(self, value: Any, file: str, keys: tuple[str, ...]) -> None:
+    def __init__(self, value: Any, file: str, keys: tuple[str, ...], conversions: _Conversions) -> None:
         self.value = value
         self._file = file
         self._keys = keys
+        self._conversions = conversions
 
     def __getitem__(self, key: str) -> _Node:
         if key not in self.keys():
             raise self.error(f"has no {key}")
-        return _Node(self.value[key], self._file, (*self._keys, key))
+        return _Node(self.value[key], self._file, (*self._keys, key), self._conversions)
 
     def keys(self) -> Iterable[str]:
         if not isinstance(self.value, dict):
@@ -120,6 +147,8 @@ class _Node:
     def numbered(self, name: str) -> list[_Node]:
         """Return the parts name_0, name_1, ..."""
         count = sum(key.startswith(f"{name}_") for key in self.keys())
+        if count > MOST_LAYERS:
+            raise self.error(f"has {count} {name}, expected at most {MOST_LAYERS}")
         return [self[f"{name}_{i}"] for i in range(count)]
 
     def array(self, *shape: int | None) -> Weights:
@@ -133,8 +162,11 @@ class _Node:
             raise self.error(f"has shape {given}, expected {expected}")
         if not array.size:
             raise self.error("is empty")
-        with np.errstate(over="ignore"):
-            weights = np.ascontiguousarray(array, dtype=np.float32)
+        weights = self._conversions.float32(array)
+        if weights is None:
+            raise self.error(
+                "shares its bytes with other arrays, so that there are more numbers than the file has room for"
+            )
         if not np.isfinite(weights).all():
             raise self.error("holds a number that is not finite")
         return weights
@@ -188,6 +220,9 @@ def _members(owner: _Node, dense: Sequence[_Node], normed: int, inputs: int | No
         raise owner.error(f"has {len(norms)} LayerNorm, expected {normed} or none")
     first = dense[0]["kernel"].value
     ensemble = first.shape[:1] if isinstance(first, np.ndarray) and first.ndim == 3 else ()
+    for size in ensemble:
+        if size > MOST_MEMBERS:
+            raise dense[0]["kernel"].error(f"is an ensemble of {size}, expected at most {MOST_MEMBERS}")
     stacked = []
     for i, node in enumerate(dense):
         node.only(("kernel", "bias"))

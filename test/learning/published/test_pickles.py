@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.published.pickles import read_pickle
+from qgf_ros.learning.published.pickles import MOST_INSTRUCTIONS, read_pickle
 
 
 def reading(folder: Path, content: bytes) -> Any:
@@ -200,7 +200,7 @@ def test_a_small_file_stays_small_in_memory(tmp_path: Path, jax_pickling: Simple
 
 
 def test_nesting_is_bounded_by_the_file_alone(tmp_path: Path) -> None:
-    depth = 100_000
+    depth = MOST_INSTRUCTIONS // 2
     read = reading(tmp_path, b"]" * depth + b"a" * (depth - 1) + b".")
     for _ in range(depth - 1):
         (read,) = read

@@ -75,7 +75,7 @@ def test_a_family_goes_the_whole_way(name: str, tmp_path: Path) -> None:
     check_replay(name, data)
     bundle = make_bundle(name, data, tmp_path / "mine", "--tasks", "1,3", "--horizon", 5)
     assert list(load_manifest(bundle).critics) == ["task1", "task3"]
-    once = ("--task", 3, "--guidance-weights", "0.1", "--json", report)
+    once = ("--task", 3, "--guidance-weights", "0.1", "--json", report, "--force")
     qgf("evaluate", bundle, *once, "--episodes", 2)
     assert len(lengths(report)) == 2
     qgf("demo", "--bundle", bundle, *once, "--episodes", 1)

@@ -17,7 +17,7 @@ pytest.importorskip("ogbench", reason="making data needs the sim extra")
 
 from ogbench.utils import load_dataset as ogbench_load_dataset
 
-from qgf_ros.errors import DatasetError, SimulationError
+from qgf_ros.errors import DatasetError, OutputError, SimulationError
 from qgf_ros.learning.data.dataset import load_dataset, validation_path
 from qgf_sim.worlds import oracle_data
 from qgf_sim.worlds.environment import collection_environment
@@ -30,7 +30,7 @@ EPISODES = 3
 PATIENCE = 120.0  # [s], for a machine that is busy with something else
 
 
-def make(out: Path, workers: int = 1, **changes: int) -> tuple[Path, Path]:
+def make(out: Path, workers: int = 1, **changes: Any) -> tuple[Path, Path]:
     return generate(NAME, "play", EPISODES, 5, out, workers=workers, **{"steps": STEPS, **changes})
 
 
@@ -283,3 +283,28 @@ def test_shards_of_another_data_set_are_not_mixed_in(tmp_path: Path) -> None:
     (shards / "recipe.json").write_text('{"environment": "cube-single", "type": "noisy", "seed": 5, "steps": 12}')
     with pytest.raises(DatasetError, match="delete the folder"):
         make(tmp_path / "out.npz")
+
+
+def test_a_run_that_ended_between_its_two_files_goes_on_and_then_they_are_finished(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.npz"
+    merge, begun = oracle_data._merge, []
+
+    def once(shards: list[Path], path: Path) -> None:
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(path)
+        merge(shards, path)
+
+    monkeypatch.setattr(oracle_data, "_merge", once)
+    with pytest.raises(KeyboardInterrupt):
+        make(out)
+    monkeypatch.undo()
+    assert begun == [out]
+    assert same_bytes(make(out), files), "what is there is its own"
+    with pytest.raises(OutputError, match="out.npz exists; give --force"):
+        make(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out-val.npz", "out.npz"]
+    out.write_text("")
+    assert same_bytes(make(out, force=True), files)
