@@ -4,7 +4,7 @@
 #   make demo        a ROS 2 policy node against the MuJoCo bridge; arguments through ARGS="--episodes 20"
 #   make bench       the control tick against torch and JAX, the node, training, evaluation, and all targets (half an hour)
 #   make test        ruff, mypy --strict and the quick tests
-#   make test-all    the same with the slow tests
+#   make test-all    the same with the slow tests, and with more examples of each property, others every time
 #   make lint        ruff and mypy only
 #   make docs        the tables of docs/parameters.md anew, from the declarations in the code
 #   make lock        constraints.txt anew, with the newest versions that setup.py allows
@@ -94,8 +94,9 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 test: lint
 	$(PYTEST) -m 'not slow' $(ARGS)
 
+# What Hypothesis found once it keeps in .hypothesis and tries first the next time.
 test-all: $(VENV)/.all-$(RUNTIME) lint
-	$(PYTEST) $(ARGS)
+	$(PYTEST) --hypothesis-profile=explore $(ARGS)
 
 LOCK := uv pip compile --universal --python-version 3.10 --all-extras --no-emit-index-url --no-annotate --no-header setup.py
 

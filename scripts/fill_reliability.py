@@ -1,6 +1,6 @@
 """Puts the numbers of a run of `test/faults` into the tables of docs/reliability.md.
 
-    pytest test/faults --junitxml=faults.xml && python scripts/fill_reliability.py faults.xml
+    pytest test/faults test/sim/bridge/test_restart.py --junitxml=faults.xml && python scripts/fill_reliability.py faults.xml
 
 A test notes a number with the fixture `on_page`: a column, and a row by its first cell or by the test that it names.
 Where several cases of a test note the same cell, the largest number counts.

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from exploration import register_profiles
+from hypothesis import settings
 
-# No property depends on the speed of the machine, and a run repeats the last one; `--hypothesis-profile explore` draws
-# other examples every time.
-settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("project", settings.get_profile("explore"), derandomize=True)
-settings.load_profile("project")
+register_profiles()
+settings.load_profile("project")  # `make test-all` asks for `explore`
 
 # The types of message fields are checked, as ROS 2 Humble always does and later distributions do when asked to.
 os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
@@ -37,6 +37,18 @@ def _denormals_are_numbers() -> None:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "first", [one], [other])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture
+def on_page(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
+    """Note a number for a cell of docs/reliability.md, where `scripts/fill_reliability.py` puts it."""
+
+    def note(value: float | str, *, row: str = "", column: str = "measured", text: str = "{:.2f} s") -> None:
+        cell = {"row": row or request.node.originalname, "column": column, "value": value, "text": text}
+        print(f"{cell['row']}, {column}: {value if isinstance(value, str) else text.format(value)}")
+        record_property("docs/reliability.md", json.dumps(cell))
+
+    return note
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,7 @@ class SimulatedLimiter:
         self._jerk = np.minimum(jerk * period**3, _NONE)
         self._direct = (self._acceleration == _NONE) & (self._jerk == _NONE)  # at rest one period after any command
         self._all_direct = bool(self._direct.all())
+        self._nearby = _SLACK * np.minimum(self._acceleration, self._jerk)  # where one of them is a limit at all
         room = upper - lower  # which bounds the speed that can be stopped from
         self._pace = np.minimum(self._rate, self._acceleration + np.sqrt(2.0 * self._acceleration * room))
         self._pace = np.minimum(self._pace, self._jerk + 2.0 * np.cbrt(self._jerk * room**2))
@@ -184,7 +185,7 @@ class SimulatedLimiter:
         """Return the command nearest to the wanted one from which braking obeys the limits."""
         near = self.position + self._v + brake(self._v, self._a, self._acceleration, self._jerk)
         inside, beyond = self._judge(np.stack([command, near]), target)
-        followed = (self.position == self._target) | (np.abs(beyond[0]) <= _SLACK * self._jerk)
+        followed = (self.position == self._target) | (np.abs(beyond[0]) <= self._nearby)
         passes = self._direct | ((command == target) & inside[0] & followed)
         if passes.all():
             return command

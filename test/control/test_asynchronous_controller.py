@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings as examples
+from exploration import examples
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -462,7 +462,7 @@ class AsynchronousRuns(RuleBasedStateMachine):
         assert all(count >= 0 for count in self.controller.counts.values())
 
 
-AsynchronousRuns.TestCase.settings = examples(max_examples=30, stateful_step_count=40)
+AsynchronousRuns.TestCase.settings = examples(30, stateful_step_count=40)
 TestAsynchronousRuns = AsynchronousRuns.TestCase
 
 

@@ -260,6 +260,23 @@ def test_a_chunk_that_cannot_be_foretold_is_not_begun(policy: NoisePolicy) -> No
     assert ticker.tick(at(1)).begins
 
 
+def test_limits_hold_from_one_command_to_the_next_however_many_ticks_are_skipped(policy: NoisePolicy) -> None:
+    """Within a chunk and beyond its end: what was skipped is not made up for by a larger step."""
+    rate, acceleration = 0.4, 2.0
+    limits = {"max_rate": rate, "max_acceleration": acceleration}
+    policy.manifest = manifest().model_copy(
+        update={"action": tuple(field.model_copy(update=limits) for field in manifest().action)}
+    )
+    ticker = controller(policy)
+    step, sent = 0, [np.zeros(2)]
+    for skipped in [0, 0, 1, 0, 2, 3, 1, 0, 0, 5, 40, 0, 2, 0, 1] * 4:
+        step += 1 + skipped
+        sent.append(ticker.tick(at(step)).values)
+    steps = np.diff(sent, axis=0)
+    assert np.abs(steps).max() == pytest.approx(rate * 0.05)
+    assert np.abs(np.diff(steps, axis=0)).max() <= acceleration * 0.05**2 * (1.0 + 1e-6)
+
+
 @pytest.mark.parametrize("previews", [False, True])
 @pytest.mark.parametrize("max_rate", [None, 1.0])
 def test_a_position_that_was_refused_is_neither_held_nor_braked_from(

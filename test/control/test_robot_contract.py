@@ -10,7 +10,8 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
@@ -173,7 +174,7 @@ def test_a_missing_or_enormous_file_is_refused(tmp_path: Path) -> None:
         read_robot_contract(write(tmp_path, "#" * 1_000_001))
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=20),
@@ -192,7 +193,7 @@ def test_whatever_a_contract_holds_it_is_applied_or_refused(values: Any) -> None
     assert sum(field.size for field in fields) == MANIFEST.observation_size
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.sampled_from(["dx", "measured", "joint_trajectory", "~"]),

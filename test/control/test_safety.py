@@ -136,6 +136,17 @@ def test_the_workspace_shortens_a_displacement_that_leads_out_of_it() -> None:
     assert envelope.explanation == "workspace: x -0.1 wanted, -0.01 m sent"
 
 
+def test_at_the_wall_a_displacement_is_cut_at_once_whatever_its_acceleration_and_jerk() -> None:
+    """The wall is where the robot must not be; how it stops there is its controller's."""
+    limits = {"max_rate": 0.4, "max_acceleration": 2.0, "max_jerk": 40.0}
+    field = action(scale=0.1, lower=-0.1, upper=0.1, measured=HERE, workspace=(0.2, 0.6), **limits)
+    envelope = SafetyEnvelope([field], 0.05)
+    moved = [envelope.command(act(1.0), np.array([0.3]))[0] for _ in range(20)][-1]
+    assert moved > 0.05
+    assert envelope.command(act(1.0), np.array([0.6]))[0] == 0.0
+    assert envelope.command(act(1.0), np.array([0.3]))[0] <= 0.4 * 0.05  # and from there it goes on by its limits
+
+
 def test_from_outside_the_workspace_only_the_way_back_is_open() -> None:
     envelope = SafetyEnvelope([action(scale=0.1, measured=HERE, workspace=(0.2, 0.6))], 0.05)
     assert envelope.command(act(0.5), np.array([0.9]))[0] == 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -108,18 +107,6 @@ def write_small_bundle(folder: Path, critics: tuple[str, ...], **changes: Any) -
 def machine(record_testsuite_property: Callable[[str, object], None]) -> None:
     """Note what the numbers of a run are of."""
     record_testsuite_property("machine", f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f} before it")
-
-
-@pytest.fixture
-def on_page(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Callable[..., None]:
-    """Note a number for a cell of docs/reliability.md, where `scripts/fill_reliability.py` puts it."""
-
-    def note(value: float | str, *, row: str = "", column: str = "measured", text: str = "{:.2f} s") -> None:
-        cell = {"row": row or request.node.originalname, "column": column, "value": value, "text": text}
-        print(f"{cell['row']}, {column}: {value if isinstance(value, str) else text.format(value)}")
-        record_property("docs/reliability.md", json.dumps(cell))
-
-    return note
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ inside the limits, no faster than `max_rate` allows, and the answer to an observ
 
 from __future__ import annotations
 
-import bisect
 import json
 import math
 import os
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
@@ -33,9 +33,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
+from waiting import WaitingTime, waited_between
 
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.store import load_manifest
@@ -45,9 +47,9 @@ from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 #: For whatever is awaited [s]; long, for a machine that is busy with something else.
 PATIENCE = 60.0
-#: What a busy machine may add to the time to a safe state [s], beside what `Robot.load` sees of it.
-LOAD = 1.0
 SECOND = 1_000_000_000
+#: Whether ROS says when a message was sent, as it does from Iron on.
+TELLS_WHEN_SENT = hasattr(Subscription, "CallbackType")
 
 #: From a message as it should be, and the last one before the fault, to what is published instead.
 Distortion = Callable[[Any, Any], list[Any]]
@@ -64,11 +66,12 @@ class Fault:
 
 @dataclass(frozen=True)
 class Received:
-    """A command, and when it came (`time.monotonic` [s])."""
+    """A command, when it came, and when the node sent it, if ROS tells (`time.monotonic` [s])."""
 
     stamp: int
     values: tuple[float, ...]
     at: float
+    sent: float
 
 
 class Judge:
@@ -86,9 +89,10 @@ class Judge:
         self._upper = np.array([field.upper for field in fields])
         self._step = np.array([field.max_rate or math.inf for field in fields]) * period
         self._still = np.array([field.hold for field in fields], dtype=float)
-        #: When each sound reading was sent (`time.monotonic` [s]), by stamp [ns].
+        #: When each sound reading had been sent (`time.monotonic` [s]), by stamp [ns].
         self.sent_at: dict[int, float] = {}
         self._last: np.ndarray | None = None
+        self._said: tuple[int, tuple[float, ...]] | None = None
         #: Whether each step is one from the last command.
         self.one_commander = True
         self.wrong: list[str] = []
@@ -116,7 +120,10 @@ class Judge:
             self.wrong.append(f"{values} is stamped {stamp}, and no sound observation was")
         if (values < self._lower).any() or (values > self._upper).any():
             self.wrong.append(f"{values} is outside the limits")
-        still = self.is_hold(values)
+        said = stamp, tuple(message.position)
+        # Of an absolute action a hold is the last command again, stamp and all.
+        still = self.is_hold(values) or (bool(np.isnan(self._still).all()) and said == self._said)
+        self._said = said
         # A hold goes out at once; what follows it begins anew.
         if (
             self._last is not None
@@ -151,6 +158,11 @@ class Robot:
         self.heartbeats: list[float] = []
         #: When each set was published (`time.monotonic` [s]).
         self.published: list[float] = []
+        #: While times are taken: when, and what the machine had kept the nodes waiting by then, and this process [s].
+        self.nodes_waited: list[tuple[float, float]] = []
+        self.robot_waited: list[tuple[float, float]] = []
+        self._waiting = WaitingTime(), WaitingTime()
+        self._timing = 0
         #: Added to the time, and so to every stamp [ns].
         self.time_offset = 0
         self._simulated_time = simulated_time
@@ -159,6 +171,7 @@ class Robot:
         #: Of the node that was started last.
         self.trigger = ""
         self._fault: Fault | None = None
+        self._began: float | None = None
         self._sound: dict[str, Any] = {}
         self._changed = threading.Condition()
         self._variables = private_graph(folder)
@@ -174,7 +187,8 @@ class Robot:
             "effector_pose": self.node.create_publisher(PoseStamped, "effector_pose", 10),
         }
         keep = QoSProfile(depth=1000)
-        self.node.create_subscription(JointState, "command", self._on_command, keep)
+        heard = self._on_command_and_when if TELLS_WHEN_SENT else self._on_command
+        self.node.create_subscription(JointState, "command", heard, keep)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, keep)
         self.node.create_subscription(DiagnosticArray, "policy_node/telemetry", self._on_telemetry, keep)
         self.node.create_subscription(Header, "policy_node/heartbeat", self._on_heartbeat, keep)
@@ -250,31 +264,64 @@ class Robot:
 
     @contextmanager
     def suffering(self, fault: Fault) -> Iterator[float]:
-        """Let a fault happen; the value is the time of its beginning (`time.monotonic` [s])."""
+        """Let a fault happen; the value is when the first set with it had been sent, or left out (`time.monotonic` [s])."""
+        with self.timing():
+            with self._changed:
+                before, self._fault, self._began = self._fault, fault, None
+            try:
+                self.until(lambda: self._began is not None)
+                assert self._began is not None
+                yield self._began
+            finally:
+                with self._changed:
+                    self._fault = before
+
+    def jump(self, seconds: int) -> float:
+        """Let its time jump; return when the first set with the new time had been sent (`time.monotonic` [s])."""
         with self._changed:
-            before, self._fault = self._fault, fault
+            self.time_offset += seconds * SECOND
+            sets = self.sets
+        self.goes_on(1)
+        return self.published[sets]
+
+    @contextmanager
+    def timing(self) -> Iterator[None]:
+        """Take times, which `load` is asked about."""
+        with self._changed:
+            self._timing += 1
+            self._note_waiting()
         try:
-            yield time.monotonic()
+            yield
         finally:
             with self._changed:
-                self._fault = before
+                self._note_waiting()
+                self._timing -= 1
+
+    def _note_waiting(self) -> None:
+        """Note what the machine has kept the nodes and this process waiting by now, where times are taken."""
+        if self._timing:
+            nodes, robot = self._waiting
+            self.nodes_waited.append((time.monotonic(), nodes.read(child.pid for child in self._children)))
+            self.robot_waited.append((time.monotonic(), robot.read([os.getpid()])))
 
     def _publish(self) -> None:
         with self._changed:
+            self._note_waiting()
             stamp = time.time_ns() + self.time_offset
             if self._clock is not None and self.tells_time:
                 self._clock.publish(ClockMessage(clock=to_time(stamp)))
             for topic, publisher in self._publishers.items():
                 message = self.sound_message(topic, stamp)
-                if self._fault is not None and topic in self._fault.topics:
-                    instead = self._fault.distort(message, self._sound[topic])
-                else:
-                    instead = [message]
+                sound = self._fault is None or topic not in self._fault.topics
+                if sound:
                     self._sound[topic] = message
-                    self.judge.sent(stamp)
-                for item in instead:
+                for item in [message] if sound else self._fault.distort(message, self._sound[topic]):
                     publisher.publish(item)
+                if sound:
+                    self.judge.sent(stamp)
             self.published.append(time.monotonic())
+            if self._fault is not None and self._began is None:
+                self._began = self.published[-1]
             self._changed.notify_all()
 
     def sound_message(self, topic: str, stamp: int) -> Any:
@@ -288,11 +335,16 @@ class Robot:
 
     # What it hears
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command_and_when(self, message: JointState, info: dict[str, Any]) -> None:
+        self._on_command(message, (time.time_ns() - info["source_timestamp"]) / SECOND)
+
+    def _on_command(self, message: JointState, ago: float = 0.0) -> None:
+        """Judge and keep a command that was sent so long ago [s]."""
         with self._changed:
             self.judge.check(message)
-            stamp = from_time(message.header.stamp)
-            self.commands.append(Received(stamp, tuple(message.position), time.monotonic()))
+            stamp, now = from_time(message.header.stamp), time.monotonic()
+            self.commands.append(Received(stamp, tuple(message.position), now, now - ago))
+            self._note_waiting()
             self._changed.notify_all()
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
@@ -352,26 +404,29 @@ class Robot:
         self.until(lambda: any(text in said and at == level for at, said in self.diagnostics[heard:]))
 
     def is_safe(self, reason: str, since: float) -> float:
-        """Wait until the node says why it holds, and some more; return how long after `since` the last command came [s].
+        """Wait until the node says why it holds, and some more; return how long after `since` the last command was sent [s].
 
         The last command is the hold, if there was one at all.
         """
         self.hears(reason)
         self.goes_on()
         assert self.judge.is_hold(self.commands[-1].values), "the last command is not a hold"
-        return max(self.commands[-1].at - since, 0.0)
+        return max(self.commands[-1].sent - since, 0.0)
 
-    def load(self, since: float) -> float:
-        """Return what the machine may have added to times measured after `since` (`time.monotonic` [s]).
+    def load(self, begin: float, end: float, *, came: bool = not TELLS_WHEN_SENT) -> float:
+        """Return what the machine added at most to a time that was taken [s].
 
-        It is as busy as it kept the robot from publishing; what the node does or leaves undone does not count.
+        It is what it kept the nodes waiting for a processor; what they do or leave undone does not count.
+
+        Args:
+            begin, end: Of that time (`time.monotonic` [s]).
+            came: Whether it ended when something came, and not when it was sent: the robot may have had to wait, too.
         """
-        return LOAD + longest_gap(self.published, since)
-
-    def kept_waiting(self, since: float) -> float:
-        """Return by how much all sets after `since` (`time.monotonic` [s]) were published late, together [s]."""
-        first = max(bisect.bisect_left(self.published, since) - 1, 0)
-        return float(np.maximum(np.diff(self.published[first:]) - 1.0 / self.rate, 0.0).sum())
+        load = waited_between(self.nodes_waited, begin, end)
+        load += waited_between(self.robot_waited, begin, end) if came else 0.0
+        if math.isnan(load):
+            pytest.skip("this system does not say how long a thread waits for a processor")
+        return load
 
     # What a test asks for
 
@@ -410,12 +465,6 @@ def sound_message(topic: str, stamp: int) -> Any:
         message.pose.orientation.w = 1.0
     message.header.stamp = to_time(stamp)
     return message
-
-
-def longest_gap(times: Sequence[float], since: float) -> float:
-    """Return the longest time from one of some rising times to the next, from the last one before `since` on [s]."""
-    first = max(bisect.bisect_left(times, since) - 1, 0)
-    return max((b - a for a, b in zip(times[first:], times[first + 1 :])), default=0.0)
 
 
 def resident(pid: int) -> int:

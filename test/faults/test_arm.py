@@ -54,11 +54,11 @@ class Arm(Robot):
             message.name, message.position = ["shoulder", "elbow"], seen
         return message
 
-    def _on_command(self, message: JointState) -> None:
+    def _on_command(self, message: JointState, ago: float = 0.0) -> None:
         with self._changed:
             if not self.blocked:
                 self.place = np.array(message.position)
-        super()._on_command(message)
+        super()._on_command(message, ago)
 
     def holds(self, reason: str) -> None:
         """Wait until the node says why it holds, and that the last command was repeated once and no other follows."""
@@ -73,10 +73,10 @@ class Arm(Robot):
         return max(float(np.abs(np.array(one.values) - self.place).max()) for one in self.commands[heard:])
 
 
-@pytest.fixture(scope="module")
-def running(make_robot: Callable[..., Arm]) -> Arm:
+@pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
+def running(request: pytest.FixtureRequest, make_robot: Callable[..., Arm]) -> Arm:
     arm = make_robot(Arm, {"action": (joint(0, "shoulder"), joint(1, "elbow"))})
-    arm.start()
+    arm.start(trigger=request.param)
     return arm
 
 
@@ -95,7 +95,7 @@ def test_a_blocked_arm_is_not_led_on_and_goes_on_where_it_is_when_it_is_released
         arm.blocked, heard, since = True, len(arm.commands), time.monotonic()
     arm.holds(f"at most {LEAD} is allowed")
     lead = arm.lead(heard)
-    on_page(arm.commands[-1].at - since, text=f"{{:.2f}} s, {lead:.2f} rad ahead at most")
+    on_page(arm.commands[-1].sent - since, text=f"{{:.2f}} s, {lead:.2f} rad ahead at most")
     assert lead <= LEAD + RATE * arm.period + 1e-3  # noise of the encoders
     with arm._changed:
         place = np.array(arm.commands[-1].values) * 0.9
@@ -114,7 +114,7 @@ def test_an_encoder_that_is_stuck_under_fresh_stamps_is_a_hold_that_names_the_jo
         stuck = np.array(arm.stuck)
     arm.holds("has not changed by one bit")
     lead = max(float(np.abs(np.array(one.values) - stuck).max()) for one in arm.commands[heard:])
-    on_page(arm.commands[-1].at - since, text=f"{{:.2f}} s, {lead:.2f} rad away at most")
+    on_page(arm.commands[-1].sent - since, text=f"{{:.2f}} s, {lead:.2f} rad away at most")
     assert lead <= LEAD + RATE * arm.period + 1e-9
     with arm._changed:
         heard, place = len(arm.commands), arm.place.copy()
@@ -127,14 +127,15 @@ def test_an_encoder_that_is_stuck_under_fresh_stamps_is_a_hold_that_names_the_jo
     arm.hears("commanding", level=0)
 
 
+@pytest.mark.parametrize("trigger", ["timer", pytest.param("observation", marks=pytest.mark.slow)])
 def test_at_250_hz_a_node_answers_nearly_all_or_says_that_it_does_not(
-    make_robot: Callable[..., Arm], on_page: Callable[..., None]
+    make_robot: Callable[..., Arm], trigger: str, on_page: Callable[..., None]
 ) -> None:
     """With acceleration and jerk limits, which used to take longer than the period."""
     limits = {"max_acceleration": 5.0, "max_jerk": 100.0, "max_tracking_error": 0.5}
     joints = tuple(joint(index, name, **limits) for index, name in enumerate(("shoulder", "elbow")))
     arm = make_robot(Arm, {"action": joints, "control_rate": 250.0})
-    arm.start()
+    arm.start(trigger=trigger)
     arm.is_commanded(500)
     heard, sets, since = len(arm.commands), arm.sets, time.monotonic()
     arm.goes_on(1500)

@@ -35,7 +35,16 @@ def robot(running: Robot) -> Iterator[Robot]:
     assert running.judge.wrong == []
 
 
-def test_a_critic_that_returns_nan_leaves_plain_behaviour_cloning_until_it_is_changed(robot: Robot) -> None:
+def held(robot: Robot, heard: int) -> str:
+    """Return how many of the commands from the one numbered `heard` on were holds, for the page."""
+    commands = robot.commands[heard:]
+    return f"{sum(robot.judge.is_hold(command.values) for command in commands)} holds in {len(commands)} commands"
+
+
+def test_a_critic_that_returns_nan_leaves_plain_behaviour_cloning_until_it_is_changed(
+    robot: Robot, on_page: Callable[..., None]
+) -> None:
+    heard = len(robot.commands)
     assert robot.set(critic="broken").successful
     robot.hears("critic broken failed; plain behaviour cloning acts instead", level=1)
     robot.is_commanded()
@@ -44,6 +53,7 @@ def test_a_critic_that_returns_nan_leaves_plain_behaviour_cloning_until_it_is_ch
     robot.hears("commanding", level=0)
     robot.is_commanded()
     assert robot.telemetry[-1]["critic_failed"] == "0.0"
+    on_page(held(robot, heard))
 
 
 #: Parameters with values that are taken, and values that are refused.
@@ -128,10 +138,12 @@ def restore(contents: dict[Path, bytes]) -> None:
         path.write_bytes(content)
 
 
-def test_a_bundle_whose_folder_vanishes_goes_on_in_memory(robot: Robot) -> None:
+def test_a_bundle_whose_folder_vanishes_goes_on_in_memory(robot: Robot, on_page: Callable[..., None]) -> None:
     away = robot.bundle.with_name("away")
     shutil.move(robot.bundle, away)
+    heard = len(robot.commands)
     try:
         robot.is_commanded(10)
+        on_page(held(robot, heard))
     finally:
         shutil.move(away, robot.bundle)

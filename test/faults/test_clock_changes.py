@@ -12,21 +12,16 @@ import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 
-from robot import SECOND, Robot
+from robot import SECOND, Received, Robot
 
 HOUR = 3600
 
 
-def jump(robot: Robot, seconds: int) -> float:
-    """Let the clock of the robot jump; return when."""
-    robot.time_offset += seconds * SECOND
-    return time.monotonic()
-
-
-def commands_of_before(robot: Robot, heard: int, now: int) -> list[float]:
-    """Return when commands came that answer observations of before the jump, holds aside."""
+def commands_of_before(robot: Robot, heard: int) -> list[Received]:
+    """Return the commands that answer observations of before the jump, holds aside."""
+    now = time.time_ns() + robot.time_offset
     late = [c for c in robot.commands[heard:] if abs(c.stamp - now) > HOUR * SECOND // 2]
-    return [c.at for c in late if not robot.judge.is_hold(c.values)]
+    return [c for c in late if not robot.judge.is_hold(c.values)]
 
 
 @pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
@@ -49,11 +44,13 @@ def test_after_a_jump_of_the_simulators_clock_only_new_observations_are_answered
     robot: Robot, seconds: int, on_page: Callable[..., None]
 ) -> None:
     heard = len(robot.commands)
-    since = jump(robot, seconds)
-    robot.is_commanded()
-    late = [at - since for at in commands_of_before(robot, heard, time.time_ns() + robot.time_offset)]
-    on_page(max(late, default=0.0), column="last command of before")
-    assert max(late, default=0.0) < robot.period + robot.load(since)
+    with robot.timing():
+        since = robot.jump(seconds)
+        robot.is_commanded()
+    late = max((command.sent for command in commands_of_before(robot, heard)), default=since)
+    late = max(late, since)
+    on_page(late - since, column="last command of before")
+    assert late - since < robot.period + robot.load(since, late)
     if seconds < 0:
         assert any(robot.judge.is_hold(command.values) for command in robot.commands[heard:])
 
@@ -117,11 +114,15 @@ def test_after_a_step_of_the_system_clock_only_new_observations_are_answered(
     robot.is_commanded()
     robot.judge.wrong.clear()
     heard = len(robot.commands)
-    since = jump(robot, seconds)
-    with file.open("r+b") as map_:
-        map_.write((robot.time_offset // SECOND).to_bytes(8, "little", signed=True))
-    robot.is_commanded()
-    late = [at - since for at in commands_of_before(robot, heard, time.time_ns() + robot.time_offset)]
-    on_page(max(late, default=0.0), column="last command of before")
-    assert max(late, default=0.0) < robot.max_age + robot.period + robot.load(since)
+    with robot.timing():
+        since = robot.jump(seconds)
+        with file.open("r+b") as map_:
+            map_.write((robot.time_offset // SECOND).to_bytes(8, "little", signed=True))
+        since = max(since, time.monotonic())
+        robot.is_commanded()
+    # When they were sent is told by the clock that was stepped.
+    late = max((command.at for command in commands_of_before(robot, heard)), default=since)
+    late = max(late, since)
+    on_page(late - since, column="last command of before")
+    assert late - since < robot.max_age + robot.period + robot.load(since, late, came=True)
     assert robot.judge.wrong == []

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.manifest import Manifest
@@ -16,9 +17,7 @@ from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.robot_contract import read_robot_contract
 from qgf_ros.errors import QgfError
 
-EACH = settings(
-    deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+EACH = examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 FLOATS = st.floats(allow_subnormal=False)
 YAML = st.recursive(
     st.none() | st.booleans() | st.integers() | FLOATS | st.text(max_size=20),

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
-from typing import Any
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("rclpy", reason="commands are ROS messages")
 
-from robot import LOAD, Judge, Robot
+from robot import Judge
 from sensor_msgs.msg import JointState
+from waiting import WaitingTime, waited_between
 
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.nodes.messages import to_time
@@ -39,6 +46,18 @@ def test_sound_commands_and_holds_are_not_wrong(judge: Judge) -> None:
     assert judge.wrong == []
 
 
+def test_after_the_hold_of_an_absolute_action_the_next_command_begins_where_the_robot_is() -> None:
+    joint = ActionField(name="dx", unit="rad", scale=1.0, lower=-1.0, upper=1.0, hold=None, max_rate=1.0)
+    for stamp, wrong in ((2, []), (3, ["[0.2] after [0.1] is a larger step than [0.05]"])):
+        judge = Judge([joint], period=0.05)
+        for sent in range(1, 10):
+            judge.sent(sent)
+        judge.check(command(2, 0.1, names=("dx",)))
+        judge.check(command(stamp, 0.1, names=("dx",)))  # a hold, or another command that happens to be the same
+        judge.check(command(4, 0.2, names=("dx",)))
+        assert judge.wrong == wrong
+
+
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [
@@ -57,18 +76,75 @@ def test_a_wrong_command_is_found(judge: Judge, message: JointState, complaint: 
     assert complaint in judge.wrong[0]
 
 
-def published_at(*times: float) -> Any:
-    """What `Robot` keeps of its sets, at 20 Hz, and of a node whose heart stops for 30 s."""
-    return SimpleNamespace(published=list(times), rate=20.0, heartbeats=[0.1 * i for i in range(100)] + [40.0])
+counted = pytest.mark.skipif(
+    not Path("/proc/self/schedstat").is_file(),
+    reason="this system does not say how long a thread waits for a processor",
+)
+#: Computes for so many seconds of processor time when it is told to, says so, and does nothing until its input ends.
+COMPUTE = """
+import sys, time
+sys.stdin.readline()
+while time.process_time() < float(sys.argv[1]): pass
+print("done", flush=True)
+sys.stdin.read()
+"""
 
 
-def test_a_node_that_hangs_is_no_busy_machine() -> None:
-    robot = published_at(*(0.05 * i for i in range(1000)))
-    assert Robot.load(robot, since=9.5) == pytest.approx(LOAD + 0.05)
-    assert Robot.kept_waiting(robot, since=9.5) == pytest.approx(0.0, abs=1e-6)
+@contextmanager
+def computers(*seconds: float) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that share one processor, and compute for so long [s] each when they are told to."""
+    words = [sys.executable, "-S", "-c", COMPUTE]
+    found = [
+        subprocess.Popen([*words, str(one)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for one in seconds
+    ]
+    try:
+        for one in found:
+            os.sched_setaffinity(one.pid, {min(os.sched_getaffinity(0))})
+        yield found
+    finally:
+        for one in found:
+            one.communicate()
 
 
-def test_a_machine_is_as_busy_as_it_kept_the_robot_from_publishing() -> None:
-    robot = published_at(0.0, 5.0, 5.05, 5.25, 7.05, 7.1)
-    assert Robot.load(robot, since=5.02) == pytest.approx(LOAD + 1.8)
-    assert Robot.kept_waiting(robot, since=5.02) == pytest.approx(0.15 + 1.75)
+def compute(*found: subprocess.Popen[str]) -> None:
+    """Tell processes to begin, and wait until all have computed what they should."""
+    for one in found:
+        assert one.stdin is not None
+        one.stdin.write("begin\n")
+        one.stdin.flush()
+    for one in found:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "done\n"
+
+
+@counted
+def test_a_busy_machine_is_as_busy_as_it_kept_processes_waiting() -> None:
+    """Of three that share a processor, one computes while two wait; others that use it make them wait longer still."""
+    waiting = WaitingTime()
+    with computers(0.2, 0.2, 0.2) as found:
+        before = waiting.read(one.pid for one in found)
+        compute(*found)
+        assert waiting.read(one.pid for one in found) - before > 0.2
+
+
+@counted
+def test_a_process_that_hangs_is_no_busy_machine() -> None:
+    """It awaits what does not come, and then is stopped: neither is the machine's doing."""
+    waiting = WaitingTime()
+    with computers(0.0) as (one,):
+        compute(one)
+        before, since = waiting.read([one.pid]), time.monotonic()
+        for sign in (signal.SIGCONT, signal.SIGSTOP):
+            os.kill(one.pid, sign)
+            with pytest.raises(subprocess.TimeoutExpired):
+                one.wait(0.3)
+        os.kill(one.pid, signal.SIGCONT)
+        assert waiting.read([one.pid]) - before < 0.5 * (time.monotonic() - since)
+
+
+def test_what_was_waited_meanwhile_is_read_from_before_the_beginning_to_after_the_end() -> None:
+    readings = [(1.0, 0.1), (2.0, 0.3), (3.0, 0.4), (4.0, 1.4), (5.0, 1.5)]
+    assert waited_between(readings, 2.5, 3.5) == pytest.approx(1.1)
+    assert waited_between(readings, 2.0, 3.0) == pytest.approx(0.1)
+    assert waited_between(readings, 0.0, 9.0) == pytest.approx(1.4)

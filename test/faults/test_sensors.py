@@ -39,7 +39,7 @@ def test_a_sensor_fault_is_a_hold_within_its_max_age_and_ends_by_itself(
     robot.is_commanded()
     on_page(seconds, row=name, column=f"safe after, `{robot.trigger}`")
     # A reading may be used until it is max_age old; the check comes with the next tick, at most a period later.
-    assert seconds < robot.max_age + 2 * robot.period + robot.load(since)
+    assert seconds < robot.max_age + 2 * robot.period + robot.load(since, since + seconds)
 
 
 def test_a_sensor_at_ten_times_the_rate_commands_no_faster(robot: Robot) -> None:

@@ -21,8 +21,9 @@ def standing_at(shoulder: float) -> Fault:
     return Fault(JOINTS, changed(position=[0.1, shoulder]), "")
 
 
+@pytest.mark.parametrize("trigger", ["timer", pytest.param("observation", marks=pytest.mark.slow)])
 def test_a_start_that_was_refused_stays_refused_until_the_arm_is_moved(
-    make_robot: Callable[..., Robot], on_page: Callable[..., None]
+    make_robot: Callable[..., Robot], trigger: str, on_page: Callable[..., None]
 ) -> None:
     robot = make_robot()
     manifest = load_manifest(robot.bundle)
@@ -39,7 +40,7 @@ def test_a_start_that_was_refused_stays_refused_until_the_arm_is_moved(
     update_manifest(robot.bundle, manifest.model_copy(update={"action": (first, *manifest.action[1:])}))
     robot.goes_on(1)
     with robot.suffering(standing_at(0.37)):
-        robot.start(start_retry_distance=0.2)
+        robot.start(trigger=trigger, start_retry_distance=0.2)
         robot.hears("from the measured 0.37, at most 0.25 is allowed", level=1)
         assert "angle shoulder by 0.17 rad" in robot.figures["outside_demonstrations"]
     # Here every third first command or so would be near enough, but the arm has hardly moved.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,12 +48,15 @@ def policy_node(monkeypatch: pytest.MonkeyPatch, **arguments: str) -> dict[str, 
     return dict(node)
 
 
-def test_a_node_that_died_is_started_again_alike_but_without_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_that_died_is_started_again_alike_but_without_motion(
+    monkeypatch: pytest.MonkeyPatch, on_page: Callable[..., None]
+) -> None:
     node = policy_node(monkeypatch, enable_motion="true", bundle="mine", namespace="cell")
     assert node["parameters"] == ["p.yaml", {"enable_motion": "true", "autostart": "true", "bundle": "mine"}]
     for _ in range(3):  # however often it dies
         (timer,) = node["on_exit"](KILLED, RUNNING)
         assert timer.period > 0.0
+        on_page(timer.period, text="started again after {:g} s")
         (restarted,) = timer.actions
         assert restarted["parameters"][1]["enable_motion"] == "false"
         same = {**restarted["parameters"][1], "enable_motion": "true"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from analytic_models import CurvedField, LinearField, QuadraticCritic, central_differences
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.errors import GuidanceError
@@ -170,7 +171,7 @@ def test_weight_zero_is_bit_identical_to_plain_cloning(name: str) -> None:
     cut=st.integers(1, N - 1),
     weight=st.floats(0.0, 2.0),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_rows_do_not_influence_each_other(name: str, order: list[int], cut: int, weight: float) -> None:
     def run(rows: list[int]) -> Array:
         guidance = Guidance(estimator=name)

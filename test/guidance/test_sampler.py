@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from analytic_models import BrokenCritic, LinearField, QuadraticCritic
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.errors import GuidanceError
@@ -63,7 +64,7 @@ def test_guided_action_calls_the_critic_once_a_step() -> None:
 
 
 @given(st.lists(st.sampled_from([0.0, 0.05, 0.8]), min_size=4, max_size=4))
-@settings(max_examples=30, deadline=None)
+@examples(30)
 def test_rows_of_weight_zero_are_bit_identical_to_plain_cloning(weights: list[float]) -> None:
     field, critic = LinearField(0.4, np.array([0.2, -0.3])), QuadraticCritic(np.array([0.5, 0.5]))
     mixed = sample(field, critic, NOISE, np.array(weights))
@@ -75,7 +76,7 @@ def test_rows_of_weight_zero_are_bit_identical_to_plain_cloning(weights: list[fl
 
 
 @given(st.permutations(range(4)))
-@settings(max_examples=20, deadline=None)
+@examples(20)
 def test_rows_do_not_influence_each_other(order: list[int]) -> None:
     field, critic = LinearField(0.4, np.zeros(2)), QuadraticCritic(np.array([0.5, 0.5]), np.array([-0.5, 0.1]))
     weight = np.array([0.0, 0.1, 0.5, 2.0])

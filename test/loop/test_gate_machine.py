@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exploration import examples
 from fakes import FakePolicy, make_manifest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -636,7 +636,6 @@ class WithSilence(GateMachine):
 TestWithHold = WithHold.TestCase
 TestWithDeceleration = WithDeceleration.TestCase
 TestWithSilence = WithSilence.TestCase
-# The profile that `make test` uses repeats its examples; any other has more of them.
 for case in (TestWithHold, TestWithDeceleration, TestWithSilence):
-    case.settings = settings(max_examples=80 if settings.default.derandomize else 1000, stateful_step_count=50)
+    case.settings = examples(80, stateful_step_count=50)
 del case  # or it would be one more

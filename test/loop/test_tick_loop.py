@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -276,6 +278,15 @@ def test_an_intervention_is_counted_told_and_in_the_telemetry(
     assert recorder.telemetry[0]["limited_velocity"] == 1
     assert recorder.telemetry[0]["intervention"] == "max_rate: dx 0.05 wanted, 0.01 m sent"
     assert recorder.reports == [(logging.WARNING, "limited by max_rate: dx 0.05 wanted, 0.01 m sent")]
+
+
+def test_every_kind_of_intervention_has_the_count_that_the_page_of_safety_names(loop: TickLoop, recorder: Any) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "safety.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`(limited_\w+)`", page))
+    assert len(names) > 10
+    loop.handle(at(0))
+    for figures in (loop.figures(), recorder.telemetry[0]):
+        assert {name for name in figures if name.startswith("limited_")} == names
 
 
 def test_a_repeated_observation_after_a_hold_is_answered_anew(loop: TickLoop, policy: Any) -> None:

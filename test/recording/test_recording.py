@@ -16,7 +16,8 @@ pytest.importorskip("mcap", reason="recordings need the record extra")
 pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
 
 import zstandard
-from hypothesis import HealthCheck, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from mcap.opcode import Opcode
 from mcap.writer import MCAP0_MAGIC, CompressionType, Writer
@@ -41,7 +42,7 @@ def read_everything(path: Path) -> int:
     return sum(1 for _ in recording.messages(recording.topics))
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(100, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_mutated_file_gives_what_is_left_or_one_sentence(data: st.DataObject, sound: bytes, tmp_path: Path) -> None:
     content = bytearray(sound)
@@ -63,7 +64,7 @@ def test_a_mutated_file_gives_what_is_left_or_one_sentence(data: st.DataObject, 
     assert peak < 50e6
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(30, suppress_health_check=list(HealthCheck))
 @given(tail=st.binary(max_size=300))
 def test_garbage_behind_the_magic_is_no_trouble(tail: bytes, tmp_path: Path) -> None:
     path = tmp_path / "garbage.mcap"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
@@ -89,7 +90,7 @@ def normal(rng: np.random.Generator, *shape: int) -> Any:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-@settings(max_examples=30)
+@examples(30)
 @given(data=st.data())
 def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     """Sizes, ensembles, T, rows, weights (some of them 0) and every option, drawn at random."""

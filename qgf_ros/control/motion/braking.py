@@ -5,6 +5,7 @@ Everything is in command units and control periods: v and a are the first and se
 
 from __future__ import annotations
 
+from types import EllipsisType
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +33,16 @@ def brake(v: Array, a: Array, acceleration: Array, jerk: Array) -> Array:
     wanted = -np.copysign(speed / steps + 0.5 * jerk * (steps - 1.0), v)
     least, most = np.maximum(a - jerk, -acceleration), np.minimum(a + jerk, acceleration)
     return np.minimum(np.maximum(wanted, least), most)
+
+
+class _Scales(NamedTuple):
+    """What `Braking` multiplies and compares with, of the shape of what it is asked about: broadcasting takes twice the time."""
+
+    jerk: Array
+    inverse: Array
+    most: Array
+    inverse_most: Array
+    curve: Array
 
 
 class Way(NamedTuple):
@@ -64,19 +75,23 @@ class Braking:
     """
 
     def __init__(self, acceleration: Array, jerk: Array) -> None:
-        self._jerk = jerk
-        self._inverse = 1.0 / jerk
-        self._most = acceleration / jerk
-        self._inverse_most = jerk / acceleration
-        steps = np.maximum(np.ceil(self._most), 1.0)
-        self._curve = steps * (self._most - 0.5 * (steps - 1.0))  # the speed that is left where a leaves its limit
+        most = acceleration / jerk
+        steps = np.maximum(np.ceil(most), 1.0)
+        curve = steps * (most - 0.5 * (steps - 1.0))  # the speed that is left where a leaves its limit
+        self._components = _Scales(jerk, 1.0 / jerk, most, jerk / acceleration, curve)
+        self._scales: dict[tuple[int, ...], _Scales] = {}
 
-    def __call__(self, v: Array, a: Array) -> Way:
-        """Return the way to rest from first and second differences, float64 [..., A]."""
-        v, a = v * self._inverse, a * self._inverse
-        sign, falling = self._falls(v, a)
-        speed = np.abs(v)
-        v, a = v * sign, a * sign
+    def __call__(self, v: Array, a: Array, *, extremes: int | EllipsisType = ...) -> Way:
+        """Return the way to rest from first and second differences, float64 [..., A].
+
+        Args:
+            v: First differences.
+            a: Second differences, of the shape of v or of one of its rows.
+            extremes: Row of v whose dip and pace are wanted; all, if it is not given.
+        """
+        scales = self._scaled(v.shape)
+        v = v * scales.inverse
+        sign, v, a, falling = _falls(v, a * self._scaled(a.shape).inverse, scales)
         lost = falling + 1.0  # in place from here on, which takes half as long
         lost *= falling
         lost *= 0.5
@@ -86,13 +101,13 @@ class Braking:
         after -= lost
         lost *= a - (falling + 2.0) * (1.0 / 3.0)
         end += lost
-        limited = after - self._curve
-        limited *= self._inverse_most
+        limited = after - scales.curve
+        limited *= scales.inverse_most
         limited = np.maximum(np.ceil(limited, out=limited), 0.0, out=limited)
-        left = after - limited * self._most
+        left = after - limited * scales.most
         rising = _steps_to_rest(np.abs(left))
         after += left
-        after -= self._most
+        after -= scales.most
         after *= limited
         turn = rising + 1.0
         turn *= rising
@@ -102,54 +117,68 @@ class Braking:
         after += left
         after *= 0.5
         end += after
-        dip = _dip(v, a, falling)
-        pace = np.maximum(speed, _peak(v, a))
-        pace *= self._jerk
-        sign *= self._jerk
+        dip = _dip(v[extremes], a[extremes], falling[extremes])
+        pace = np.maximum(np.abs(v[extremes]), _peak(v[extremes], a[extremes]))
+        pace *= scales.jerk[extremes]
+        sign *= scales.jerk
         end *= sign
         rising += falling
         rising += limited
-        return Way(rising, end, None if dip is None else dip * sign, pace)
-
-    def _falls(self, v: Array, a: Array) -> tuple[Array, Array]:
-        """Return -1 where v and a, in units of the jerk, are to be turned around, else 1, and for how many steps a falls."""
-        speed = np.abs(v)
-        steps = _steps_to_rest(speed)
-        curve = speed / steps
-        steps -= 1.0
-        steps *= 0.5
-        curve += steps
-        gap = a + np.copysign(curve, v)
-        sign = np.copysign(1.0, gap)
-        aside = np.abs(gap) > 1.0
-        aside |= curve > self._most  # the curve is not reached in the next step
-        a = a * sign
-        whole = np.floor(a)
-        above = whole + 1.0
-        root = a - above
-        root *= a
-        root += 0.5 * whole * above
-        root += v * sign
-        root = np.sqrt(np.maximum(root, 0.0, out=root), out=root)
-        falling = np.minimum(root, self._most, out=root)
-        falling += a
-        falling = np.ceil(falling, out=falling)
-        falling -= 1.0
-        falling = np.maximum(falling, np.maximum(whole, 0.0, out=whole), out=falling)
-        falling *= aside
-        return sign, falling
+        return Way(rising, end, None if dip is None else dip * sign[extremes], pace)
 
     def longest(self, pace: Array) -> Array:
         """Return how many periods the way takes at most from where it is never faster than `pace`, float64 [A].
 
         The longest begins with the largest a from which v rises to that pace.
         """
-        most = np.minimum(self._most, np.sqrt(2.0 * pace / self._jerk) + 1.0)
+        jerk = self._components.jerk
+        most = np.minimum(self._components.most, np.sqrt(2.0 * pace / jerk) + 1.0)
         a = most * _SHARES
         whole = np.floor(a)
-        v = np.maximum(pace - whole * (a - 0.5 * (whole + 1.0)) * self._jerk, -pace)
-        longest: Array = self(v, a * self._jerk).periods.max(axis=0)
+        v = np.maximum(pace - whole * (a - 0.5 * (whole + 1.0)) * jerk, -pace)
+        longest: Array = self(v, a * jerk).periods.max(axis=0)
         return longest + 1.0  # between those looked at
+
+    def _scaled(self, shape: tuple[int, ...]) -> _Scales:
+        """Return the scales of a shape [..., A], made once: a limiter asks about two."""
+        scales = self._scales.get(shape)
+        if scales is None:
+            scales = _Scales(*(np.broadcast_to(values, shape).copy() for values in self._components))
+            self._scales[shape] = scales
+        return scales
+
+
+def _falls(v: Array, a: Array, scales: _Scales) -> tuple[Array, Array, Array, Array]:
+    """Turn a way around, if need be, so that `a` has to fall at first; all in units of the jerk.
+
+    Returns:
+        -1 where it was turned around, else 1; v and a as they are then; and for how many steps a falls.
+    """
+    speed = np.abs(v)
+    steps = _steps_to_rest(speed)
+    curve = speed / steps
+    steps -= 1.0
+    steps *= 0.5
+    curve += steps
+    gap = a + np.copysign(curve, v)
+    sign = np.copysign(1.0, gap)
+    aside = np.abs(gap) > 1.0
+    aside |= curve > scales.most  # the curve is not reached in the next step
+    v, a = v * sign, a * sign
+    whole = np.floor(a)
+    above = whole + 1.0
+    root = a - above
+    root *= a
+    root += 0.5 * whole * above
+    root += v
+    root = np.sqrt(np.maximum(root, 0.0, out=root), out=root)
+    falling = np.minimum(root, scales.most, out=root)
+    falling += a
+    falling = np.ceil(falling, out=falling)
+    falling -= 1.0
+    falling = np.maximum(falling, np.maximum(whole, 0.0, out=whole), out=falling)
+    falling *= aside
+    return sign, v, a, falling
 
 
 def _steps_to_rest(speed: Array) -> Array:

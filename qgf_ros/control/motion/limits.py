@@ -52,6 +52,7 @@ class MotionLimiter:
         self._jerk = np.minimum(jerk * period**3, _NONE)
         self._direct = (self._acceleration == _NONE) & (self._jerk == _NONE)  # at rest one period after any command
         self._all_direct = bool(self._direct.all())
+        self._nearby = _SLACK * np.minimum(self._acceleration, self._jerk)  # where one of them is a limit at all
         self._braking = Braking(self._acceleration, self._jerk)
         room = upper - lower  # which bounds the speed that can be stopped from
         self._pace = np.minimum(self._rate, self._acceleration + np.sqrt(2.0 * self._acceleration * room))
@@ -169,10 +170,10 @@ class MotionLimiter:
         np.subtract(command, self.position, out=v[0])
         a = v[0] - self._v
         np.subtract(v[0], pace, out=v[1])
-        way = self._braking(v, a)
+        way = self._braking(v, a, extremes=0)
         end = way.end[0] + command
-        turn = end if way.dip is None else command + way.dip[0]
-        inside = way.pace[0] <= self._fastest
+        turn = end if way.dip is None else command + way.dip
+        inside = way.pace <= self._fastest
         inside &= np.minimum(turn, end) >= self._lowest
         inside &= np.maximum(turn, end) <= self._highest
         return inside, way.end[1] + (command - target)
@@ -185,7 +186,7 @@ class MotionLimiter:
         up, down = high - near, low - near
         candidates = np.concatenate([command[None], near[None], near + _FRACTIONS * up, near + _FRACTIONS * down])
         inside, beyond = self._judge(candidates, target, pace)
-        followed = (self.position == self._target) | (np.abs(beyond[0]) <= _SLACK * self._jerk)
+        followed = (self.position == self._target) | (np.abs(beyond[0]) <= self._nearby)
         passes = self._direct | ((command == target) & inside[0] & followed)
         if passes.all():
             return command

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from exploration import examples
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, Measurement
@@ -50,7 +51,7 @@ def brake_to_rest(envelope: SafetyEnvelope) -> Array:
     return np.array([*commands, hold])
 
 
-@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@examples(25, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25), st.sampled_from([0.0, 0.3, 1.0]))
 def test_braking_keeps_every_limit_and_ends_at_rest(seed: int, ticks: int, roughness: float) -> None:
     random = np.random.default_rng(seed)
@@ -160,7 +161,7 @@ def periods_to_rest(envelope: SafetyEnvelope) -> int:
 RATES = st.sampled_from([10.0, 20.0, 50.0, 100.0, 250.0, 500.0])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(0, 2**32 - 1), RATES, st.sampled_from([0.02, 0.1, 0.4]))
 def test_from_whatever_was_commanded_rest_is_reached_within_the_promise(seed: int, rate: float, often: float) -> None:
     envelope, _, random = accepted(seed, rate)
@@ -174,7 +175,7 @@ def test_from_whatever_was_commanded_rest_is_reached_within_the_promise(seed: in
         envelope.hold()
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(0, 2**32 - 1), RATES)
 def test_from_every_state_that_the_limits_allow_rest_is_reached_within_the_promise(seed: int, rate: float) -> None:
     """Those at the edge above all: full speed, full acceleration, and as near to a bound as can be stopped from."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import runpy
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from simulated_limiter import SimulatedLimiter
 
 from qgf_ros.control.motion.braking import Braking, brake
 from qgf_ros.control.motion.limits import KINDS, MotionLimiter
 
+ROOT = Path(__file__).resolve().parents[3]
 Array = np.ndarray[Any, np.dtype[np.float64]]
 PERIOD = 0.05
 #: Rounding of third differences of float64 commands of the order of 1.
@@ -25,19 +29,20 @@ seeds = st.integers(0, 2**32 - 1)
 class Limits:
     """Random limits of many components, of which a third has no limit of a kind."""
 
-    def __init__(self, seed: int, size: int) -> None:
+    def __init__(self, seed: int, size: int, period: float = PERIOD) -> None:
         random = np.random.default_rng(seed)
         magnitude = 10.0 ** random.uniform([-1.5, -1.0, -0.5, 1.0], [0.5, 0.5, 1.5, 2.5], (size, 4))
         unlimited = random.random((size, 4)) < [0.0, 0.33, 0.33, 0.33]
         self.half, self.rate, self.acceleration, self.jerk = np.where(unlimited, np.inf, magnitude).T
-        self.limiter = MotionLimiter(-self.half, self.half, self.rate, self.acceleration, self.jerk, PERIOD)
+        self.period = period
+        self.limiter = MotionLimiter(-self.half, self.half, self.rate, self.acceleration, self.jerk, period)
         self.limiter.restart(np.zeros(size))
         self.random = random
 
     def signal(self, kind: str, length: int) -> Array:
         """Return a wanted signal [length, size] that tries to break the limits."""
         size, random = len(self.half), self.random
-        step = np.minimum(self.rate * PERIOD, self.half)
+        step = np.minimum(self.rate * self.period, self.half)
         if kind == "noise":
             return self.half * random.uniform(-1.5, 1.5, (length, size))
         if kind == "walk":
@@ -51,9 +56,9 @@ class Limits:
         first, second, third = differences(commands)
         assert (np.abs(commands) <= self.half).all()
         for values, limit in (
-            (first, self.rate * PERIOD),
-            (second, self.acceleration * PERIOD**2),
-            (third, self.jerk * PERIOD**3),
+            (first, self.rate * self.period),
+            (second, self.acceleration * self.period**2),
+            (third, self.jerk * self.period**3),
         ):
             assert (np.abs(values) <= limit * (1.0 + 1e-6) + ROUNDING).all()
 
@@ -71,27 +76,41 @@ def single(half: float, rate: float, acceleration: float, jerk: float, size: int
     return made
 
 
-KIND = st.sampled_from(["noise", "walk", "jumps", "bang"])
+KINDS_OF_SIGNALS = ["noise", "walk", "jumps", "bang"]
+KIND = st.sampled_from(KINDS_OF_SIGNALS)
+CONTROL_RATES = [20.0, 100.0, 250.0, 500.0]
 
 
 @given(KIND, seeds)
-@settings(max_examples=6, deadline=None)
+@examples(6)
 def test_no_limit_is_ever_left_whatever_is_wanted(kind: str, seed: int) -> None:
     limits = Limits(seed, 24)
     limits.check(np.array([limits.limiter.step(wanted)[0] for wanted in limits.signal(kind, 20)]))
 
 
+def run_chunks(count: int, kind: str, rate: float, seed: int) -> None:
+    """Drive components of random limits through so many chunks of 5, one after the other for longer at higher rates [Hz]."""
+    length = {20.0: 10, 100.0: 25, 250.0: 50, 500.0: 100}[rate]
+    limits = Limits(seed, count // length, 1.0 / rate)
+    limits.check(np.array([limits.limiter.step(wanted)[0] for wanted in limits.signal(kind, 5 * length)]))
+
+
+@pytest.mark.parametrize("rate", CONTROL_RATES)
+@pytest.mark.parametrize("kind", KINDS_OF_SIGNALS)
+def test_a_thousand_random_chunks_of_every_kind_stay_inside_at_every_rate(kind: str, rate: float) -> None:
+    run_chunks(1_000, kind, rate, seed=7)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["noise", "walk", "jumps", "bang"])
-def test_ten_thousand_random_chunks_of_every_kind_stay_inside(kind: str) -> None:
-    limits = Limits(7, 1_000)
-    limits.check(
-        np.array([limits.limiter.step(wanted)[0] for wanted in limits.signal(kind, 50)])
-    )  # 10 chunks of 5 each
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("rate", CONTROL_RATES)
+@pytest.mark.parametrize("kind", KINDS_OF_SIGNALS)
+def test_ten_thousand_random_chunks_of_every_kind_stay_inside_at_every_rate(kind: str, rate: float, seed: int) -> None:
+    run_chunks(10_000, kind, rate, seed)
 
 
 @given(seeds)
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_a_signal_inside_the_limits_passes_bit_for_bit(seed: int) -> None:
     limits = Limits(seed, 30)
     phase = np.arange(60)[:, None] * PERIOD * limits.random.uniform(0.2, 2.0, 30)
@@ -106,7 +125,7 @@ def test_a_signal_inside_the_limits_passes_bit_for_bit(seed: int) -> None:
 
 
 @given(KIND, seeds)
-@settings(max_examples=3, deadline=None)
+@examples(3)
 def test_a_constant_wanted_value_is_reached_exactly_and_kept(kind: str, seed: int) -> None:
     limits = Limits(seed, 10)
     for wanted in limits.signal(kind, 10):
@@ -119,6 +138,15 @@ def test_a_constant_wanted_value_is_reached_exactly_and_kept(kind: str, seed: in
     np.testing.assert_array_equal(command, goal)
     for _ in range(5):
         assert limits.limiter.step(goal)[1] is None
+
+
+def test_without_a_limit_of_jerk_a_constant_wanted_value_is_not_overshot() -> None:
+    """Arrived with more speed than one step can take away, the signal would have to come back."""
+    made = MotionLimiter(*(np.full(1, value) for value in (-1.7, 1.7, 0.214, 1.8, np.inf)), PERIOD)
+    for goal in np.linspace(0.5, 1.5, 100):
+        made.restart(np.zeros(1))
+        places = [float(made.step(np.array([goal]))[0][0]) for _ in range(200)]
+        assert max(places) == places[-1] == goal
 
 
 def test_a_moving_wanted_signal_is_caught_up_with() -> None:
@@ -184,7 +212,7 @@ def test_what_does_not_brake_in_a_bounded_number_of_steps_may_not_be_sent() -> N
 
 
 @given(seeds)
-@settings(max_examples=10, deadline=None)
+@examples(10)
 def test_the_closed_form_of_braking_is_what_the_simulation_comes_to(seed: int) -> None:
     random = np.random.default_rng(seed)
     jerk = 10.0 ** random.uniform(-6.0, 0.0, 300)
@@ -224,9 +252,9 @@ def test_the_closed_form_of_braking_is_what_the_simulation_comes_to(seed: int) -
     assert (way.periods <= np.maximum(periods, 1.0)).all()
 
 
-@pytest.mark.parametrize("rate", [20.0, 100.0, 250.0, 500.0])
+@pytest.mark.parametrize("rate", CONTROL_RATES)
 @given(KIND, seeds)
-@settings(max_examples=2, deadline=None)
+@examples(2)
 def test_every_command_is_that_of_the_simulation(rate: float, kind: str, seed: int) -> None:
     limits = Limits(seed, 30)
     made, simulated = (
@@ -266,6 +294,16 @@ def test_a_tick_takes_as_long_however_many_periods_a_stop_takes() -> None:
         return float(np.median(took))
 
     assert median(75.0) < 2.0 * median(5.0)
+
+
+def test_the_table_of_times_is_the_one_that_the_script_prints() -> None:
+    """But for the times themselves."""
+    script = runpy.run_path(str(ROOT / "scripts" / "limiter_times.py"))
+    page = (ROOT / "docs" / "safety.md").read_text(encoding="utf-8").splitlines()
+    begin = page.index(script["HEADER"].splitlines()[0])
+    printed = [*script["HEADER"].splitlines(), *script["rows"](1)]
+    cells = [[[cell.strip() for cell in line.split("|")[1:3]] for line in lines] for lines in (page[begin:], printed)]
+    assert cells[0][: len(printed)] == cells[1]
 
 
 def test_the_quick_answer_never_contradicts_the_braking_it_stands_for() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.errors import DatasetError
@@ -23,7 +24,7 @@ def dataset(lengths: list[int]) -> Dataset:
 
 
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_every_chunk_and_its_successor_stay_in_one_trajectory(lengths: list[int], horizon: int) -> None:
     data = dataset(lengths)
     trajectory = np.repeat(np.arange(len(lengths)), lengths)
@@ -37,7 +38,7 @@ def test_every_chunk_and_its_successor_stay_in_one_trajectory(lengths: list[int]
 
 
 @given(st.integers(1, 6), st.floats(0.5, 1.0), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_returns_stop_at_the_first_solved_state(horizon: int, discount: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     masks = rng.integers(0, 2, 12).astype(np.float32)

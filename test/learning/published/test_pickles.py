@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from qgf_ros.errors import TrainingError
@@ -214,7 +215,7 @@ def test_every_truncated_file_is_refused(tmp_path: Path, jax_pickling: SimpleNam
             reading(tmp_path, content[:length])
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(position=st.integers(0, 10_000), byte=st.integers(0, 255))
 def test_a_damaged_byte_gives_some_value_or_an_error_of_ours(
     tmp_path: Path, jax_pickling: SimpleNamespace, position: int, byte: int

@@ -99,10 +99,14 @@ def graph(tiny_bundle: Path, tmp_path: Path) -> Iterator[Graph]:
 
 
 @pytest.mark.parametrize("name", ["sim_bridge", "policy_node"])
-def test_the_run_goes_on_after_a_process_is_killed_and_started_again(graph: Graph, name: str) -> None:
+def test_the_run_goes_on_after_a_process_is_killed_and_started_again(
+    graph: Graph, name: str, on_page: Callable[..., None]
+) -> None:
     graph.kill(name)
     graph.start(name)
     graph.stamps.clear()
+    since = time.monotonic()
     graph.ticks_go_on()
+    on_page(time.monotonic() - since, text="it goes on after {:.0f} s")
     other = next(child for key, child in graph.children.items() if key != name)
     assert other.exit_code is None
