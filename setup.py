@@ -114,7 +114,7 @@ setup(
     zip_safe=False,
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/" + PACKAGE]),
-        (SHARE, ["package.xml", "LICENSE"]),
+        (SHARE, ["package.xml", "LICENSE", "constraints.txt"]),
         # `ros2 run` and launch look here; pip ignores install_scripts, so the executables are plain files.
         (
             "lib/" + PACKAGE,
@@ -124,11 +124,11 @@ setup(
     ],
     entry_points={
         "console_scripts": [
-            "dashboard = qgf_sim.dashboard.process:main",
+            "dashboard = qgf_ros.launching.executables:dashboard",
             "qgf = qgf_ros.cli:main",
-            "policy_node = qgf_ros.nodes.policy_node:main",
-            "recorder = qgf_ros.nodes.recorder:main",
-            "sim_bridge = qgf_sim.bridge.node:main",
+            "policy_node = qgf_ros.launching.executables:policy_node",
+            "recorder = qgf_ros.launching.executables:recorder",
+            "sim_bridge = qgf_ros.launching.executables:sim_bridge",
         ],
     },
 )

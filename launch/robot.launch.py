@@ -4,21 +4,27 @@ Values come from `params_file`; an argument that is given goes before the file, 
 `enable_motion` and `autostart` never come from the file.
 
 A node that dies is started again, without motion: it infers, publishes shadows and says how it is, and moves the robot
-when somebody who knows why it died sets `enable_motion`.
+when somebody who knows why it died sets `enable_motion`. One that was started wrongly would end the same way again, so
+that everything ends, with a non-zero exit code.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, TimerAction
 from launch.events.process import ProcessExited
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, TextSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
+
+from qgf_ros.launching.executables import STARTED_WRONGLY
+from qgf_ros.launching.launch_arguments import check_names, check_robot, likely_misspelt, weight
 
 # Time from the death of the policy node to its restart [s].
 RESTART_DELAY = 2.0
@@ -60,6 +66,12 @@ ARGUMENTS = (
         "Start a node that died again, with enable_motion false; after a clean end, never.",
         ["true", "false"],
     ),
+    (
+        "exit_on_failed_start",
+        "false",
+        "End everything where autostart cannot configure and activate; false: the node stays, to be mended.",
+        ["true", "false"],
+    ),
     ("use_sim_time", "", "Take the time from /clock; empty: as in params_file.", ["", "true", "false"]),
     ("namespace", "", "Namespace of the node, its topics and services.", None),
     ("record", "false", "Record the run into record_file; see docs/recording.md.", ["true", "false"]),
@@ -87,6 +99,17 @@ OVERRIDES = {
 }
 
 
+def check(context: LaunchContext) -> None:
+    """Refuse a name or a value that is wrong while nothing runs yet."""
+    known = {"params_file", *(name for name, _, _, _ in ARGUMENTS)}
+    # Whatever includes this file has further arguments of its own, and they are here too.
+    check_names(sys.argv, "robot.launch.py", known)
+    known |= context.get_locals_as_dict().get("arguments_of_sim", set())
+    for sentence in likely_misspelt(context.launch_configurations, known):
+        get_logger("robot.launch.py").warning(sentence)
+    check_robot(context.launch_configurations)
+
+
 def policy_node(context: LaunchContext) -> list[Node]:
     """Return the node, as the arguments are now: another robot of the same launch may have others."""
     names = (
@@ -95,23 +118,12 @@ def policy_node(context: LaunchContext) -> list[Node]:
         "log_level",
         "enable_motion",
         "autostart",
+        "exit_on_failed_start",
         "respawn",
         "guidance_weight",
         *OVERRIDES,
     )
     return [started({name: LaunchConfiguration(name).perform(context) for name in names})]
-
-
-def weight(text: str) -> dict[str, float | bool]:
-    """Return the parameters that an argument `guidance_weight` means."""
-    if not text:
-        return {}
-    if text == "recommended":
-        return {"use_recommended_weight": True}
-    try:
-        return {"guidance_weight": float(text), "use_recommended_weight": False}
-    except ValueError:
-        raise RuntimeError(f"guidance_weight:={text} was given; give a number, or recommended") from None
 
 
 def started(given: Mapping[str, str]) -> Node:
@@ -120,9 +132,13 @@ def started(given: Mapping[str, str]) -> Node:
     def restart(event: ProcessExited, context: LaunchContext) -> list[TimerAction]:
         if event.returncode == 0 or context.is_shutdown:
             return []
+        if event.returncode == STARTED_WRONGLY:
+            raise RuntimeError("the policy node cannot start, as it says above; mend that, and launch again")
+        if given["respawn"] != "true":
+            return []
         return [TimerAction(period=RESTART_DELAY, actions=[started({**given, "enable_motion": "false"})])]
 
-    types = {"enable_motion": bool, "autostart": bool, **OVERRIDES}
+    types = {"enable_motion": bool, "autostart": bool, "exit_on_failed_start": bool, **OVERRIDES}
     parameters = {
         name: ParameterValue(TextSubstitution(text=given[name]), value_type=value_type)
         for name, value_type in types.items()
@@ -138,7 +154,7 @@ def started(given: Mapping[str, str]) -> Node:
         ros_arguments=["--log-level", given["log_level"]],
         output="screen",
         emulate_tty=True,
-        on_exit=restart if given["respawn"] == "true" else None,
+        on_exit=restart,
     )
 
 
@@ -189,6 +205,7 @@ def generate_launch_description() -> LaunchDescription:
                 DeclareLaunchArgument(name, default_value=default, description=description, choices=choices)
                 for name, default, description, choices in ARGUMENTS
             ),
+            OpaqueFunction(function=check),
             OpaqueFunction(function=policy_node),
             OpaqueFunction(function=recorder),
             OpaqueFunction(function=dashboard),

@@ -32,6 +32,7 @@ from qgf_ros.commands.show.usage import one_sentence
 from qgf_ros.commands.train import train
 from qgf_ros.commands.tune import tune
 from qgf_ros.errors import QgfError
+from qgf_ros.launching.extras import missing
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "demo": demo,
@@ -50,21 +51,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "replay": replay,
     "analyze": analyze,
     "benchmark": benchmark,
-}
-
-#: Which extra brings a package that the core installation lacks.
-EXTRAS = {
-    **dict.fromkeys(("mujoco", "ogbench", "gymnasium", "dm_control"), "sim"),
-    **dict.fromkeys(("torch", "safetensors", "tensorboard"), "train"),
-    **dict.fromkeys(("rclpy", "std_msgs", "std_srvs", "sensor_msgs", "geometry_msgs", "diagnostic_msgs"), "ros"),
-    **dict.fromkeys(("rcl_interfaces", "rosgraph_msgs", "lifecycle_msgs", "builtin_interfaces"), "ros"),
-    **dict.fromkeys(("onnx", "onnxruntime"), "cpu"),
-    "matplotlib": "analysis",
-    "av": "film",
-    **dict.fromkeys(("mcap", "mcap_ros2", "zstandard", "lz4"), "record"),
-    **dict.fromkeys(("jax", "jaxlib"), "peers"),
-    "ray": "ray",
-    **dict.fromkeys(("viser", "websockets", "trimesh"), "dashboard"),
 }
 
 
@@ -94,11 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except QgfError as error:
         return _complain(str(error))
     except ImportError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        if (sentence := missing(error)) is None:
             raise
-        extra = EXTRAS[package]
-        return _complain(f"{package} cannot be imported ({error}); install it with: pip install 'qgf_ros[{extra}]'")
+        return _complain(sentence)
     finally:
         if on_main_thread:
             signal.signal(signal.SIGTERM, before)

@@ -4,6 +4,9 @@ Each message is one sentence: what was given, what was expected, how to mend it.
 sentence without a traceback; a node logs it, holds and goes on.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class QgfError(Exception):
     """Root of every error this package raises on purpose."""
@@ -23,6 +26,10 @@ class ContractError(QgfError):
 
 class ObservationError(QgfError):
     """An observation cannot be assembled: a field is missing, stale, misshapen or not finite."""
+
+
+class ParameterError(QgfError):
+    """A node or a launch file was given a name it does not know, or a value of another type or range."""
 
 
 class GuidanceError(QgfError):
@@ -55,3 +62,15 @@ class StartError(SafetyError):
 
 class RecordingError(QgfError):
     """A recording cannot be written, read, replayed or turned into a data set."""
+
+
+def did_you_mean(name: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return the end of a sentence about an unknown name: "; did you mean NEAREST?", or "" where nothing is near.
+
+    Args:
+        name: What was given.
+        known: What could have been meant.
+        likeness: How near that has to be, from 0 to 1, which is the same.
+    """
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=likeness)
+    return f"; did you mean {nearest[0]}?" if nearest else ""

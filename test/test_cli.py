@@ -24,6 +24,7 @@ from qgf_ros.commands.show.arguments import run_arguments
 from qgf_ros.commands.show.option_groups import GROUPS, grouped
 from qgf_ros.control.run_options import ROWS, RunOptions
 from qgf_ros.errors import QgfError
+from qgf_ros.launching.extras import install_command
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -116,7 +117,8 @@ def test_a_missing_package_names_the_extra_that_brings_it(command, capsys, packa
     command(fail)
     assert main(["inspect", "x"]) == 2
     error = capsys.readouterr().err
-    assert f"pip install 'qgf_ros[{extra}]'" in error
+    assert f"{package.partition('.')[0]} cannot be imported (No module named {package!r}); " in error
+    assert f"install it with: {install_command(extra)}\n" in error
     assert error.count("\n") == 1
 
 

@@ -27,6 +27,7 @@ FLOORS = (
     ("errors", "files", "guidance"),
     ("bundle",),
     ("control", "learning", "reports"),
+    ("launching",),
     ("runtime", "loop", "recording", "evaluation"),
     ("analysis", "nodes"),
     ("benchmark",),
@@ -67,7 +68,7 @@ SINGLE_FILES = {
     "errors": Law("", frozenset(), frozenset()),
     "cli": Law(
         "",
-        frozenset({"errors", "commands", "commands.analyses", "commands.benchmarks", "commands.show"}),
+        frozenset({"errors", "launching", "commands", "commands.analyses", "commands.benchmarks", "commands.show"}),
         frozenset({"rich", "tyro"}),
     ),
 }

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,18 +100,250 @@ def test_simulation_runs_its_episodes_and_ends_by_itself(
     assert output.count("process has finished cleanly") == 2
 
 
-def test_a_number_that_is_none_is_refused_before_anything_starts(launch_environment: dict[str, str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", STARTER, str(LAUNCH / "sim.launch.py"), "observation_noise:=much"],
-        env=launch_environment,
+def launched(environment: dict[str, str], file: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Launch a file until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-c", STARTER, str(LAUNCH / file), *arguments],
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=300,
     )
-    assert done.returncode == 1
-    assert "observation_noise:=much was given; give a number" in done.stdout + done.stderr
-    assert "process started" not in done.stdout + done.stderr
+
+
+def interrupted(
+    environment: dict[str, str], file: str, *arguments: str, until: Callable[[str], bool]
+) -> tuple[int, str, list[int]]:
+    """Launch a file, and end it as Ctrl-C does when its output satisfies; return exit code, output and the nodes' ids."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STARTER, str(LAUNCH / file), *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    watchdog = threading.Timer(240.0, process.kill)
+    watchdog.start()
+    output = ""
+    for line in process.stdout:
+        output += line
+        if until(output):
+            break
+    process.send_signal(signal.SIGINT)
+    output += process.communicate()[0]
+    watchdog.cancel()
+    pids = [int(number) for number in re.findall(r"process started with pid \[(\d+)\]", output)]
+    return process.returncode, output, pids
+
+
+def running(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize(
+    ("file", "argument", "sentence"),
+    [
+        (
+            "sim.launch.py",
+            "observation_noise:=much",
+            "observation_noise:=much was given; give a number from 0.0 to 1.0",
+        ),
+        ("sim.launch.py", "task:=9", "task:=9 was given; give a whole number from 1 to 5"),
+        ("sim.launch.py", "bundel:=cube-single", "sim.launch.py has no argument bundel; did you mean bundle?"),
+        (
+            "sim.launch.py",
+            "environment:=scene",
+            "environment:=scene was given, and bundle cube-single is for cube-single",
+        ),
+        ("sim.launch.py", "mode:=fast", 'Argument "mode" provided value "fast" is not valid'),
+        ("robot.launch.py", "num_samples:=x", "num_samples:=x was given; give a whole number from 1 to 1024"),
+        ("robot.launch.py", "bundle:=absent", "argument bundle: bundle 'absent' was given, but no folder"),
+        (
+            "robot.launch.py",
+            "guidance_wieght:=0",
+            "robot.launch.py has no argument guidance_wieght; did you mean guidance_wei",
+        ),
+        (
+            "robot.launch.py",
+            "params_file:=/absent.yaml",
+            "argument params_file: parameter file /absent.yaml cannot be read",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name_before_anything_starts(
+    launch_environment: dict[str, str], file: str, argument: str, sentence: str
+) -> None:
+    done = launched(launch_environment, file, argument)
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert f"Caught exception in launch (see debug for traceback): {sentence}" in output
+    assert "process started" not in output
+    assert "Traceback" not in output
+
+
+def test_a_file_that_includes_one_of_ours_may_have_arguments_of_its_own(
+    launch_environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Its misspelt ones are refused by nobody, so that they are said; what it gives on is checked as ever."""
+    parent = tmp_path / "cell.launch.py"
+    robot = str(LAUNCH / "robot.launch.py")
+    parent.write_text(
+        "from launch import LaunchDescription\n"
+        "from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription\n"
+        "from launch.launch_description_sources import AnyLaunchDescriptionSource\n"
+        "given = {'guidance_wieght': '0', 'bundle': 'absent'}.items()\n"
+        "def generate_launch_description():\n"
+        "    include = IncludeLaunchDescription(AnyLaunchDescriptionSource("
+        f"{robot!r}), launch_arguments=given)\n"
+        "    return LaunchDescription([DeclareLaunchArgument('gripper', default_value='2f'), include])\n"
+    )
+    done = launched(launch_environment, str(parent), "gripper:=3f")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "argument guidance_wieght is not known here; did you mean guidance_weight?" in output
+    assert "argument bundle: bundle 'absent' was given" in output
+    assert "gripper is not known" not in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("bundle", "environment", "critic"), [("cube-single-goal", "cube-single", "goal"), ("scene", "scene", "task2")]
+)
+def test_the_bundle_says_which_world_is_simulated_and_which_critic_guides(
+    launch_environment: dict[str, str], bundle: str, environment: str, critic: str
+) -> None:
+    code, output, pids = interrupted(
+        launch_environment,
+        "sim.launch.py",
+        f"bundle:={bundle}",
+        "task:=2",
+        until=lambda said: "commanding after a hold" in said,
+    )
+    assert code == 0, output
+    assert f"environment {environment}, mode lockstep, task 2, seed 0, episodes without end; waiting for com" in output
+    assert f"bundle {bundle}: critic {critic}, " in output
+    assert "Traceback" not in output
+    assert running(pids) == []
+
+
+@pytest.mark.slow
+def test_a_recorder_and_a_page_run_beside_the_simulation_and_end_with_it(
+    launch_environment: dict[str, str], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("mcap", reason="recording needs the record extra")
+    pytest.importorskip("viser", reason="the page needs the dashboard extra")
+    file = tmp_path / "run.mcap"
+    code, output, pids = interrupted(
+        launch_environment,
+        "sim.launch.py",
+        f"bundle:={tiny_bundle}",
+        "task:=2",
+        "guidance_weight:=0",
+        "record:=true",
+        f"record_file:={file}",
+        "dashboard:=true",
+        "dashboard_port:=0",
+        until=lambda said: all(
+            sentence in said
+            for sentence in ("recording /command,", "the dashboard is at http", "[sim_bridge]: environment ")
+        ),
+    )
+    assert code == 0, output
+    assert output.count("process has finished cleanly") == len(pids) == 4, output
+    assert file.stat().st_size > 0
+    assert running(pids) == []
+
+
+@pytest.mark.slow
+def test_a_bridge_that_fails_ends_everything_with_a_non_zero_exit_code(launch_environment: dict[str, str]) -> None:
+    done = launched(launch_environment, "sim.launch.py", "results_file:=/proc/nowhere/results.jsonl")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "results file /proc/nowhere/results.jsonl cannot be written" in output
+    assert "the simulation bridge ended with exit code 1, as it says above" in output
+    assert "Traceback" not in output
+
+
+@pytest.mark.slow
+def test_a_node_that_cannot_configure_ends_the_simulation_with_a_non_zero_exit_code(
+    launch_environment: dict[str, str], tiny_bundle: Path, tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tiny_bundle, damaged)
+    with (damaged / "velocity.onnx").open("ab") as file:
+        file.write(b"x")
+    done = launched(launch_environment, "sim.launch.py", f"bundle:={damaged}", "task:=2")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "configure failed: " in output
+    assert "velocity.onnx has" in output
+    assert "the policy node cannot start, as it says above; mend that, and launch again" in output
+
+
+@pytest.mark.slow
+def test_a_misspelt_parameter_in_the_file_ends_everything_and_is_not_tried_again(
+    launch_environment: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "given.yaml"
+    file.write_text("/**:\n  ros__parameters:\n    bundle: cube-single\n    guidance_wieght: 0.0\n")
+    done = launched(launch_environment, "robot.launch.py", f"params_file:={file}")
+    output = done.stdout + done.stderr
+    assert done.returncode == 1, output
+    assert "policy_node has no parameter guidance_wieght; did you mean guidance_weight?" in output
+    assert output.count("process started with pid") == 1
+
+
+def documented() -> list[list[str]]:
+    """The words of every `ros2 launch qgf_ros …` of the documentation."""
+    root = LAUNCH.parent
+    found = set()
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted((root / "docs").glob("*.md"))]:
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = re.findall(r"^ {4}(ros2 launch qgf_ros .*)$", text, re.MULTILINE)
+        for command in [
+            *lines,
+            *(" ".join(words.split()) for words in re.findall(r"`(ros2 launch qgf_ros [^`]*)`", text)),
+        ]:
+            found.add(command.removeprefix("ros2 launch qgf_ros ").split(" #")[0].strip())
+    return [words for words in map(shlex.split, sorted(found)) if "--show-args" not in words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", documented(), ids=" ".join)
+def test_a_documented_launch_starts_all_it_should_and_ends_on_interrupt(
+    launch_environment: dict[str, str], tiny_bundle: Path, tmp_path: Path, words: list[str]
+) -> None:
+    contract, parameters = tmp_path / "contract.yaml", tmp_path / "parameters.yaml"
+    contract.write_text("fields: {}\n")
+    parameters.write_text("policy_node:\n  ros__parameters:\n    bundle: cube-single\n")
+    # What stands for a file of the reader's, and what would be written into the working directory.
+    stands_for = {
+        "bundle:=/path/of/a/bundle": f"bundle:={tiny_bundle}",
+        "contract:=ur5e.yaml": f"contract:={contract}",
+        "params_file:=$PWD/ur5e-parameters.yaml": f"params_file:={parameters}",
+        "record_file:=run.mcap": f"record_file:={tmp_path / 'run.mcap'}",
+        "results_file:=noise.jsonl": f"results_file:={tmp_path / 'noise.jsonl'}",
+    }
+    file, *arguments = [stands_for.get(word, word) for word in words]
+    if "dashboard:=true" in arguments:
+        arguments.append("dashboard_port:=0")
+    awaited = [] if "autostart:=false" in arguments else [": critic "]
+    awaited += ["[sim_bridge]: environment "] if file == "sim.launch.py" else []
+    awaited += ["recording into"] if "record:=true" in arguments else []
+    awaited += ["the dashboard is at http"] if "dashboard:=true" in arguments else []
+    code, output, pids = interrupted(
+        launch_environment,
+        file,
+        *arguments,
+        until=lambda said: "process started" in said and all(sentence in said for sentence in awaited),
+    )
+    assert code == 0, output
+    assert all(sentence in output for sentence in awaited), output
+    assert "Traceback" not in output
+    assert running(pids) == []
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from qgf_ros.bundle.store import MANIFEST_NAME, is_bundle
 from qgf_ros.errors import BundleError, ContractError
+from qgf_ros.files.folders import recover_folder
 
+#: The file of a bundle that says what the bundle is.
+MANIFEST_NAME = "manifest.json"
 #: The bundle that comes with the package.
 DEFAULT_BUNDLE = "cube-single"
 
@@ -22,6 +24,15 @@ def _roots() -> Iterator[Path]:
     # A colcon workspace announces each install prefix in this variable; pip installs below sys.prefix.
     prefixes = [*os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep), sys.prefix]
     yield from (Path(prefix, "share", "qgf_ros") for prefix in prefixes if prefix)
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder holds a manifest, once one that a writer which died has left aside was put back."""
+    path = folder / MANIFEST_NAME
+    try:
+        return path.is_file() or (recover_folder(folder) and path.is_file())
+    except OSError:
+        return False
 
 
 def locate_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Path:

@@ -15,15 +15,15 @@ from pydantic import TypeAdapter, ValidationError
 
 from qgf_ros.bundle.fields import Name
 from qgf_ros.bundle.graphs import Signature, check_graph
+from qgf_ros.bundle.locate import MANIFEST_NAME, is_bundle
 from qgf_ros.bundle.manifest import FileRecord, Manifest
 from qgf_ros.bundle.text import check_text, first_complaint, one_line
 from qgf_ros.errors import BundleError
 from qgf_ros.files.destination import check_destination
-from qgf_ros.files.folders import recover_folder, replacing_folder
+from qgf_ros.files.folders import replacing_folder
 
 T = TypeVar("T")
 
-MANIFEST_NAME = "manifest.json"
 #: Most bytes of a manifest.
 MOST_MANIFEST_BYTES = 2**22
 _MEND = "export the bundle again or restore the file"
@@ -73,15 +73,6 @@ def read_bundle(bundle: Path) -> tuple[Manifest, dict[str, bytes]]:
         return manifest, dict(_files(folder, manifest))
 
     return _undisturbed(bundle, read)
-
-
-def is_bundle(folder: Path) -> bool:
-    """Whether a folder holds a manifest, once one that a writer which died has left aside was put back."""
-    path = folder / MANIFEST_NAME
-    try:
-        return path.is_file() or (recover_folder(folder) and path.is_file())
-    except OSError:
-        return False
 
 
 def _undisturbed(bundle: Path, read: Callable[[], T]) -> T:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -58,6 +59,19 @@ def manifest_with_limits(manifest: Manifest, limits: str) -> Manifest:
         first_error = error.errors()[0]
         place = ".".join(str(part) for part in first_error["loc"])
         raise SafetyError(f"limits {limits!r} was given; {place}: {first_error['msg']}") from error
+
+
+def limits_text(limits: Mapping[str, Any]) -> str:
+    """Return the text of `manifest_with_limits` that means limits given as a map.
+
+    Args:
+        limits: Value by component.attribute; a pair is a list of two numbers.
+    """
+
+    def written(value: Any) -> str:
+        return str(value) if isinstance(value, (str, int, float)) else ":".join(map(str, value))
+
+    return ", ".join(f"{name}={written(value)}" for name, value in limits.items())
 
 
 #: Attributes without which an absolute action could jump to anywhere within its `lower` and `upper`.

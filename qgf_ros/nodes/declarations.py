@@ -134,6 +134,12 @@ _OF_THE_NODE: dict[str, tuple[Any, str, str]] = {
         f"One of {', '.join(EXECUTORS)}. Read only.",
     ),
     "autostart": (False, "Configure and activate by itself at start.", "Read only."),
+    "exit_on_failed_start": (
+        False,
+        "Whether the process ends with exit code 2 where autostart cannot configure or activate; otherwise it stays, to be "
+        "mended.",
+        "Read only.",
+    ),
 }
 
 
@@ -157,6 +163,7 @@ _MORE: dict[str, dict[str, Any]] = {
     "sched_fifo": _integers(0, 98),
     "executor": {"read_only": True},
     "autostart": {"read_only": True},
+    "exit_on_failed_start": {"read_only": True},
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from qgf_ros.errors import QgfError
+from qgf_ros.launching.extras import missing
 
 
 class Guarded(Protocol):
@@ -39,11 +40,15 @@ def transition(method: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def guarded(self: Guarded, state: Any) -> Any:
         try:
             result = method(self, state)
-        except QgfError as error:
-            self.failure = f"{method.__name__[3:]} failed: {error}"
         except Exception as error:
-            self.report(logging.ERROR, traceback.format_exc())
-            self.failure = f"{method.__name__[3:]} failed, {type(error).__name__}: {error}; see the log"
+            sentence = str(error) if isinstance(error, QgfError) else None
+            if isinstance(error, ImportError):
+                sentence = missing(error)
+            if sentence is not None:
+                self.failure = f"{method.__name__[3:]} failed: {sentence}"
+            else:
+                self.report(logging.ERROR, traceback.format_exc())
+                self.failure = f"{method.__name__[3:]} failed, {type(error).__name__}: {error}; see the log"
         else:
             self.failure = None
             return result

@@ -26,22 +26,23 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.limit_overrides import check_limited, manifest_with_limits
+from qgf_ros.control.limit_overrides import check_limited, limits_text, manifest_with_limits
 from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import ContractError, GuidanceError, QgfError
+from qgf_ros.launching.executables import STARTED_WRONGLY
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
 from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
 from qgf_ros.nodes import diagnostics, parameters
+from qgf_ros.nodes.admission.ros_arguments import check_parameter_files, init_ros
+from qgf_ros.nodes.admission.strict_parameters import StrictParameters
 from qgf_ros.nodes.commander import Commander
 from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.executors import make_executor
@@ -82,7 +83,7 @@ class Configured:
     timer: Any = None
 
 
-class PolicyNode(LifecycleNode):  # type: ignore[misc]
+class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
     """Runs a bundle on a robot; see the module.
 
     Args:
@@ -97,12 +98,14 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
         self._throttle = diagnostics.Throttle(LOG_INTERVAL)
         self._guarding = Guarding(self, "on_message")
         self.failure: str | None = None
+        self.take_map("limits", limits_text)
         self._weight = RecommendedWeight(self)
         if unused := self._weight.declare():
             self.report(logging.WARNING, unused)
         for name, (default, descriptor) in declarations().items():
             if not self.has_parameter(name):
                 self.declare_parameter(name, default, descriptor)
+        self.refuse_unknown()
         self.add_on_set_parameters_callback(self._on_parameters)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -342,30 +345,27 @@ class PolicyNode(LifecycleNode):  # type: ignore[misc]
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code."""
+    """Run the node until SIGINT or SIGTERM; return the exit code, `STARTED_WRONGLY` where it cannot begin."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    # rclpy's own handlers end the context at once, and the last hold could not be sent.
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl, for arguments and parameter files that it cannot read
-        print(f"policy_node: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
     node: PolicyNode | None = None
     executor: Any = None
     keep_garbage_for_later()
     try:
+        init_ros(args)  # whose own signal handlers would end the context before the last hold is sent
         node = PolicyNode()
+        check_parameter_files(node.get_fully_qualified_name(), args)
         executor = make_executor(node.get_parameter("executor").value)
         executor.add_node(node)
-        if node.get_parameter("autostart").value:
-            node.bring_up()
+        started = not node.get_parameter("autostart").value or node.bring_up()
+        if not started and node.get_parameter("exit_on_failed_start").value:
+            return STARTED_WRONGLY
         while rclpy.ok() and not stop.is_set():
             executor.spin_once(timeout_sec=0.1)
-    except (InvalidParameterValueException, InvalidParameterTypeException, GuidanceError) as error:
+    except QgfError as error:
         print(f"policy_node: {error}", file=sys.stderr)
-        return 1
+        return STARTED_WRONGLY
     except ExternalShutdownException:
         pass
     finally:

@@ -15,7 +15,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.run_options import USE_RECOMMENDED
+from qgf_ros.control.run_options import ROWS, USE_RECOMMENDED
 from qgf_ros.nodes.declarations import declarations, weight_descriptor
 
 WEIGHT = "guidance_weight"
@@ -38,12 +38,17 @@ class RecommendedWeight:
 
         Returns:
             A sentence for people where both were given, and the weight is not used; else "".
+
+        Raises:
+            GuidanceError: The weight that was given is none.
         """
         table = declarations()
         weight, description = table[WEIGHT]
         found = self._node.declare_parameter(WEIGHT, math.nan)
-        given = not (isinstance(found.value, float) and math.isnan(found.value))
-        if not given:
+        given = not math.isnan(found.value)
+        if given:
+            ROWS[WEIGHT].check(WEIGHT, found.value, float)
+        else:
             self._node.set_parameters([Parameter(WEIGHT, value=weight)])
         self._describe(description)
         use = self._node.declare_parameter(USE_RECOMMENDED, not given, table[USE_RECOMMENDED][1]).value

@@ -25,19 +25,19 @@ from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rcl_interfaces.msg import Parameter as ParameterMsg
 from rcl_interfaces.srv import GetParameters, ListParameters
 from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 
-from qgf_ros.bundle.locate import locate_bundle
+from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import QgfError, RecordingError
 from qgf_ros.loop.health import Level
+from qgf_ros.nodes.admission.ros_arguments import init_ros
+from qgf_ros.nodes.admission.strict_parameters import StrictNode
+from qgf_ros.nodes.declarations import declarations
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.nodes.taps import Taps
 from qgf_ros.recording.queue import RecordingQueue
@@ -69,7 +69,7 @@ BESIDE = (
 )
 
 
-class Recorder(Node):  # type: ignore[misc]
+class Recorder(StrictNode):
     """Records until it is closed or `ended`; see the module.
 
     Args:
@@ -82,6 +82,7 @@ class Recorder(Node):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__("recorder", **options)
         declare(self)
+        self.refuse_unknown(others=declarations())  # robot.launch.py gives both nodes one file
         for name, example in (("bundle", "cube-single"), ("out", "run.mcap")):
             if not self._value(name):
                 raise RecordingError(f"parameter {name} is empty; give a path, such as {example}")
@@ -189,7 +190,7 @@ class Recorder(Node):  # type: ignore[misc]
         self._diagnostics.publish(diagnostic_array(now, name, str(self._value("out")), level, text, figures))
 
 
-def declare(node: Node) -> None:
+def declare(node: StrictNode) -> None:
     """Declare every parameter on a node; overrides from files and launch apply here."""
     texts: dict[str, tuple[Any, str]] = {
         "bundle": ("", "Path or name of the bundle that runs; its contract says which topics are recorded."),
@@ -224,7 +225,7 @@ def run(parameters: Mapping[str, Any], args: list[str] | None = None, **options:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    init_ros(args)
     executor = SingleThreadedExecutor()
     try:
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
@@ -249,7 +250,7 @@ def main(args: list[str] | None = None) -> int:
     """Run the node as a process; return the exit code."""
     try:
         return run({}, args)
-    except (QgfError, ParameterException) as error:
+    except QgfError as error:
         print(f"recorder: {error}", file=sys.stderr)
         return 1
 

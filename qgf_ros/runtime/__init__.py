@@ -1,4 +1,4 @@
 """A bundle on ONNX Runtime: sessions, the fused fast path, and the policy that infers action chunks.
 
-Stands on: bundle, control, errors, guidance. Libraries: numpy, onnx, onnxruntime.
+Stands on: bundle, control, errors, guidance, launching. Libraries: numpy, onnx, onnxruntime.
 """

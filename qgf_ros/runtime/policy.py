@@ -20,6 +20,7 @@ from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import Sample, best_candidate, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.launching.extras import missing
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU, choose_providers
 
@@ -289,6 +290,6 @@ def _load_fused(
     try:
         from qgf_ros.runtime.proof import load_fused  # here, because it needs the package onnx
     except ImportError as error:
-        _log.warning("the policy runs over the reference path, because %s; pip install onnx", error)
+        _log.warning("the policy runs over the reference path, because %s", missing(error) or error)
         return None
     return load_fused(files, manifest, velocity, critics, threads, precision, providers)

@@ -8,6 +8,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from qgf_ros.errors import SimulationError
+from qgf_ros.nodes.admission.strict_parameters import StrictNode
 from qgf_sim.worlds.shift import NONE, RANGES, Shift
 
 MODES = ("lockstep", "realtime", "replay")
@@ -79,10 +80,11 @@ PARAMETERS = (
 )
 
 
-def declare(node: Any) -> None:
+def declare(node: StrictNode) -> None:
     """Declare every parameter on a node and check what ranges cannot say.
 
     Raises:
+        ParameterError: What was given for a parameter is of another type or out of range, or no parameter has its name.
         SimulationError: The mode is unknown, or replay was asked for without a file.
     """
     for parameter in PARAMETERS:
@@ -94,11 +96,24 @@ def declare(node: Any) -> None:
             else:
                 descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         node.declare_parameter(parameter.name, parameter.default, descriptor)
+    node.refuse_unknown()
     mode = node.get_parameter("mode").value
     if mode not in MODES:
         raise SimulationError(f"mode {mode!r} was given; it is one of {', '.join(MODES)}")
     if mode == "replay" and not node.get_parameter("replay_file").value:
         raise SimulationError("mode replay needs a recording; give the path of an .npz data set as replay_file")
+
+
+def beginning(node: StrictNode) -> str:
+    """Return what is simulated, and what is waited for, in one line."""
+    values = {name: node.get_parameter(name).value for name in ("environment", "mode", "task", "seed", "episodes")}
+    many = f"{values['episodes']} episodes" if values["episodes"] else "episodes without end"
+    command = f"commands on {node.resolve_topic_name('command')}"
+    awaited = command if node.get_parameter("autostart").value else f"{node.get_fully_qualified_name()}/reset"
+    return (
+        f"environment {values['environment']}, mode {values['mode']}, task {values['task']}, seed {values['seed']}, {many}; "
+        f"waiting for {awaited}"
+    )
 
 
 def shift_of(node: Any) -> Shift:

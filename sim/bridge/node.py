@@ -22,19 +22,18 @@ from typing import Any
 import numpy as np
 import rclpy
 from numpy.typing import NDArray
-from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.control.extraction import Reading
 from qgf_ros.errors import ObservationError, QgfError
+from qgf_ros.nodes.admission.ros_arguments import check_parameter_files, init_ros
+from qgf_ros.nodes.admission.strict_parameters import StrictNode
 from qgf_ros.nodes.messages import command_values, from_time
-from qgf_sim.bridge.bridge_parameters import declare, shift_of
+from qgf_sim.bridge.bridge_parameters import beginning, declare, shift_of
 from qgf_sim.bridge.clock import SimulatedClock
 from qgf_sim.bridge.episodes import EpisodeOutcome, ResultsFile
 from qgf_sim.bridge.pacing import LockstepPace, Pace, RealtimePace
@@ -63,7 +62,7 @@ class SimBridge:
         QgfError: A parameter is wrong, or a file cannot be read or written.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: StrictNode) -> None:
         self.node = node
         declare(node)
         self.finished = False
@@ -85,6 +84,7 @@ class SimBridge:
         self._connect()
         if self._value("autostart"):
             self._start()
+        node.get_logger().info(beginning(node))
 
     def _value(self, name: str) -> Any:
         return self.node.get_parameter(name).value
@@ -279,20 +279,16 @@ def main(args: list[str] | None = None) -> int:
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
-    # rclpy's own handlers would invalidate the publishers in the middle of a step.
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl, for arguments and parameter files that it cannot read
-        print(f"sim_bridge: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
-    try:
-        run(SimBridge(rclpy.create_node("sim_bridge")), stopping)
-    except (QgfError, ParameterException) as error:
+        init_ros(args)  # without rclpy's own handlers, which would invalidate the publishers in the middle of a step
+        node = StrictNode("sim_bridge")
+        check_parameter_files(node.get_fully_qualified_name(), args)
+        run(SimBridge(node), stopping)
+    except QgfError as error:
         get_logger("sim_bridge").fatal(str(error))
         return 1
     finally:
-        if rclpy.ok():
-            rclpy.shutdown()
+        rclpy.try_shutdown()
     return 0
 
 

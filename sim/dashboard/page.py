@@ -10,6 +10,7 @@ from typing import Any
 import viser
 
 from qgf_ros.control.run_options import USE_RECOMMENDED
+from qgf_ros.launching.extras import missing
 from qgf_sim.dashboard.controls import Control, controls_for
 from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
@@ -152,4 +153,5 @@ class Page:
             self._scene.draw(self._graph.scene, self._graph.readings)
         except Exception as error:  # whatever it is, Hold and Resume must go on
             self._without_scene = environment
-            self._state.notice(WARN, f"the scene cannot be shown: {error}")
+            reason = (isinstance(error, ImportError) and missing(error)) or error
+            self._state.notice(WARN, f"the scene cannot be shown: {reason}")

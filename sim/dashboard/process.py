@@ -14,10 +14,12 @@ from collections.abc import Sequence
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from qgf_ros.errors import QgfError
+from qgf_ros.launching.extras import missing
+from qgf_ros.nodes.admission.ros_arguments import init_ros
+from qgf_ros.nodes.admission.strict_parameters import StrictNode
 
 #: Longest wait for a message [s]. What a person asks for waits for it, and for what is being drawn.
 LONGEST_WAIT = 0.02
@@ -26,24 +28,20 @@ LONGEST_WAIT = 0.02
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve the page until SIGINT or SIGTERM, and then end with exit code 0."""
     given = list(sys.argv if arguments is None else ["dashboard", *arguments])
-    options = _parser().parse_args(remove_ros_args(given)[1:])
     stopping: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda received, _: stopping.append(received))
     try:
-        rclpy.init(args=given, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # of rcl, for arguments that it cannot read
-        print(f"dashboard: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
-    try:
+        init_ros(given)
+        options = _parser().parse_args(remove_ros_args(given)[1:])
         _serve(options.host, options.port, stopping)
     except QgfError as error:
         get_logger("dashboard").fatal(str(error))
         return 1
-    except ModuleNotFoundError as error:
-        if error.name not in ("viser", "websockets"):
+    except ImportError as error:
+        if (sentence := missing(error)) is None:
             raise
-        get_logger("dashboard").fatal(f"{error.name} is missing; install it with: pip install 'qgf_ros[dashboard]'")
+        get_logger("dashboard").fatal(sentence)
         return 1
     finally:
         rclpy.try_shutdown()
@@ -63,8 +61,9 @@ def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
     from qgf_sim.dashboard.server import PageServer, is_loopback
     from qgf_sim.dashboard.state import PageState
 
+    node = StrictNode("dashboard")
+    node.refuse_unknown()
     server = PageServer(host, port)
-    node = rclpy.create_node("dashboard")
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     state = PageState()

@@ -110,7 +110,7 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
         ModuleNotFoundError: A package that the processes need is missing.
     """
     plan.check(manifest := load_manifest(plan.bundle))
-    _require("ogbench", "mujoco", "onnxruntime", "viser")
+    _require("ogbench", "mujoco", "onnxruntime", "viser", "websockets", "trimesh")
     parameters = _parameters(plan, manifest)
     parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.options.seed, "autostart": True, "auto_reset": True}
     begin = plan.options_at(manifest, plan.guidance_weights[0])

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from qgf_ros.analysis.precision_cost import PrecisionComparison, compare_on_data, load_pair, record_evidence, weight_of
+from qgf_ros.bundle.locate import MANIFEST_NAME
 from qgf_ros.bundle.manifest import Manifest, PrecisionEvidence
-from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest, update_manifest
+from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import BundleError, GuidanceError
 

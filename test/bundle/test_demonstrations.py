@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from qgf_ros.bundle.demonstrations import QUANTILES, Demonstrations, Distribution, component_name, demonstrations_of
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.locate import MANIFEST_NAME
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+from qgf_ros.bundle.store import load_manifest
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "models").iterdir())
 

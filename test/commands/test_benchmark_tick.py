@@ -16,6 +16,7 @@ pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 from qgf_ros.benchmark import tick as benchmark
 from qgf_ros.benchmark.tick_plan import BACKENDS
 from qgf_ros.cli import main
+from qgf_ros.launching.extras import install_command
 from qgf_ros.reports import machine
 
 QUICK = ("--rounds", "2", "--ticks", "2", "--threads", "1", "--num-samples", "1,2")
@@ -99,7 +100,7 @@ def test_a_missing_jax_names_its_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "jax", None)
     assert main(["benchmark", "tick", *TINY, *QUICK, "--backends", "jax", "--out", str(tmp_path / "o")]) == 2
-    assert "pip install 'qgf_ros[peers]'" in capsys.readouterr().err
+    assert f"install it with: {install_command('peers')}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("what", "networks"), [("tick", TINY), ("training", ("--random", "2x16"))])

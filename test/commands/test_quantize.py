@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+from qgf_ros.bundle.locate import MANIFEST_NAME
+from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 
 pytest.importorskip("onnx", reason="the fast path needs onnx")

@@ -15,6 +15,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from qgf_ros.launching.executables import STARTED_WRONGLY
+
 LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robot.launch.py"
 RUNNING, ENDING = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
 KILLED = SimpleNamespace(returncode=-9)
@@ -32,7 +34,7 @@ class LaunchConfiguration:
 
 def policy_node(monkeypatch: pytest.MonkeyPatch, **arguments: str) -> dict[str, Any]:
     """Return what the policy node is started with, given these launch arguments."""
-    names = ("launch", "launch.actions", "launch.events", "launch.events.process", "launch_ros")
+    names = ("launch", "launch.actions", "launch.events", "launch.events.process", "launch.logging", "launch_ros")
     modules: dict[str, Any] = {name: MagicMock() for name in (*names, "launch_ros.substitutions")}
     modules["launch.actions"].TimerAction = lambda **given: SimpleNamespace(**given)
     modules["launch.substitutions"] = MagicMock(
@@ -52,7 +54,8 @@ def test_a_node_that_died_is_started_again_alike_but_without_motion(
     monkeypatch: pytest.MonkeyPatch, on_page: Callable[..., None]
 ) -> None:
     node = policy_node(monkeypatch, enable_motion="true", bundle="mine", namespace="cell")
-    assert node["parameters"] == ["p.yaml", {"enable_motion": "true", "autostart": "true", "bundle": "mine"}]
+    given = {"enable_motion": "true", "autostart": "true", "exit_on_failed_start": "false", "bundle": "mine"}
+    assert node["parameters"] == ["p.yaml", given]
     for _ in range(3):  # however often it dies
         (timer,) = node["on_exit"](KILLED, RUNNING)
         assert timer.period > 0.0
@@ -73,4 +76,14 @@ def test_a_node_that_ended_is_not_started_again(monkeypatch: pytest.MonkeyPatch)
     node = policy_node(monkeypatch)
     assert node["on_exit"](SimpleNamespace(returncode=0), RUNNING) == []
     assert node["on_exit"](KILLED, ENDING) == []
-    assert policy_node(monkeypatch, respawn="false")["on_exit"] is None
+    assert policy_node(monkeypatch, respawn="false")["on_exit"](KILLED, RUNNING) == []
+
+
+@pytest.mark.parametrize("respawn", ["true", "false"])
+def test_a_node_that_was_started_wrongly_ends_everything(monkeypatch: pytest.MonkeyPatch, respawn: str) -> None:
+    node = policy_node(monkeypatch, respawn=respawn)
+    with pytest.raises(
+        RuntimeError, match="the policy node cannot start, as it says above; mend that, and launch again"
+    ):
+        node["on_exit"](SimpleNamespace(returncode=STARTED_WRONGLY), RUNNING)
+    assert node["on_exit"](SimpleNamespace(returncode=STARTED_WRONGLY), ENDING) == []

@@ -50,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "memory_lock": False,
     "executor": "single_threaded",
     "autostart": False,
+    "exit_on_failed_start": False,
 }
 
 

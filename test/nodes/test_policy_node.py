@@ -24,6 +24,7 @@ from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading  # noqa: E402
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
+from qgf_ros.launching.extras import install_command  # noqa: E402
 from qgf_ros.nodes.messages import from_time  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode, load_policy  # noqa: E402
 
@@ -112,9 +113,9 @@ def test_setting_the_seed_again_repeats_the_actions(active: Peer) -> None:
     ("name", "value", "reason"),
     [
         ("guidance_weight", -1.0, "guidance_weight"),
-        ("guidance_weight", -1, "Wrong parameter type"),
+        ("guidance_weight", -1, "guidance_weight -1.0 was given; it must be 0 to 8"),
         ("guidance_weight", float("nan"), "guidance_weight"),
-        ("guidance_weight", "strong", "Wrong parameter type"),
+        ("guidance_weight", "strong", "guidance_weight 'strong' was given; it must be a number"),
         ("guidance_weight", 5000.0, "guidance_weight"),
         ("guidance_weight", float("inf"), "guidance_weight"),
         ("critic", "middle", "bundle fake has near, far"),
@@ -125,7 +126,7 @@ def test_setting_the_seed_again_repeats_the_actions(active: Peer) -> None:
         ("max_gradient_norm", -1.0, "max_gradient_norm -1.0 was given; it must be above 0"),
         ("weight_schedule", "1,2", "weight_schedule of 2 factors was given"),
         ("unguided_actions", "elbow", "unguided_actions 'elbow' was given"),
-        ("seed", 1.5, "Wrong parameter type"),
+        ("seed", 1.5, "seed 1.5 was given; it must be an integer"),
         ("bundle", "other", "bundle is fixed while the node is configured"),
         ("autostart", True, "read-only"),
     ],
@@ -301,6 +302,19 @@ def test_configure_fails_on_bad_parameters(
     start(**values)
     assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
     peer.hears(reason)
+
+
+def test_configure_without_a_package_fails_in_one_sentence_with_what_brings_it(
+    start: Callable[..., PolicyNode], peer: Peer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def halted(*_: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+
+    start(loader=halted)
+    assert not peer.change_state(Transition.TRANSITION_CONFIGURE)
+    sentence = "onnxruntime cannot be imported (No module named 'onnxruntime'); install it with: "
+    peer.hears(f"configure failed: {sentence}{install_command('cpu')}")
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_flipped_byte_in_a_bundle_fails_configure(

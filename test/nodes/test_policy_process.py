@@ -82,6 +82,6 @@ def test_the_process_refuses_a_negative_weight_in_one_sentence(tmp_path: Path) -
         timeout=TIMEOUT,
         check=False,
     )
-    assert process.returncode == 1
-    assert "guidance_weight" in process.stderr
+    assert process.returncode == 2
+    assert process.stderr == "policy_node: guidance_weight -1.0 was given; it must be at least 0\n"
     assert "Traceback" not in process.stderr

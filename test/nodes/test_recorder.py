@@ -35,7 +35,7 @@ from sensor_msgs.msg import JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
-from qgf_ros.errors import QgfError, RecordingError  # noqa: E402
+from qgf_ros.errors import ParameterError, QgfError, RecordingError  # noqa: E402
 from qgf_ros.nodes import taps  # noqa: E402
 from qgf_ros.nodes.recorder import Recorder  # noqa: E402
 from qgf_ros.recording.recording import Recording  # noqa: E402
@@ -113,6 +113,17 @@ def stage(
         made.recorder._queue.close()
         made.executor.shutdown()
         made.peer.destroy_node()
+
+
+def test_names_of_the_policy_node_s_file_pass_and_others_are_refused(stage: Callable[..., Stage]) -> None:
+    """robot.launch.py gives both nodes one file."""
+    stage(**{"num_samples": 4, "limits.dy.upper": 0.002, "max_size_mb": 2.0})
+    with pytest.raises(
+        ParameterError, match=r"recorder has no parameter guidance_wieght; did you mean guidance_weight\?"
+    ):
+        stage(guidance_wieght=0.0)
+    with pytest.raises(ParameterError, match="max_size_mb 0 was given; it must be 1 to 10000000"):
+        stage(max_size_mb=0)
 
 
 def joints(stamp: int) -> JointState:

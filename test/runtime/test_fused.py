@@ -6,6 +6,7 @@ import logging
 import math
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from qgf_ros.bundle.store import critic_file, read_bundle
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.launching.extras import install_command
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.session import CPU
@@ -325,10 +327,17 @@ def test_a_velocity_field_with_other_names_runs_over_the_reference_path(
 def test_without_onnx_the_policy_runs_over_the_reference_path(
     tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "qgf_ros.runtime.proof", None)
+    class Halted(ModuleType):
+        """The module that needs onnx, where that is missing."""
+
+        def __getattr__(self, name: str) -> Any:
+            raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+
+    monkeypatch.setitem(sys.modules, "qgf_ros.runtime.proof", Halted("qgf_ros.runtime.proof"))
     policy = Policy.load(tiny_bundle)
     assert policy._fused is None
-    assert "pip install onnx" in caplog.text
+    assert "the policy runs over the reference path, because onnx cannot be imported" in caplog.text
+    assert f"install it with: {install_command('cpu')}" in caplog.text
 
 
 def test_the_fast_path_can_be_switched_off(tiny_bundle: Path) -> None:

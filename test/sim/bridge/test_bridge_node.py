@@ -303,6 +303,8 @@ def test_replay_reports_how_commands_differ_from_the_recorded_actions(
     assert running.process.wait(timeout=PATIENCE) == 0
     commander.until(lambda: len(commander.outcomes) == 2)
     commander.close()
+    begun = "environment cube-single, mode replay, task 1, seed 0, episodes without end; waiting for commands on /own/command"
+    assert running.log.read_text().count(begun) == 1
     first, second = (json.loads(line) for line in out.read_text().splitlines())
     assert (first["seed"], second["seed"], first["length"], first["success"]) == (0, 1, 12, None)
     for i, field in enumerate(FIELDS):
@@ -318,7 +320,8 @@ def test_replay_reports_how_commands_differ_from_the_recorded_actions(
         ({"mode": "replay", "replay_file": "nowhere.npz"}, "nowhere.npz does not exist"),
         ({"mode": "fast"}, "it is one of lockstep, realtime, replay"),
         ({"environment": "cube-dozen"}, "the known ones are cube-single"),
-        ({"task": 9}, "task"),
+        ({"task": 9}, "task 9 was given; it must be 1 to 5"),
+        ({"tsk": 2}, "sim_bridge has no parameter tsk; did you mean task?"),
         ({"results_file": "/dev/null/results.jsonl"}, "give another path"),
     ],
 )

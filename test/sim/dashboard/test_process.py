@@ -97,6 +97,29 @@ def test_a_taken_port_is_said_in_one_sentence(taken: int, tmp_path: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["-p", "prot:=8081"], "dashboard has no parameter prot; "),
+        (["--params-file", "/absent.yaml"], "Couldn't parse params file: '--params-file /absent.yaml'"),
+    ],
+)
+def test_ros_arguments_that_are_wrong_are_said_in_one_sentence(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "qgf_sim.dashboard.process", "--port", "0", "--ros-args", *arguments],
+        env={**os.environ, **private_graph(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert ".c:" not in done.stderr
+
+
 def own_port() -> int:
     """Return a TCP port that is free, and below those that the system gives to whoever asks for any."""
     for port in range(20_000 + os.getpid() % 10_000, 32_768):

@@ -1,0 +1,50 @@
+"""The executables of the nodes: each says in one sentence which package it lacks, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from qgf_ros.launching.extras import missing
+
+#: Exit code of a process that was started wrongly, and would end the same way if it were started again.
+STARTED_WRONGLY = 2
+
+
+def run(name: str, module: str) -> int:
+    """Run the `main` of a module; return its exit code.
+
+    Args:
+        name: Of the executable, for the sentence about a missing package.
+        module: Dotted name.
+
+    Raises:
+        ImportError: Of something that no extra brings.
+    """
+    try:
+        return int(importlib.import_module(module).main())
+    except ImportError as error:
+        if (sentence := missing(error)) is None:
+            raise
+        print(f"{name}: {sentence}", file=sys.stderr)
+        return STARTED_WRONGLY
+
+
+def policy_node() -> int:
+    """The policy node."""
+    return run("policy_node", "qgf_ros.nodes.policy_node")
+
+
+def recorder() -> int:
+    """The recorder."""
+    return run("recorder", "qgf_ros.nodes.recorder")
+
+
+def sim_bridge() -> int:
+    """The simulation bridge."""
+    return run("sim_bridge", "qgf_sim.bridge.node")
+
+
+def dashboard() -> int:
+    """The dashboard."""
+    return run("dashboard", "qgf_sim.dashboard.process")
