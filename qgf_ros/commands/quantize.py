@@ -50,8 +50,8 @@ def quantize(
     from rich.console import Console
 
     from qgf_ros.analysis.precision_cost import load_pair, record_evidence
-    from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+    from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
+    from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.show.card import precision_table
     from qgf_ros.errors import GuidanceError
     from qgf_ros.files.destination import check_destination

@@ -78,8 +78,8 @@ def tune(
     """
     from rich.console import Console
 
-    from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.bundle.store import MANIFEST_NAME, load_manifest
+    from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
+    from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
     from qgf_ros.commands.show.display import progress_bar
     from qgf_ros.commands.show.tuning_display import Stages, show, write_table
