@@ -14,6 +14,7 @@ from qgf_ros.bundle.store import read_bundle
 from qgf_ros.errors import DatasetError, GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.learning.data.dataset import Dataset, chunk_actions, load_dataset, validation_path
+from qgf_ros.learning.data.normalisation import as_seen
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
 
@@ -98,13 +99,14 @@ def load_chunks(path: Path, manifest: Manifest) -> Chunks:
     Raises:
         DatasetError: The data set is unsound, or not of the bundle's sizes.
     """
-    dataset: Dataset = load_dataset(path)
+    dataset: Dataset = load_dataset(path, bounded=False)
     sizes = dataset.observations.shape[1], dataset.actions.shape[1]
     expected = manifest.observation_size, manifest.action_size
     if sizes != expected:
         raise DatasetError(
             f"{path} holds observations and actions of sizes {sizes}; bundle {manifest.name} needs {expected}"
         )
+    dataset = as_seen(dataset, manifest, str(path))
     starts = dataset.chunk_starts(manifest.horizon)
     return Chunks(dataset.observations[starts], chunk_actions(starts, dataset.actions, manifest.horizon))
 

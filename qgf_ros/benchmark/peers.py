@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from qgf_ros.analysis.compute import Case
+from qgf_ros.bundle.aggregation import deviations
 from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file, read_bundle
@@ -123,7 +124,7 @@ def make_sampler(
         critic: Name of the critic; the manifest says how its members become one value.
     """
     steps = manifest.denoising_steps
-    smallest = manifest.critics[critic].aggregation == "min"
+    rho = deviations(manifest.critics[critic].aggregation)
 
     def mlp(layers: list[Dense], x: Any) -> Any:
         for layer in layers[:-1]:
@@ -142,7 +143,12 @@ def make_sampler(
         def value(a: Any) -> Any:
             x = ops.join([s, a])
             members = [mlp(layers, x)[:, 0] for layers in networks.critic]
-            return ops.smallest(members) if smallest else sum(members) / len(members)
+            if rho is None:
+                return ops.smallest(members)
+            mean = sum(members) / len(members)
+            if rho == 0.0 or len(members) == 1:
+                return mean
+            return mean - rho * (sum((member - mean) ** 2 for member in members) / len(members)) ** 0.5
 
         def finished(a: Any, k: int) -> Any:
             for step in range(k, steps):

@@ -60,7 +60,7 @@ def count_traffic(bundle: Path, manifest: Manifest, critic: str, rows: int) -> T
     """
     card = manifest.critics[critic]
     members = card.ensemble_size
-    selected = members if card.aggregation == "mean" else min(members, rows)
+    selected = min(members, rows) if card.aggregation == "min" else members
     velocity = weight_bytes(bundle / "velocity.onnx")
     forward = weight_bytes(bundle / critic_file(critic), ("q",))
     backward = weight_bytes(bundle / critic_file(critic)) - forward

@@ -68,7 +68,7 @@ class Distribution(Record):
         low = np.minimum(np.array(self.median) - reach, self.minimum) - FLOOR
         high = np.maximum(np.array(self.median) + reach, self.maximum) + FLOOR
         if field.clip is not None:
-            edges = np.sort([edge / field.scale + np.array(field.offset) for edge in field.clip], axis=0)
+            edges = np.sort([edge / np.array(field.scale) + np.array(field.offset) for edge in field.clip], axis=0)
             width = edges[1] - edges[0]
             low = np.where(self.minimum <= edges[0] + 1e-6 * width, edges[0] - _BEYOND_CLIP * width, low)
             high = np.where(self.maximum >= edges[1] - 1e-6 * width, edges[1] + _BEYOND_CLIP * width, high)
@@ -111,7 +111,7 @@ def demonstrations_of(
     """
     found = {}
     for field, place in places(fields):
-        if field.constant is None and field.scale != 0.0:
+        if field.constant is None and invertible(field):
             values = in_own_unit(field, observations[:, place]).reshape(-1, field.instant_size)
             rows = np.quantile(values, list(QUANTILES.values()), axis=0)
             found[field.name] = Distribution(**{key: rounded(row) for key, row in zip(QUANTILES, rows)})
@@ -124,10 +124,20 @@ def places(fields: Sequence[ObservationField]) -> list[tuple[ObservationField, s
     return [(field, slice(end - field.size, end)) for field, end in zip(fields, ends)]
 
 
+def scales_of(field: ObservationField) -> Array:
+    """Return the factor of each component of an instant, float64 [field.instant_size]."""
+    return np.broadcast_to(np.asarray(field.scale, dtype=np.float64), field.instant_size)
+
+
+def invertible(field: ObservationField) -> bool:
+    """Return whether what was extracted follows from the scaled values, a clip aside: no factor is 0."""
+    return bool(scales_of(field).all())
+
+
 def in_own_unit(field: ObservationField, block: NDArray[np.floating]) -> Array:
     """Return a block of the observation vector [..., size] in the field's unit, float64; what was clipped stays so."""
     offset = np.tile(np.broadcast_to(field.offset, field.instant_size), field.history)
-    values: Array = block.astype(np.float64) / field.scale + offset
+    values: Array = block.astype(np.float64) / np.tile(scales_of(field), field.history) + offset
     return values
 
 

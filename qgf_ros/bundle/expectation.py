@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qgf_ros.bundle.demonstrations import Array, Distribution, component_name, in_own_unit, places
+from qgf_ros.bundle.demonstrations import Array, Distribution, component_name, in_own_unit, invertible, places
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
 
@@ -39,10 +39,10 @@ class Expected:
 
     def in_unit(self, values: Array) -> Array:
         """Return an instant as the robot has it, float64 [components], in the unit of the demonstrations."""
-        if self.own.scale == 0.0:
+        if not invertible(self.own):
             return values
-        scaled = (values - np.array(self.served.offset)) * self.served.scale
-        converted: Array = scaled / self.own.scale + np.array(self.own.offset)
+        scaled = (values - np.array(self.served.offset)) * np.array(self.served.scale)
+        converted: Array = scaled / np.array(self.own.scale) + np.array(self.own.offset)
         return converted
 
     def implausible(self, values: Array) -> str | None:
@@ -71,7 +71,9 @@ class Expected:
         """Return an instant in the own unit as far as the policy would see it."""
         if self.own.clip is None:
             return values
-        low, high = np.sort([edge / self.own.scale + np.array(self.own.offset) for edge in self.own.clip], axis=0)
+        low, high = np.sort(
+            [edge / np.array(self.own.scale) + np.array(self.own.offset) for edge in self.own.clip], axis=0
+        )
         return np.clip(values, low, high)
 
 
@@ -95,7 +97,7 @@ def _expected(own: ObservationField, served: ObservationField, known: Distributi
         return Expected(own, served, known if served.constant is None else None, -largest, largest)
     with np.errstate(over="ignore", invalid="ignore"):  # of numbers that no data have
         ends = [
-            (edge - np.array(own.offset)) * own.scale / served.scale + np.array(served.offset)
+            (edge - np.array(own.offset)) * np.array(own.scale) / np.array(served.scale) + np.array(served.offset)
             for edge in known.plausible(own, factor)
         ]
     lower, upper = np.sort(ends, axis=0)

@@ -83,7 +83,7 @@ class ObservationField(Record):
         size: Number of components, of all instants together.
         unit: Unit of the extracted value before scaling.
         offset: One value per component, or one for all, in `unit`.
-        scale: Factor applied after the offset.
+        scale: Factor applied after the offset, one per component or one for all.
         clip: Lower and upper bound applied last, or None.
         max_age: Oldest acceptable message [s]; None for what holds until it is replaced, such as a goal.
         constant: Used instead of a topic, in `unit`.
@@ -104,7 +104,7 @@ class ObservationField(Record):
     size: Annotated[int, Field(ge=1, le=10_000)]
     unit: str
     offset: tuple[Finite, ...] = (0.0,)
-    scale: Finite = 1.0
+    scale: Finite | tuple[Finite, ...] = 1.0
     clip: tuple[Finite, Finite] | None = None
     max_age: Positive | None = 0.2
     constant: tuple[Finite, ...] | None = None
@@ -136,8 +136,8 @@ class ObservationField(Record):
             )
         if self.size % self.history:
             raise ValueError(f"field {self.name}: size {self.size} is not a multiple of history {self.history}")
-        for name, values in (("offset", self.offset), ("constant", self.constant)):
-            if values is not None and len(values) not in (1, self.instant_size):
+        for name, values in (("offset", self.offset), ("scale", self.scale), ("constant", self.constant)):
+            if isinstance(values, tuple) and len(values) not in (1, self.instant_size):
                 raise ValueError(
                     f"field {self.name}: {name} has {len(values)} values, expected 1 or {self.instant_size}"
                 )

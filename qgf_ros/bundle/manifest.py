@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from qgf_ros.bundle.demonstrations import Demonstrations
+from qgf_ros.bundle.aggregation import Aggregation
+from qgf_ros.bundle.demonstrations import Demonstrations, invertible
 from qgf_ros.bundle.fields import ActionField, Finite, Measurement, Name, ObservationField, Record, check_topics
 
 SCHEMA_VERSION: Literal[1] = 1
@@ -83,7 +84,7 @@ class CriticCard(Record):
         task_id: OGBench single-task number, or None for a critic of another origin.
         discount: Discount per control step it was trained with.
         ensemble_size: Number of Q networks E.
-        aggregation: How the ensemble becomes one value.
+        aggregation: How the ensemble becomes one value, see `bundle.aggregation`.
         recommended_weight: Guidance weight to start from.
         recommended_settings: Settings that it was found with and that are not the node's defaults, in the names of its
             parameters.
@@ -98,7 +99,7 @@ class CriticCard(Record):
     task_id: int | None = None
     discount: Annotated[float, Field(gt=0.0, le=1.0)]
     ensemble_size: Annotated[int, Field(ge=1)]
-    aggregation: Literal["min", "mean"] = "min"
+    aggregation: Aggregation = "min"
     recommended_weight: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.0
     tested_range: tuple[Finite, Finite] = (0.0, 0.0)
     recommended_settings: Settings = Field(default_factory=dict)
@@ -125,8 +126,7 @@ class PairedSuccess(Record):
     """Closed-loop success in both precisions on the same seeds and noises.
 
     Attributes:
-        fp32, variant: Success of each.
-        only_fp32, only_variant: Episodes that one alone solved.
+        fp32, variant, only_fp32, only_variant: Success of each, and episodes that one alone solved.
         difference: Success rate of the variant minus that of float32, with its 95 % interval (Newcombe, paired).
         p_value: Of no difference (McNemar, exact).
     """
@@ -284,7 +284,7 @@ class Manifest(Record):
             )
         if field.unit != unit:
             raise ValueError(f"action {action}: unit {unit} differs from {field.unit}, the unit of {field.name}")
-        if field.clip is not None or field.scale == 0.0 or field.constant is not None:
+        if field.clip is not None or not invertible(field) or field.constant is not None:
             raise ValueError(
                 f"action {action}: field {field.name} does not measure it, because it is clipped or constant"
             )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.demonstrations import Array, in_own_unit, places, rounded
+from qgf_ros.bundle.demonstrations import Array, in_own_unit, invertible, places, rounded, scales_of
 from qgf_ros.bundle.fields import ObservationField
 
 #: A mean that is shorter says nothing of a sign [1].
@@ -31,7 +31,7 @@ def with_mean_quaternions(
     """
     return tuple(
         field.model_copy(update=_signs(field, in_own_unit(field, observations[:, place]), ends))
-        if field.is_quaternion and field.constant is None and field.scale != 0.0
+        if field.is_quaternion and field.constant is None and invertible(field)
         else field
         for field, place in places(fields)
     )
@@ -91,7 +91,7 @@ def with_one_sign(fields: Sequence[ObservationField], observations: NDArray[np.f
         if field.is_quaternion and field.mean_quaternion is None and field.constant is None and field.clip is None:
             block = aligned[:, place].reshape(len(aligned), field.history, 4)
             opposite = _opposite(in_own_unit(field, aligned[:, place]).reshape(-1, 4)).reshape(block.shape[:2])
-            shift = np.float32(2.0 * field.scale) * np.broadcast_to(field.offset, 4).astype(np.float32)
+            shift = (2.0 * scales_of(field)).astype(np.float32) * np.broadcast_to(field.offset, 4).astype(np.float32)
             aligned[:, place] = np.where(opposite[..., None], -block - shift, block).reshape(len(aligned), -1)
     return aligned
 

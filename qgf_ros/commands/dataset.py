@@ -82,8 +82,9 @@ def dataset(
     conversion = convert(opened, source)
     arrays = conversion.arrays()
     extras = {name: arrays[name] for name in ("rewards", "masks")}
-    check_dataset(Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras), str(out))
-    _write(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action)})
+    made = Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras)
+    check_dataset(made, str(out), bounded=not source.unscaled)
+    _write(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action, source.unscaled)})
     found = conversion.trajectories
     solved = sum(trajectory.solved for trajectory in found)
     lines = list(conversion.damage)
@@ -114,15 +115,15 @@ def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
     from qgf_ros.errors import DatasetError
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import load_dataset
+    from qgf_ros.learning.data.normalisation import as_seen
 
     if len(files) != 1 or bundle is None:
         raise DatasetError(
             f"{len(files)} data sets and bundle {bundle} were given; give one FILE.npz and --bundle BUNDLE"
         )
     folder = locate_bundle(bundle)
-    manifest, data = load_manifest(folder), load_dataset(files[0])
-    seen = tuple(field for field in manifest.observation if field.name != manifest.goal)
-    Contract(seen, manifest.action, manifest.control_rate).check(data)
+    manifest = load_manifest(folder)
+    data = as_seen(load_dataset(files[0], bounded=False), manifest, str(files[0]))
     contract = Contract(manifest.observation, manifest.action, manifest.control_rate)
     described, demonstrations = contract.described(data, files[0].name)
     new = manifest.model_copy(update={"observation": described.observation, "demonstrations": demonstrations})
@@ -153,7 +154,7 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     if contract is None:
         raise RecordingError("neither --bundle nor --contract was given; one must say what an observation is")
     plain = read_contract(contract)
-    return Source(plain.observation, plain.action, plain.control_rate, **rest)
+    return Source(plain.observation, plain.action, plain.control_rate, unscaled=plain.action_from_data, **rest)
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

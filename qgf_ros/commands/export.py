@@ -10,6 +10,8 @@ def export(
     /,
     out: Path,
     policy: str | None = None,
+    members: int | None = None,
+    aggregate: str | None = None,
     description: str = "",
     licence: str = "Apache-2.0",
     force: bool = False,
@@ -20,6 +22,8 @@ def export(
         run: Folder written by qgf train.
         out: Folder of the bundle; its name becomes the bundle's.
         policy: Which policy, where the run's algorithm makes several.
+        members: How many members of each critic the bundle gets, the first ones; all by default.
+        aggregate: How they become one value: min, mean, or 'mean - RHO std'; the run's --aggregate by default.
         description: What the bundle is for.
         licence: Licence of the weights, as an SPDX identifier.
         force: Replace a bundle that is there.
@@ -31,7 +35,9 @@ def export(
     from qgf_ros.learning.export.export import export_bundle
 
     check_bundle_destination(out, force=force)
-    manifest = export_bundle(run, out, policy=policy, description=description, licence=licence)
+    manifest = export_bundle(
+        run, out, policy=policy, members=members, aggregate=aggregate, description=description, licence=licence
+    )
     console = Console()
     console.print(parity_table(manifest))
     console.print(

@@ -125,10 +125,11 @@ def _on_data(
 
     from qgf_ros.analysis.precision_cost import compare_on_data, weight_of
     from qgf_ros.learning.data.dataset import load_dataset
+    from qgf_ros.learning.data.normalisation import as_seen
 
     manifest = pair[0].manifest
     random = np.random.default_rng(seed)
-    rows = load_dataset(data).observations
+    rows = as_seen(load_dataset(data, bounded=False), manifest, str(data)).observations
     observations = rows[random.permutation(len(rows))[:ticks]]
     if manifest.goal is not None:
         observations = np.concatenate([observations, rows[random.integers(len(rows), size=len(observations))]], axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,9 +13,11 @@ from qgf_ros.commands.show.interruptions import interruptions
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import Dataset
-    from qgf_ros.learning.run import Progress, Rewarded
+    from qgf_ros.learning.run import Rewarded
     from qgf_ros.learning.trainer import TrainingConfig
+    from qgf_sim.worlds.families import Reward
 
 #: What --smoke puts in place of the given size of a run.
 SMOKE = {"updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
@@ -27,6 +29,7 @@ def train(
     algorithm: str = "iql_flow",
     env: str | None = None,
     tasks: Integers = (1, 2, 3, 4, 5),
+    reward: Literal["dense", "sparse"] | None = None,
     critic: str = "task",
     contract: Path | None = None,
     control_rate: float = 20.0,
@@ -36,11 +39,12 @@ def train(
     hidden: Integers = (256, 256, 256),
     learning_rate: float = 3e-4,
     final_learning_rate: float = 3e-4,
-    restart_at: int = 0,
+    restart_at: Integers = (),
     discount: float = 0.99,
     expectile: float = 0.9,
     target_rate: float = 0.005,
     ensemble: int = 2,
+    aggregate: str = "min",
     denoising_steps: int = 10,
     seed: int = 0,
     compile: bool = False,
@@ -52,7 +56,8 @@ def train(
 ) -> None:
     """Fit a velocity field, shared by all tasks, and one critic per task, or a single one for every goal.
 
-    A run goes on from the newest checkpoint in --out, to the bit; Ctrl-C saves one first. Losses on FILE-val.npz, if
+    A run goes on from the newest checkpoint in --out, to the bit; Ctrl-C saves one first. A finished one is made longer by
+    more --updates, with --restart-at where it ended if its learning rate falls. Losses on FILE-val.npz, if
     that exists, and on the data set go to TensorBoard in --out/tensorboard.
 
     Args:
@@ -62,9 +67,12 @@ def train(
         env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
             --goal-conditioned is given.
         tasks: With --env, single-task numbers.
+        reward: With --env, dense for minus the number of wrong objects, sparse for -1 until all are right; by default sparse
+            for scene and the puzzles, dense for the cubes.
         critic: Without --env, the name of the one critic.
         contract: Without --env, JSON with observation, action and control_rate as in a manifest; by default the
-            observation is one vector and actions are plain numbers.
+            observation is one vector and actions are plain numbers. Scale and offset that it does not give come from the
+            data.
         control_rate: Without --env and --contract, control rate [Hz].
         horizon: Actions per chunk H.
         updates: Number of updates.
@@ -72,11 +80,13 @@ def train(
         hidden: Hidden layer sizes of every network.
         learning_rate: Adam's, at the start.
         final_learning_rate: Adam's at the last update, reached along a cosine.
-        restart_at: Update at which that cosine begins again; 0 for never.
+        restart_at: Updates at which that cosine begins again, in order; none by default.
         discount: Per control step.
-        expectile: Of the value regression.
+        expectile: Of the value regression; published runs have 0.9 to 0.95.
         target_rate: Share of the critic that enters the target critic at each update.
-        ensemble: Q networks per critic E.
+        ensemble: Q networks per critic E; qgf export --members may give the bundle fewer.
+        aggregate: How their values become the one that the value regresses on and that guides: min, mean, or
+            'mean - RHO std', such as 'mean - 0.5 std'.
         denoising_steps: Euler steps T.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
@@ -90,16 +100,19 @@ def train(
     import torch
     from rich.console import Console
 
+    from qgf_ros.commands.show.training_display import training_progress, warn_of_rest
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
     from qgf_ros.learning.algorithms import algorithm_named
     from qgf_ros.learning.data.dataset import validation_path
+    from qgf_ros.learning.data.normalisation import FROM_DATA, from_data, left_to_data, normalised
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
     from qgf_ros.reports.machine import usable_cores
 
     given = {**locals(), **SMOKE} if smoke else locals()
+    reward = _reward(env, reward, goal_conditioned)
     kind = algorithm_named(algorithm)
     config, options = TrainingConfig.from_dict(given), kind.config_class.from_dict(given)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
@@ -108,22 +121,33 @@ def train(
         raise TrainingError(f"{threads} threads were given; give 1 or more, or none for every core")
     torch.set_num_threads(threads or usable_cores())
     check_folder(out, "--out folder")
-    training = _load(dataset, config.horizon)
+    training = _load(dataset, config.horizon, env)
     beside = validation_path(dataset)
-    held_out = _load_beside(training, beside, config.horizon) if beside.is_file() else None
+    held_out = _load_beside(training, beside, config.horizon, env) if beside.is_file() else None
+    told = _contract(env, contract, control_rate, training)
+    fitted = from_data(told, training)
+    training = normalised(training, told, fitted, str(dataset))
+    held_out = None if held_out is None else normalised(held_out, told, fitted, str(beside))
 
     console = Console()
     header = {
-        **_origin(env, tasks, critic, contract, control_rate, training, goal_conditioned, dataset.name),
+        **_origin(env, tasks, critic, told, fitted, training, goal_conditioned, dataset.name),
+        **({} if reward is None else {"reward": reward}),
+        **({} if told == fitted else {FROM_DATA: left_to_data(told)}),
         "dataset": dataset_record(dataset, training),
     }
-    rewarded = _rewarded(env, tasks, critic, training, goal_conditioned)
+    rewarded = _rewarded(env, tasks, critic, training, goal_conditioned, reward)
     validation = None
     if held_out is not None:
         with _about(beside):
-            validation = _rewarded(env, tasks, critic, held_out, goal_conditioned)
+            validation = _rewarded(env, tasks, critic, held_out, goal_conditioned, reward)
     _introduce(console, config, rewarded, validation, where.type)
-    with interruptions() as interrupted, _display(console, config) as report:
+    if told != fitted:
+        left = ", ".join([*sorted(told.observation_from_data), *sorted(told.action_from_data)])
+        console.print(f"scale and offset are taken from the data: {left}", highlight=False, soft_wrap=True)
+    if env is not None and reward is not None:
+        warn_of_rest(console, env, tasks, config.discount, reward)
+    with interruptions() as interrupted, training_progress(console, config.updates) as report:
         path = run(
             config,
             rewarded,
@@ -141,21 +165,21 @@ def train(
     interrupted.grant()
 
 
-def _load(path: Path, horizon: int) -> Dataset:
-    """Read a data set whose trajectories are long enough."""
+def _load(path: Path, horizon: int, env: str | None) -> Dataset:
+    """Read a data set whose trajectories are long enough; own data may have actions in other units."""
     from qgf_ros.learning.data.dataset import load_dataset
 
-    dataset = load_dataset(path)
+    dataset = load_dataset(path, bounded=env is not None)
     with _about(path):
         dataset.chunk_starts(horizon)
     return dataset
 
 
-def _load_beside(training: Dataset, path: Path, horizon: int) -> Dataset:
+def _load_beside(training: Dataset, path: Path, horizon: int, env: str | None) -> Dataset:
     """Read a validation set, which is to be of the same kind as the data set."""
     from qgf_ros.errors import DatasetError
 
-    held_out = _load(path, horizon)
+    held_out = _load(path, horizon, env)
     sizes, expected = (
         (data.observations.shape[1], data.actions.shape[1], data.normalisation) for data in (held_out, training)
     )
@@ -178,52 +202,77 @@ def _about(path: Path) -> Iterator[None]:
         raise DatasetError(f"{path}: {error}") from error
 
 
+def _contract(env: str | None, contract: Path | None, control_rate: float, dataset: Dataset) -> Contract:
+    """Return the contract that a data set was made with."""
+    from qgf_ros.learning.data.contract import Contract, plain_contract, read_contract
+    from qgf_ros.learning.data.dataset import check_bounds
+
+    if env is not None:
+        from qgf_sim.worlds.environment import CONTROL_PERIOD
+        from qgf_sim.worlds.families import action_fields, observation_fields
+
+        return Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD).check(dataset)
+    if contract is not None:
+        return read_contract(contract).check(dataset)
+    check_bounds(dataset.actions, "without --contract")
+    return plain_contract(dataset, control_rate).check(dataset)
+
+
 def _origin(
     env: str | None,
     tasks: tuple[int, ...],
     critic: str,
-    contract: Path | None,
-    control_rate: float,
+    told: Contract,
+    chosen: Contract,
     dataset: Dataset,
     goal_conditioned: bool,
     name: str,
 ) -> dict[str, Any]:
     """Return the part of a checkpoint's header that says what the policy is for."""
     from qgf_ros.bundle.fields import GOAL
-    from qgf_ros.learning.data.contract import Contract, plain_contract, read_contract
 
-    names = [critic]
-    numbers: list[int | None] = [None]
-    if env is None:
-        chosen = read_contract(contract) if contract is not None else plain_contract(dataset, control_rate)
-    else:
-        from qgf_sim.worlds.environment import CONTROL_PERIOD
-        from qgf_sim.worlds.families import action_fields, observation_fields
-
-        chosen = Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD)
-        names, numbers = [f"{env} task {task}" for task in tasks], list(tasks)
-    chosen.check(dataset)
+    names = [critic] if env is None else [f"{env} task {task}" for task in tasks]
+    numbers: list[int | None] = [None] if env is None else list(tasks)
     if goal_conditioned:
-        names, numbers, chosen = ["any goal"], [None], chosen.with_goal()
+        names, numbers, chosen = ["any goal"], [None], chosen.with_goal(told.observation_from_data)
     chosen, demonstrations = chosen.described(dataset, name)
     header = {**chosen.header(), "demonstrations": demonstrations.model_dump(mode="json")}
     goal = {"goal": GOAL} if goal_conditioned else {}
     return {"environment": env, "tasks": names, "task_ids": numbers, **header, **goal}
 
 
+def _reward(env: str | None, reward: Reward | None, goal_conditioned: bool) -> Reward | None:
+    """Return how tasks of an environment are rewarded; None for own rewards, and for goals."""
+    from qgf_ros.errors import TrainingError
+
+    if reward is not None and (env is None or goal_conditioned):
+        whose = "goals reward themselves" if goal_conditioned else "the data set's own rewards are taken as they are"
+        raise TrainingError(f"--reward {reward} was given, but {whose}; leave it out, or give --env and --tasks alone")
+    if env is None or goal_conditioned or reward is not None:
+        return reward
+    from qgf_sim.worlds.families import family_of
+
+    return family_of(env).reward
+
+
 def _rewarded(
-    env: str | None, tasks: tuple[int, ...], critic: str, dataset: Dataset, goal_conditioned: bool
+    env: str | None,
+    tasks: tuple[int, ...],
+    critic: str,
+    dataset: Dataset,
+    goal_conditioned: bool,
+    reward: Reward | None,
 ) -> Rewarded:
     from qgf_ros.learning.run import Rewarded, own_rewards
 
     if goal_conditioned:
         return Rewarded(dataset.observed(), {})
-    if env is None:
+    if env is None or reward is None:
         return Rewarded(dataset, own_rewards(dataset, critic))
     from qgf_sim.worlds.rewards import task_rewards
 
     seen = dataset.observed()
-    return Rewarded(seen, task_rewards(env, tasks, seen))
+    return Rewarded(seen, task_rewards(env, tasks, seen, reward))
 
 
 def _introduce(
@@ -241,26 +290,3 @@ def _introduce(
     console.print(f"{rows} rows, {aim}; horizon {horizon}, {device}", highlight=False, soft_wrap=True)
     if validation is None:
         console.print("there is no validation file, so no validation loss", highlight=False)
-
-
-@contextmanager
-def _display(console: Console, config: TrainingConfig) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar with the losses on a terminal, a line per validation elsewhere."""
-    from qgf_ros.commands.show.display import progress_bar
-
-    with progress_bar(console, "updates") as bar:
-        task = bar.add_task("training", total=config.updates)
-
-        def report(progress: Progress) -> None:
-            bar.update(task, completed=progress.step)
-            if progress.losses and console.is_terminal:
-                bar.update(task, description=_losses(progress.losses))
-            if progress.validation:
-                text = f"update {progress.step}: {_losses(progress.losses)}; validation {_losses(progress.validation)}"
-                console.print(text, highlight=False, soft_wrap=True)
-
-        yield report
-
-
-def _losses(losses: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {value:.3f}" for name, value in losses.items())

@@ -261,7 +261,7 @@ class Scaling:
         for field, size, end in zip(fields, sizes, ends):
             place = slice(end - size, end)
             self._offset[place].reshape(-1, field.instant_size)[:] = field.offset
-            self._scale[place] = field.scale
+            self._scale[place].reshape(-1, field.instant_size)[:] = field.scale
             if field.clip is not None:
                 self._clipped.append((place, *field.clip))
 

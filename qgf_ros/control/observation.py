@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.demonstrations import scales_of
 from qgf_ros.bundle.expectation import Expected
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
@@ -58,7 +59,7 @@ class MeasuredValues:
                 field, component = fields[action.measured.field], action.measured.component
                 newest = ends[field.name] - field.instant_size  # instant, which stands last
                 offset = np.broadcast_to(field.offset, field.instant_size)[component]
-                self._found.append((i, newest + component, field.scale, float(offset)))
+                self._found.append((i, newest + component, float(scales_of(field)[component]), float(offset)))
 
     def __call__(self, vector: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the measured values of an observation vector, float64 [A] in the units of the action; NaN if unknown."""

@@ -170,7 +170,9 @@ def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationF
         # (x * factor + shift - offset) * scale, written as an offset and a scale of x.
         offset = (np.array(field.offset) - np.array(source.shift)) / source.factor
         values["offset"] = tuple(offset.tolist())
-        values["scale"] = field.scale * source.factor
+        scale = field.scale if isinstance(field.scale, tuple) else (field.scale,)
+        scaled = tuple(factor * source.factor for factor in scale)
+        values["scale"] = scaled if isinstance(field.scale, tuple) else scaled[0]
     elif source.factor != 1.0 or any(source.shift):
         raise ContractError(f"field {field.name}: constant is in the bundle's own unit, so leave factor and shift out")
     try:

@@ -15,19 +15,17 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from qgf_ros import __version__
-from qgf_ros.bundle.fields import GOAL, ObservationField
+from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.algorithm import StoredConfig
-from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from qgf_ros.learning.checkpoint import latest_checkpoint, save_checkpoint
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
+from qgf_ros.learning.resumption import resume
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
 Rewards = Mapping[str, tuple[Float, Float]]
-
-#: What a resumed run must share with the one it continues, apart from the configuration.
-_IDENTITY = ("critics", "environment", "observation", "action", "control_rate", "dataset")
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,8 @@ def train(
 ) -> Path:
     """Train, from the newest checkpoint in `out` if there is one.
 
-    A run that is interrupted and resumed on the same machine ends in the same bits as one that is not.
+    A run that is interrupted and resumed on the same machine ends in the same bits as one that is not, and so does one that
+    is made longer (see `learning.resumption`).
 
     Args:
         config: The run.
@@ -179,7 +178,7 @@ def train(
     data = _chunks(training, config, device)
     held_out = _chunks(validation, config, device) if validation else None
     trainer = Trainer(config, new_algorithm(config, kind, options, critics, data), data, device)
-    seconds = _resume(trainer, header, out)
+    seconds = resume(trainer, header, out)
     clock = time.monotonic()
 
     def save() -> Path:
@@ -220,47 +219,6 @@ def _scalars(out: Path, step: int) -> SummaryWriter:
         return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
     except OSError as error:
         raise TrainingError(f"{out} cannot be written ({error.strerror}); choose another --out folder") from error
-
-
-def _resume(trainer: Trainer, header: Mapping[str, Any], out: Path) -> float:
-    """Load the newest checkpoint, if any, and return the seconds already spent."""
-    path = latest_checkpoint(out)
-    if path is None:
-        return 0.0
-    tensors, found = load_checkpoint(path)
-    now, defaults = header["config"], type(trainer.algorithm).config_class().to_dict()
-    # An older checkpoint lacks newer settings.
-    before = {**TrainingConfig().to_dict(), **defaults, **found.get("config", {})}
-    different = [f"{key} {before.get(key)} -> {now[key]}" for key in now if _plain(before.get(key)) != _plain(now[key])]
-    if before.get("learning_rate") == before.get("final_learning_rate"):
-        # With a constant learning rate the number of updates decides nothing but the end.
-        different = [text for text in different if not text.startswith("updates ")]
-    trained_with = found.get("algorithm", DEFAULT_ALGORITHM)
-    if trained_with != header["algorithm"]:
-        different.insert(0, f"algorithm {trained_with} -> {header['algorithm']}")
-    different += [key for key in _IDENTITY if _identity(found, key) != _identity(header, key)]
-    if different:
-        raise TrainingError(
-            f"{out} holds another run (different: {', '.join(different)}); give the same options or another --out"
-        )
-    trainer.load_state(tensors)
-    return float(found.get("hardware", {}).get("seconds", 0.0))
-
-
-def _identity(header: Mapping[str, Any], key: str) -> Any:
-    """Return a value that must be the same; of the observation without what follows from the data, or is newer."""
-    value = header.get(key)
-    if key == "observation" and value is not None:
-        fields = (ObservationField.model_validate(field) for field in value)
-        value = [field.model_dump(mode="json", exclude={"mean_quaternion", "sign_follows"}) for field in fields]
-    return _plain(value)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it reads after a round trip through JSON."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _write_scalars(writer: SummaryWriter, trainer: Trainer, progress: Progress) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms.algorithm import Algorithm, Losses, Problem, StoredConfig
+from qgf_ros.learning.algorithms.algorithm import Algorithm, Losses, Problem, Stored, StoredConfig
 from qgf_ros.learning.compilation import compiled
 from qgf_ros.learning.data.chunks import Batch, ChunkData
 
@@ -28,7 +28,7 @@ class TrainingConfig(StoredConfig):
         batch_size: Chunks per update.
         learning_rate: Adam's, at the start.
         final_learning_rate: Adam's at the last update, reached along a cosine; equal to the first for none.
-        restart_at: Update at which the cosine begins again from the first learning rate; 0 for never.
+        restart_at: Update at which the cosine begins again from the first learning rate, or several in order; 0 for never.
         discount: Per control step.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
@@ -40,7 +40,7 @@ class TrainingConfig(StoredConfig):
     batch_size: int = 256
     learning_rate: float = 3e-4
     final_learning_rate: float = 3e-4
-    restart_at: int = 0
+    restart_at: int | tuple[int, ...] = 0
     discount: float = 0.99
     seed: int = 0
     compile: bool = False
@@ -54,12 +54,36 @@ class TrainingConfig(StoredConfig):
         )
         wrong += [f"discount {self.discount}"] if not 0.0 < self.discount <= 1.0 else []
         wrong += ["discount 1 with goal_conditioned"] if self.goal_conditioned and self.discount == 1.0 else []
-        wrong += [f"restart_at {self.restart_at}"] if not 0 <= self.restart_at < self.updates else []
+        course = (0, *self.restarts, self.updates)
+        wrong += [f"restart_at {self.restart_at}"] if any(a >= b for a, b in zip(course, course[1:])) else []
         if wrong:
             raise TrainingError(
                 f"{', '.join(wrong)} was given; counts and rates must be positive and finite (the final rate may be 0), "
-                "discount (below 1 with goals) at most 1, restart_at below updates"
+                "discount (below 1 with goals) at most 1, restart_at below updates and rising"
             )
+
+    @classmethod
+    def from_dict(cls: type[Stored], values: Mapping[str, Any]) -> Stored:
+        """See `StoredConfig`; one restart is the same as a list of one."""
+        restarts = values.get("restart_at", 0)
+        if isinstance(restarts, (list, tuple)) and len(restarts) < 2:
+            restarts = restarts[0] if restarts else 0
+        return super().from_dict({**values, "restart_at": restarts})
+
+    @property
+    def restarts(self) -> tuple[int, ...]:
+        """The updates at which the cosine begins again, in order."""
+        if isinstance(self.restart_at, tuple):
+            return self.restart_at
+        return (self.restart_at,) if self.restart_at else ()
+
+    def learning_rate_of(self, step: int) -> float:
+        """Return the learning rate of the update after `step` others."""
+        first, last = self.learning_rate, self.final_learning_rate
+        begin = max((restart for restart in self.restarts if restart <= step), default=0)
+        end = min((restart for restart in self.restarts if restart > step), default=self.updates)
+        progress = min(1.0, (step - begin) / (end - begin))
+        return last + (first - last) * 0.5 * (1.0 + float(np.cos(np.pi * progress)))
 
 
 def new_algorithm(
@@ -120,14 +144,7 @@ class Trainer:
 
     def learning_rate(self) -> float:
         """Return the learning rate of the next update."""
-        first, last = self.config.learning_rate, self.config.final_learning_rate
-        begin, end = 0, self.config.updates
-        if self.step >= self.config.restart_at > 0:
-            begin = self.config.restart_at
-        elif self.config.restart_at:
-            end = self.config.restart_at
-        progress = min(1.0, (self.step - begin) / (end - begin))
-        return last + (first - last) * 0.5 * (1.0 + float(np.cos(np.pi * progress)))
+        return self.config.learning_rate_of(self.step)
 
     def update(self) -> Callable[[], dict[str, float]]:
         """Take one gradient step.

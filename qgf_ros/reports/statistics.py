@@ -1,12 +1,21 @@
-"""How sure one may be of a success rate, and of a difference between two."""
+"""How sure one may be of a success rate, of a difference between two, and of many tasks and training seeds together.
+
+Of many tasks, the definitions are those of Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical
+Precipice (2021), and of their library rliable: a score is that of one training seed on one task, tasks are the strata.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+#: Of scores [..., N, K] of N training seeds on K tasks, a number for each of the leading axes.
+Statistic = Callable[[Array], Array]
 
 #: Two-sided 95 % quantile of the standard normal distribution.
 Z95 = 1.959963984540054
@@ -109,6 +118,128 @@ def _difference_interval(both: int, only_first: int, only_second: int, neither: 
     down, up = high2 - p2, p1 - low1
     upper = math.sqrt(max(down * down - 2 * phi * down * up + up * up, 0.0))
     return p2 - p1 - lower, p2 - p1 + upper
+
+
+def mean_score(scores: Array) -> Array:
+    """Return the mean over training seeds and tasks of scores [..., N, K]."""
+    return np.asarray(scores.mean(axis=(-2, -1)))
+
+
+def interquartile_mean(scores: Array) -> Array:
+    """Return the mean of the middle half of all scores [..., N, K]; of n, floor(n / 4) fall away at either end."""
+    flat = np.sort(scores.reshape(*scores.shape[:-2], -1), axis=-1)
+    cut = flat.shape[-1] // 4
+    return np.asarray(flat[..., cut : flat.shape[-1] - cut].mean(axis=-1))
+
+
+def probability_of_improvement(first: Array, second: Array) -> Array:
+    """Return the chance that a training seed of the second is better than one of the first on a task drawn at random.
+
+    Args:
+        first, second: Scores [..., N, K] and [..., M, K] on the same tasks; equal ones count a half.
+    """
+    ahead = second[..., :, None, :] - first[..., None, :, :]
+    return np.asarray(((ahead > 0.0) + 0.5 * (ahead == 0.0)).mean(axis=(-3, -2, -1)))
+
+
+@dataclass(frozen=True)
+class BootstrapEstimate:
+    """A statistic of scores.
+
+    Attributes:
+        value: Of the scores themselves.
+        interval: Between the percentiles of its bootstrap replicates.
+    """
+
+    value: float
+    interval: tuple[float, float]
+
+
+def bootstrap(
+    methods: Sequence[Array],
+    statistic: Callable[..., Array],
+    *,
+    paired: bool = False,
+    confidence: float = 0.95,
+    replicates: int = 2000,
+    seed: int = 0,
+) -> BootstrapEstimate:
+    """Return a statistic of the scores of one or more methods with its stratified bootstrap interval.
+
+    In every replicate each task draws as many training seeds as it has, with replacement, and each of them as many of its
+    episodes; so both count. With one training seed, the interval says nothing of others.
+
+    Args:
+        methods: Of each method the outcomes of episodes [N, K, E], in training seeds, tasks and episodes; an episode of
+            success is 1. With E = 1 they are scores, and the interval is rliable's.
+        statistic: Of the scores [..., N, K] of each method.
+        paired: Whether the same draws count for all methods, whose outcomes then belong together one by one.
+        confidence: Share of the replicates between the bounds.
+        replicates: How many there are.
+        seed: Of the draws.
+
+    Raises:
+        ValueError: There are no outcomes, or paired ones are of different shapes.
+    """
+    shapes = {np.shape(outcomes) for outcomes in methods}
+    if not methods or any(len(shape) != 3 or 0 in shape for shape in shapes) or (paired and len(shapes) > 1):
+        raise ValueError(
+            f"outcomes of the shapes {sorted(shapes)} were given; expected [N, K, E], equal ones if paired"
+        )
+    arrays = [np.asarray(outcomes, dtype=np.float64) for outcomes in methods]
+    random = np.random.default_rng(seed)
+    drawn: list[Array] = []
+    draws: tuple[NDArray[np.int64], ...] | None = None
+    for outcomes in arrays:
+        seeds, tasks, episodes = outcomes.shape
+        if draws is None or not paired:
+            draws = (
+                random.integers(seeds, size=(replicates, seeds, tasks, 1)),
+                random.integers(episodes, size=(replicates, seeds, tasks, episodes)),
+            )
+        chosen = outcomes[draws[0], np.arange(tasks)[:, None], draws[1]]
+        drawn.append(np.asarray(chosen.mean(axis=-1)))
+    tail = (1.0 - confidence) / 2.0
+    low, high = np.quantile(statistic(*drawn), [tail, 1.0 - tail])
+    return BootstrapEstimate(
+        float(statistic(*(outcomes.mean(axis=-1) for outcomes in arrays))), (float(low), float(high))
+    )
+
+
+def difference_of(statistic: Statistic) -> Callable[[Array, Array], Array]:
+    """Return the statistic of the second method minus that of the first."""
+    return lambda first, second: statistic(second) - statistic(first)
+
+
+def equivalent(difference: BootstrapEstimate, margin: float) -> bool:
+    """Return whether a difference is known to be smaller than a margin either way: its whole interval lies within.
+
+    With an interval of 90 % that is the two one-sided tests at 5 % (Schuirmann 1987), with one of 95 % at 2.5 %. An interval
+    that holds 0 and is wider shows no equivalence, only that nothing was shown.
+
+    Raises:
+        ValueError: The margin is not positive.
+    """
+    if not margin > 0.0:
+        raise ValueError(f"margin {margin} was given; expected a positive one")
+    return -margin < difference.interval[0] and difference.interval[1] < margin
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p-values corrected for how many there are (Holm 1979), in the order given.
+
+    One that stays below 0.05 is significant with at most a 5 % chance that any of those without an effect is.
+
+    Raises:
+        ValueError: One is outside 0 to 1.
+    """
+    if not all(0.0 <= p <= 1.0 for p in p_values):
+        raise ValueError(f"p-values {list(p_values)} were given; expected numbers from 0 to 1")
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        corrected[index] = largest
+    return tuple(corrected)
 
 
 def percentiles(values: Sequence[float], ranks: Sequence[float] = (50.0, 99.0)) -> tuple[float, ...]:

@@ -65,7 +65,7 @@ def guided_flow(
     Args:
         velocity: Layers of the velocity field, centred.
         critic: Layers of each member, centred.
-        aggregation: "min" or "mean".
+        aggregation: As in the manifest.
         observation_size: S.
         chunk_size: C.
         precision: Of the weights.
@@ -110,7 +110,7 @@ def laid_out_flow(
     Args:
         velocity: Layers of the velocity field, centred.
         critic: Layers of each member, centred; None for no guidance.
-        aggregation: "min" or "mean".
+        aggregation: As in the manifest.
         observation_size: S.
         chunk_size: C.
         steps: T.

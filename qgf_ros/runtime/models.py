@@ -12,6 +12,7 @@ from functools import cache, partial
 import numpy as np
 import onnxruntime
 
+from qgf_ros.bundle.aggregation import aggregate
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.guidance.protocols import Array, Rows
 from qgf_ros.runtime.session import open_session
@@ -80,7 +81,7 @@ class OnnxCritic:
     Args:
         files: The bundle's files by path, as `read_bundle` returns them.
         name: Name of the critic.
-        aggregation: "min" or "mean", as in the manifest.
+        aggregation: As in the manifest.
         providers: From `choose_providers`.
         threads: Threads per operator.
     """
@@ -90,7 +91,7 @@ class OnnxCritic:
     ) -> None:
         path = critic_file(name)
         self._session = open_session(files[path], path, providers, threads)
-        self._aggregate = np.min if aggregation == "min" else np.mean
+        self._aggregation = aggregation
 
     def given(self, observations: Array) -> OnnxActionValue:
         """See `Critic`; float32."""
@@ -98,7 +99,7 @@ class OnnxCritic:
 
     def aggregate(self, q: Array) -> Array:
         """See `Critic`."""
-        return np.asarray(self._aggregate(q, axis=0))
+        return aggregate(q, self._aggregation)
 
 
 class OnnxActionValue:

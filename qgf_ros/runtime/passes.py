@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from qgf_ros.bundle.aggregation import SMALLEST_STD, deviations
 from qgf_ros.bundle.layers import LAYER_NORM_EPS, Layer, Layers, Weights
 from qgf_ros.runtime.graph import CONTRIB, Graph
 from qgf_ros.runtime.precision import Precision
@@ -181,7 +182,7 @@ class Ensemble:
         self._members = [
             Network(layers, f"q{e}", observation_size, chunk_size, precision) for e, layers in enumerate(members)
         ]
-        self._aggregation = aggregation
+        self._rho = deviations(aggregation)
         self._no_rows = np.zeros((0, chunk_size), np.float32)
         self._first: list[str] = []
 
@@ -197,7 +198,7 @@ class Ensemble:
 
     def gradient(self, g: Graph, q: str, z: Sequence[str]) -> str:
         """Append dq/da of the aggregated value [N, C], given what `forward` returned."""
-        if self._aggregation == "mean" or len(self._members) == 1:
+        if self._rho is not None or len(self._members) == 1:
             return self.whole_gradient(g, q, z)
         selected = g.add("ArgMin", q, axis=1, keepdims=0)
         rows = [
@@ -213,12 +214,27 @@ class Ensemble:
     def whole_gradient(self, g: Graph, q: str, z: Sequence[str]) -> str:
         """Append what `gradient` does, but send every row through the backward pass of every member."""
         parts = [member.backward(g, z[e]) for e, member in enumerate(self._members)]
-        if self._aggregation == "mean" or len(parts) == 1:
+        if not self._rho and (self._rho is not None or len(parts) == 1):
             return g.add("Mul", g.add("Sum", *parts), g.scalar(1.0 / len(parts)))
+        if self._rho is not None:
+            return g.add("Sum", *(g.add("Mul", *pair) for pair in zip(parts, self._weights(g, q, self._rho))))
         selected, result = g.add("ArgMin", q, axis=1, keepdims=1), parts[0]
         for e, part in enumerate(parts[1:], start=1):
             result = g.add("Where", g.add("Equal", selected, g.integers(e)), part, result)
         return result
+
+    def _weights(self, g: Graph, q: str, rho: float) -> list[str]:
+        """Append how much each member counts in mean - rho std [N, 1]; see `bundle.aggregation.member_weights`."""
+        count = len(self._members)
+        above = g.add("Sub", q, g.add("ReduceMin", q, g.integers(1)))  # exact for members near one another
+        distance = g.add("Sub", above, g.add("ReduceMean", above, g.integers(1)))
+        variance = g.add("ReduceMean", g.add("Mul", distance, distance), g.integers(1))
+        std = g.add("Max", g.add("Sqrt", variance), g.scalar(SMALLEST_STD))
+        part = g.add("Mul", g.add("Div", distance, std), g.scalar(rho / count))
+        weights = g.add("Sub", g.scalar(1.0 / count), part)
+        if count == 1:
+            return [weights]
+        return g.split("Split", count, weights, g.integers(*[1] * count), axis=1)
 
     def _part(self, g: Graph, member: Network, z: str, rows: str) -> str:
         """Append the gradient of a member [n, C] for its own rows alone; without any, its weights are not touched."""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.demonstrations import in_own_unit
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.errors import SimulationError
@@ -45,7 +46,7 @@ def readings_from_vector(fields: Sequence[ObservationField], vector: NDArray[np.
     blocks: dict[str, dict[str, tuple[ObservationField, Array]]] = {}
     start = 0
     for field in fields:
-        value = vector[start : start + field.size].astype(np.float64) / field.scale + np.asarray(field.offset)
+        value = in_own_unit(field, vector[start : start + field.size])
         topic = blocks.setdefault(field.topic, {})
         # One topic may give two fields of one extraction: the arm's joints and the gripper's.
         topic[f"{field.extraction} {field.name}"] = (field, value)

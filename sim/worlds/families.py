@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
 from qgf_ros.errors import SimulationError
@@ -30,6 +30,10 @@ _GRIPPER_SCALE = 3.0
 _GRIPPER_CLOSED = 0.8  # [rad] of the driver joint
 _CONTACT_FULL = 50.0  # norm of the contact wrench on the pad that counts as full contact
 _BUTTON_SCALE = 120.0
+
+
+#: What a task rewards: minus the number of objects that are not where it wants them, or -1 as long as there is one.
+Reward = Literal["dense", "sparse"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,8 @@ class Family:
         slides: Sliding objects, in the order of the observation.
         stacking: Data collection: an episode draws from this range how likely a cube is to be put on another one.
         random_actions: Data collection with noise: probability of a random action, as in OGBench's own data sets.
+        reward: What critics are trained with where nothing else is said: sparse where an object must be undone to set
+            another right, which the dense reward makes too dear (see `worlds.optima`).
     """
 
     cubes: int = 0
@@ -64,6 +70,7 @@ class Family:
     slides: tuple[Slide, ...] = ()
     stacking: tuple[float, float] = (0.0, 0.0)
     random_actions: float = 0.0
+    reward: Reward = "dense"
 
     @property
     def button_names(self) -> tuple[str, ...]:
@@ -93,11 +100,12 @@ FAMILIES = {
         buttons=2,
         slides=(Slide("drawer", "drawer_slide", 18.0), Slide("window", "window_slide", 15.0)),
         random_actions=0.1,
+        reward="sparse",
     ),
-    "puzzle-3x3": Family(buttons=9, random_actions=0.2),
-    "puzzle-4x4": Family(buttons=16, random_actions=0.2),
-    "puzzle-4x5": Family(buttons=20, random_actions=0.2),
-    "puzzle-4x6": Family(buttons=24, random_actions=0.2),
+    "puzzle-3x3": Family(buttons=9, random_actions=0.2, reward="sparse"),
+    "puzzle-4x4": Family(buttons=16, random_actions=0.2, reward="sparse"),
+    "puzzle-4x5": Family(buttons=20, random_actions=0.2, reward="sparse"),
+    "puzzle-4x6": Family(buttons=24, random_actions=0.2, reward="sparse"),
 }
 
 #: Environments of this package.

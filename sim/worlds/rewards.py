@@ -11,22 +11,26 @@ from ogbench.relabel_utils import relabel_dataset
 from qgf_ros.errors import DatasetError
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_sim.worlds.environment import TaskEnvironment
-from qgf_sim.worlds.families import family_of, observation_fields
+from qgf_sim.worlds.families import Reward, family_of, observation_fields
 
 Float = NDArray[np.float32]
 
 
-def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str, tuple[Float, Float]]:
+def task_rewards(
+    name: str, tasks: Sequence[int], dataset: Dataset, reward: Reward = "dense"
+) -> dict[str, tuple[Float, Float]]:
     """Return rewards and masks of single tasks.
 
     Args:
         name: Environment, such as ``cube-single``.
         tasks: Single-task numbers.
         dataset: Must carry qpos and, for an environment with buttons, button_states.
+        reward: dense is minus the number of objects that are not where the task wants them, as OGBench has it; sparse is -1
+            as long as there is one.
 
     Returns:
-        By critic name (``task1``, ...): float32 rewards [R], minus the number of objects that are not where the task
-        wants them, and masks [R], 0 where all of them are and 1 elsewhere.
+        By critic name (``task1``, ...): float32 rewards [R], and masks [R], 0 where all objects are where the task wants
+        them and 1 elsewhere.
 
     Raises:
         DatasetError: The data set has no such states, or another environment's observations or states.
@@ -52,7 +56,10 @@ def task_rewards(name: str, tasks: Sequence[int], dataset: Dataset) -> dict[str,
             env.task = task
             arrays = dict(dataset.extras)
             _relabel(env, arrays)
-            relabelled[f"task{task}"] = (arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32))
+            rewards, masks = arrays["rewards"].astype(np.float32), arrays["masks"].astype(np.float32)
+            if reward == "sparse":
+                rewards = np.where(rewards != 0.0, np.float32(-1.0), np.float32(0.0))
+            relabelled[f"task{task}"] = rewards, masks
     finally:
         env.close()
     return relabelled

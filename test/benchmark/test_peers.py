@@ -21,9 +21,11 @@ from qgf_ros.benchmark.peers_jax import jax_peer
 from qgf_ros.benchmark.peers_torch import torch_peer
 from qgf_ros.benchmark.random_bundle import CRITIC, NetworkShape, write_random_bundle
 from qgf_ros.benchmark.tick import TOLERANCE
-from qgf_ros.bundle.store import write_bundle
+from qgf_ros.bundle.store import critic_file, read_bundle, write_bundle
 from qgf_ros.errors import BundleError
+from qgf_ros.learning.export.primitives import critic_graph
 from qgf_ros.runtime.policy import Policy
+from qgf_ros.runtime.weights import read_critic
 
 WEIGHT = 2.0
 
@@ -93,6 +95,24 @@ def test_critics_may_be_averaged(subject: Any) -> None:
     np.testing.assert_allclose(mean, least, rtol=0.0, atol=1e-6)
     torn = torch_peer(subject.networks, Case("qgf", 4), WEIGHT, manifests[1], CRITIC, 1, compiled=False)
     assert np.abs(torn(observation, noise) - least).max() > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("case", [Case("qgf", 4), Case("qgf_jacobian", 1)], ids=str)
+def test_a_mean_less_deviations_is_the_bundle_s(subject: Any, tmp_path: Path, case: Case) -> None:
+    """Four members, so that each counts differently."""
+    first = write_random_bundle(tmp_path / "r", NetworkShape(3, 32, 7, 2, 2, 4))
+    _, files = read_bundle(tmp_path / "r")
+    members, sizes = read_critic(files[critic_file(CRITIC)]), (first.observation_size, first.chunk_size)
+    graph = critic_graph(members, *sizes, "mean - 1.5 std")
+    card = first.critics[CRITIC].model_copy(update={"aggregation": "mean - 1.5 std"})
+    manifest = write_bundle(
+        tmp_path / "lower",
+        first.model_copy(update={"name": "lower", "critics": {CRITIC: card}}),
+        {**files, critic_file(CRITIC): graph},
+    )
+    policy, networks = Policy.load(tmp_path / "lower"), read_networks(tmp_path / "lower", CRITIC)
+    lower = SimpleNamespace(manifest=manifest, networks=networks, policy=policy, inputs=subject.inputs)
+    assert_same_function(lower, case, torch_peer, compiled=False)
 
 
 def test_the_time_embedding_is_tabulated_at_every_step(subject: Any) -> None:

@@ -47,6 +47,19 @@ def test_quantiles_are_those_of_each_component_in_the_unit_of_the_field() -> Non
         assert getattr(found.fields["data"], name) == pytest.approx(expected[2:], abs=1e-4)
 
 
+def test_a_scale_may_be_one_of_each_component() -> None:
+    random = np.random.default_rng(1)
+    raw = random.uniform([-1.0, 2.0] * 2, [1.0, 3.0] * 2, (200, 4))
+    field = vector(4, history=2, offset=(0.5, 2.5), scale=(3.0, 0.01))
+    observations = (raw - np.tile([0.5, 2.5], 2)) * np.tile([3.0, 0.01], 2)
+    found = demonstrations_of((field,), observations.astype(np.float32), "mine.npz").fields["data"]
+    both = raw.reshape(-1, 2)
+    assert found.minimum == pytest.approx(both.min(axis=0), abs=1e-5)
+    assert found.maximum == pytest.approx(both.max(axis=0), abs=1e-5)
+    with pytest.raises(ValidationError, match="scale has 3 values, expected 1 or 2"):
+        vector(4, history=2, scale=(1.0, 2.0, 3.0))
+
+
 def test_a_history_counts_every_instant_and_a_constant_not_at_all() -> None:
     stacked, fixed = vector(4, history=2), vector(1, name="fixed", topic="fixed", constant=(1.0,))
     observations = np.array([[0, 10, 1, 11, 1], [1, 11, 2, 12, 1]], dtype=np.float32)

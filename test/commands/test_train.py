@@ -39,6 +39,11 @@ def recording(tmp_path: Path) -> Path:
         (["--final-learning-rate=-1"], "final_learning_rate -1.0 was given"),
         (["--expectile", "1"], "expectile 1.0 was given"),
         (["--algorithm", "astrology"], "algorithm 'astrology' was given; expected iql_flow"),
+        (["--reward", "sparse"], "--reward sparse was given, but the data set's own rewards are taken as they are"),
+        (["--reward", "dense", "--goal-conditioned"], "--reward dense was given, but goals reward themselves"),
+        (["--reward", "sparse", "--goal-conditioned", "--env", "scene"], "but goals reward themselves"),
+        (["--aggregate", "median"], "aggregation 'median' was given; expected min, mean, or mean - RHO std"),
+        (["--restart-at", "9,9"], "restart_at (9, 9) was given"),
         (["--horizon", "60"], "robot.npz: no trajectory has more than 60 rows"),
     ],
 )

@@ -95,6 +95,16 @@ def test_factor_and_shift_bring_a_value_into_the_field_s_unit(
     np.testing.assert_allclose(extract(arm, theirs), extract(JOINTS, ours), rtol=1e-9, atol=1e-8)
 
 
+def test_factor_and_shift_go_with_a_scale_for_each_component() -> None:
+    scaled = JOINTS.model_copy(update={"scale": (0.5, 4.0), "offset": (0.1, -0.2), "clip": None})
+    manifest = MANIFEST.model_copy(update={"observation": (scaled, *MANIFEST.observation[1:])})
+    contract = RobotContract.model_validate({"fields": {"arm": {"factor": 0.001, "shift": [1.0, 2.0]}}})
+    (arm, _) = contract.apply(manifest)
+    none = np.empty(0)
+    theirs = JointReading(JOINTS.joints, np.array([300.0, -700.0]), none, none)
+    np.testing.assert_allclose(extract(arm, theirs), [(1.3 - 0.1) * 0.5, (1.3 + 0.2) * 4.0])
+
+
 def test_a_constant_takes_the_place_of_a_topic_and_is_normalised_as_a_reading_would_be() -> None:
     contract = RobotContract.model_validate({"fields": {"goal": {"constant": [0.4, 0.1, 0.2]}}})
     fields = contract.apply(MANIFEST)

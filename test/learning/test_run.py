@@ -138,6 +138,57 @@ def test_a_run_of_constant_learning_rate_may_be_made_longer(start, tmp_path):
     assert all(torch.equal(tensor, extended[name]) for name, tensor in whole.items())
 
 
+@pytest.mark.parametrize("stop", [5, 12])
+def test_a_run_of_falling_learning_rate_is_made_longer_by_beginning_it_anew(start, tmp_path, stop):
+    """The first descent ends where it ended, so that what is done would have been the same."""
+    steps = []
+    start(tmp_path / "extended", report=lambda p: steps.append(p.step), interrupted=lambda: steps[-1] + 1 >= stop)
+    longer = replace(CONFIG, updates=20, restart_at=12)
+    again = replace(CONFIG, updates=23, restart_at=(12, 20))
+    for out in ("extended", "whole"):
+        start(tmp_path / out, longer)
+    for out in ("extended", "anew"):
+        last = tensors_of(start(tmp_path / out, again))
+    extended, whole = tensors_of(start(tmp_path / "extended", again)), tensors_of(latest_checkpoint(tmp_path / "whole"))
+    assert int(whole["step"]) == 20
+    assert int(last["step"]) == 23
+    assert all(torch.equal(tensor, extended[name]) for name, tensor in last.items())
+    shorter = tensors_of(tmp_path / "extended" / "checkpoint-00000020.safetensors")
+    assert all(torch.equal(tensor, shorter[name]) for name, tensor in whole.items())
+
+
+def test_a_longer_run_that_would_have_been_another_is_refused_and_the_way_is_said(start, tmp_path):
+    start(tmp_path)
+    for config in (replace(CONFIG, updates=20), replace(CONFIG, updates=20, restart_at=8)):
+        with pytest.raises(TrainingError, match="made longer with --updates 20 --restart-at 12$"):
+            start(tmp_path, config)
+    with pytest.raises(TrainingError, match="another --out$"):
+        start(tmp_path, replace(CONFIG, updates=20, seed=4))
+
+
+def test_the_reward_is_a_part_of_the_run(start, tmp_path):
+    about = {"environment": "scene", "reward": "sparse"}
+    start(tmp_path / "sparse", more=about)
+    start(tmp_path / "sparse", more=about)
+    with pytest.raises(TrainingError, match="reward sparse -> dense"):
+        start(tmp_path / "sparse", more={**about, "reward": "dense"})
+    assert load_checkpoint(latest_checkpoint(tmp_path / "sparse"))[1]["reward"] == "sparse"
+    assert export_bundle(tmp_path / "sparse", tmp_path / "bundle").training["reward"] == "sparse"
+
+
+def test_a_run_of_before_there_was_a_choice_has_the_dense_reward(start, tmp_path):
+    start(tmp_path, more={"environment": "scene"})
+    start(tmp_path, more={"environment": "scene", "reward": "dense"})
+    with pytest.raises(TrainingError, match="reward dense -> sparse"):
+        start(tmp_path, more={"environment": "scene", "reward": "sparse"})
+
+
+def test_own_rewards_are_neither(start, tmp_path):
+    start(tmp_path / "run")
+    assert "reward" not in load_checkpoint(latest_checkpoint(tmp_path / "run"))[1]
+    assert "reward" not in export_bundle(tmp_path / "run", tmp_path / "bundle").training
+
+
 def test_the_header_is_all_that_export_needs(start, tmp_path):
     start(tmp_path / "run")
     manifest = export_bundle(tmp_path / "run", tmp_path / "bundle")

@@ -131,6 +131,19 @@ def test_learning_rate_starts_again_at_the_restart() -> None:
     np.testing.assert_allclose(rates, [3e-4, 2e-4, 3e-4, 2e-4, 1e-4])
 
 
+def test_learning_rate_starts_again_at_each_of_several_restarts() -> None:
+    config = TrainingConfig.from_dict({**CONFIG.to_dict(), "restart_at": [10, 20]})
+    rates = [config.learning_rate_of(step) for step in (0, 5, 10, 15, 20, 30, 40)]
+    np.testing.assert_allclose(rates, [3e-4, 2e-4, 3e-4, 2e-4, 3e-4, 2e-4, 1e-4])
+
+
+@pytest.mark.parametrize(("given", "kept"), [(0, 0), ([], 0), ([0], 0), ((7,), 7), (7, 7), ([7, 9], (7, 9))])
+def test_one_restart_is_the_same_as_a_list_of_one(given: object, kept: object) -> None:
+    config = TrainingConfig.from_dict({**CONFIG.to_dict(), "restart_at": given})
+    assert config.restart_at == kept
+    assert TrainingConfig.from_dict(config.to_dict()) == config
+
+
 def test_validation_changes_nothing_and_repeats() -> None:
     subject = run(trainer(), 2)
     before = subject.state()["generator"].clone()
@@ -167,7 +180,9 @@ def test_a_damaged_checkpoint_is_one_sentence(tmp_path: Path) -> None:
         load_checkpoint(path)
 
 
-@pytest.mark.parametrize("change", [{"horizon": 0}, {"discount": 1.5}, {"learning_rate": 0.0}, {"restart_at": 40}])
+@pytest.mark.parametrize(
+    "change", [{"horizon": 0}, {"discount": 1.5}, {"learning_rate": 0.0}, {"restart_at": 40}, {"restart_at": (9, 9)}]
+)
 def test_a_configuration_outside_its_domain_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(TrainingError, match="was given"):
         replace(CONFIG, **change)

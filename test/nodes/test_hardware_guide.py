@@ -121,7 +121,8 @@ class Arm:
             topic: self.node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
             for topic, kind in {field.topic: field.message_type for field in self.fields}.items()
         }
-        self.place = self.home = np.clip(0.0, *np.array([[a.lower, a.upper] for a in manifest.action]).T)
+        middle = np.array([action.offset for action in manifest.action])  # of what was demonstrated
+        self.place = self.home = np.clip(middle, *np.array([[a.lower, a.upper] for a in manifest.action]).T)
         if all(action.hold is None for action in manifest.action):  # of positions, which it takes at once
             self.node.create_subscription(JointState, "command", self._follow, 50)
         self.silent: set[str] = set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -389,6 +390,28 @@ def test_training_refuses_another_scale_or_offset_than_the_rows_were_made_with(
         moved.check(dataset)
     with pytest.raises(DatasetError, match="made of dx .* the contract has a0 with 1 and 0"):
         plain_contract(dataset, 20.0).check(dataset)
+
+
+def test_a_contract_without_a_scale_keeps_commands_in_their_unit(
+    run_of: Make, record: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.finish_episode(success=True)
+    recording, out, contract = record(run).path, tmp_path / "mine.npz", tmp_path / "contract.json"
+    values = json.loads(run.manifest.model_dump_json(include={"observation", "action", "control_rate"}))
+    for action in values["action"]:
+        del action["scale"], action["offset"]
+        action.update(lower=-1e-3, upper=1e-3)  # which the commands are not cut to
+    contract.write_text(json.dumps(values))
+    assert main(["dataset", "from-bag", str(recording), "--contract", str(contract), "--out", str(out)]) == 0
+    assert "were cut" not in capsys.readouterr().out
+    dataset, told = load_dataset(out), read_contract(contract)
+    commands = np.array([values for _, values in run.commands], np.float32)
+    np.testing.assert_array_equal(dataset.actions[:5], commands[:5])
+    assert dict(dataset.normalisation) == {"dx": (1.0, 0.0), "dy": (1.0, 0.0)}
+    assert told.check(dataset) is told
+    assert told.action_from_data == {"dx", "dy"}
 
 
 def test_the_command_knows_from_the_robot_contract_what_is_scaled(

@@ -100,7 +100,8 @@ def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1), "seed"))
     sizes = draw(st.integers(1, 12), "observation"), draw(st.integers(1, 9), "chunk")
     hidden = (draw(st.integers(8, 48), "width"),) * draw(st.integers(1, 4), "layers")
-    ensemble, aggregation = draw(st.integers(1, 3), "ensemble"), draw(st.sampled_from(["min", "mean"]))
+    ensemble = draw(st.integers(1, 3), "ensemble")
+    aggregation = draw(st.sampled_from(["min", "mean", "mean - 0.5 std"]))
     frequencies = draw(st.sampled_from([FREQUENCIES, None]), "frequencies")
     steps, rows = draw(st.integers(1, 12), "T"), draw(st.integers(1, 17), "rows")
     weight = np.array(

@@ -91,7 +91,7 @@ def test_velocity_and_its_vjp_match_a_float64_network(rng: Any, inputs: Any) -> 
     np.testing.assert_allclose(product, numeric, atol=3e-6)
 
 
-@pytest.mark.parametrize("aggregation", ["min", "mean"])
+@pytest.mark.parametrize("aggregation", ["min", "mean", "mean - 0.5 std", "mean - 2 std"])
 @pytest.mark.parametrize("ensemble", [1, 2, 3])
 def test_critic_gradient_matches_central_differences(rng: Any, inputs: Any, aggregation: str, ensemble: int) -> None:
     s, a, _, _ = inputs
@@ -104,7 +104,12 @@ def test_critic_gradient_matches_central_differences(rng: Any, inputs: Any, aggr
     def values(x: Double) -> Double:
         return np.stack([mlp(layers, np.concatenate([s64, x], axis=1))[:, 0] for layers in members])
 
-    reduce = np.min if aggregation == "min" else np.mean
+    def reduce(x: Double, axis: int) -> Double:
+        if aggregation == "min":
+            return np.asarray(x.min(axis=axis))
+        rho = {"mean": 0.0, "mean - 0.5 std": 0.5, "mean - 2 std": 2.0}[aggregation]
+        return np.asarray(x.mean(axis=axis) - rho * x.std(axis=axis))
+
     np.testing.assert_allclose(value(a), values(a64), atol=3e-6)
     q, gradient = value.value_and_grad(a)
     np.testing.assert_allclose(critic.aggregate(q), reduce(values(a64), axis=0), atol=3e-6)

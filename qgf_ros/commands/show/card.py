@@ -145,7 +145,10 @@ def _hemisphere(field: ObservationField, manifest: Manifest) -> str:
 
 
 def _scaled(field: ObservationField) -> str:
-    return field.unit if field.scale == 1.0 else f"{field.unit} x {field.scale:g}"
+    if isinstance(field.scale, tuple) and len(set(field.scale)) > 1:
+        return f"{field.unit} x {min(field.scale):g} .. {max(field.scale):g}"
+    scale = field.scale[0] if isinstance(field.scale, tuple) else field.scale
+    return field.unit if scale == 1.0 else f"{field.unit} x {scale:g}"
 
 
 def _action(manifest: Manifest) -> Table:

@@ -83,12 +83,14 @@ class ExportedPolicy:
         critic: The critics whose gradient guides it, one task per name.
         critics: Their names, some or all of the run's, in the order of the tasks of `critic`.
         denoising_steps: Euler steps T.
+        aggregation: How the members of each critic become the value that guides; see `bundle.aggregation`.
     """
 
     velocity: VelocityNetwork
     critic: CriticNetwork
     critics: tuple[str, ...]
     denoising_steps: int
+    aggregation: str = "min"
 
 
 class Algorithm(nn.Module, ABC):

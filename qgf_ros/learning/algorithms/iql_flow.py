@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from qgf_ros.bundle.aggregation import deviations
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.algorithms.algorithm import Algorithm, ExportedPolicy, Losses, Problem, StoredConfig
 from qgf_ros.learning.algorithms.networks import CriticNetwork, ValueNetwork, VelocityNetwork
@@ -29,6 +30,8 @@ class IqlFlowConfig(StoredConfig):
         expectile: Of the value regression.
         target_rate: Share of the critic that enters the target critic at each update.
         ensemble: Critics per task E.
+        aggregate: How the members of a target critic become the value that V regresses on, and that guides: min, mean, or
+            "mean - RHO std"; see `bundle.aggregation`.
         denoising_steps: Euler steps T; flow times are drawn from {0, 1/T, ..., 1}.
     """
 
@@ -36,6 +39,7 @@ class IqlFlowConfig(StoredConfig):
     expectile: float = 0.9
     target_rate: float = 0.005
     ensemble: int = 2
+    aggregate: str = "min"
     denoising_steps: int = 10
 
     def __post_init__(self) -> None:
@@ -49,6 +53,10 @@ class IqlFlowConfig(StoredConfig):
                 f"{', '.join(wrong)} was given; sizes and counts must be positive, target_rate above 0 and at most 1, "
                 "expectile between 0 and 1"
             )
+        try:
+            deviations(self.aggregate)
+        except ValueError as error:
+            raise TrainingError(str(error)) from None
 
 
 class IqlFlow(Algorithm):
@@ -75,7 +83,7 @@ class IqlFlow(Algorithm):
         """Return the sum of the three losses; those of the critics are reported per task."""
         with torch.no_grad():
             wanted = batch.returns + batch.bootstraps * self.value(batch.next_s)
-            q = self.target(batch.s, batch.action).amin(dim=1)
+            q = aggregated(self.target(batch.s, batch.action), self.config.aggregate)
         flow = flow_loss(self.velocity, batch.policy_s, batch.action, batch.draws["noise"], batch.draws["t"])
         critic = critic_loss(self.critic, batch.s, batch.action, wanted)
         value = value_loss(self.value, batch.s, q, self.config.expectile)
@@ -94,7 +102,25 @@ class IqlFlow(Algorithm):
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return the velocity field with the target critics of all tasks."""
         steps = self.config.denoising_steps
-        return {"flow": ExportedPolicy(self.velocity, self.target, self.problem.critics, steps)}
+        exported = ExportedPolicy(self.velocity, self.target, self.problem.critics, steps, self.config.aggregate)
+        return {"flow": exported}
+
+
+def aggregated(q: Tensor, aggregation: str) -> Tensor:
+    """Return one value of those of every member, as `bundle.aggregation.aggregate` does.
+
+    Args:
+        q: [K, E, N].
+        aggregation: One of its forms.
+
+    Returns:
+        [K, N].
+    """
+    rho = deviations(aggregation)
+    if rho is None:
+        return q.amin(dim=1)
+    mean = q.mean(dim=1)
+    return mean - rho * q.std(dim=1, correction=0) if rho else mean
 
 
 def flow_loss(velocity: VelocityNetwork, s: Tensor, action: Tensor, noise: Tensor, t: Tensor) -> Tensor:

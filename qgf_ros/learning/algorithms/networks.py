@@ -185,9 +185,17 @@ class CriticNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.tasks, self.ensemble = tasks, ensemble
+        self._shape = observation_size, chunk_size, hidden
         self.mlp = StackedMLP(
             tasks * ensemble, observation_size + chunk_size, hidden, 1, norm_last=True, generator=generator
         )
+
+    def first_members(self, count: int) -> CriticNetwork:
+        """Return the critics with the first `count` members of each ensemble, sharing nothing with these."""
+        fewer = CriticNetwork(self.tasks, count, *self._shape)
+        every = {name: value.unflatten(0, (self.tasks, self.ensemble)) for name, value in self.state_dict().items()}
+        fewer.load_state_dict({name: value[:, :count].flatten(0, 1) for name, value in every.items()})
+        return fewer
 
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """Map s [N, S], a [N, C] to the values [K, E, N]."""

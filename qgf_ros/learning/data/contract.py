@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,10 @@ from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.data.dataset import Dataset, normalisation_of
 
 
+#: What a contract says of an observation field that is scaled as it says.
+_SCALED = {"offset", "scale", "clip"}
+
+
 @dataclass(frozen=True)
 class Contract:
     """What goes into a policy and what comes out.
@@ -27,11 +31,15 @@ class Contract:
         observation: Blocks of the observation vector.
         action: Components of an action.
         control_rate: Control rate [Hz].
+        observation_from_data, action_from_data: Names of the fields whose scale and offset are left to the data, and are in
+            their own unit until `normalisation.from_data` has looked at them.
     """
 
     observation: Sequence[ObservationField]
     action: Sequence[ActionField]
     control_rate: float
+    observation_from_data: frozenset[str] = frozenset()
+    action_from_data: frozenset[str] = frozenset()
 
     def header(self) -> dict[str, Any]:
         """Return the contract as a checkpoint's header holds it."""
@@ -41,16 +49,26 @@ class Contract:
             "control_rate": self.control_rate,
         }
 
-    def with_goal(self) -> Contract:
+    def with_goal(self, in_own_unit: Collection[str] = ()) -> Contract:
         """Return the contract of a policy that is told what to reach: the goal follows the observation.
+
+        Args:
+            in_own_unit: Names of fields that a data set, and so a goal, has in their own unit; the others it has scaled.
 
         Raises:
             TrainingError: There is a field or a topic of this name already.
         """
         if any(GOAL in (field.name, field.topic) for field in self.observation):
             raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
-        size = sum(field.size for field in self.observation)
-        return replace(self, observation=(*self.observation, goal_field(size)))
+        goal, offsets, scales = goal_field(sum(field.size for field in self.observation)), [], []
+        for field in self.observation:
+            own = field.name in in_own_unit
+            offsets.append(np.tile(np.broadcast_to(field.offset if own else 0.0, field.instant_size), field.history))
+            scales.append(np.tile(np.broadcast_to(field.scale if own else 1.0, field.instant_size), field.history))
+        if in_own_unit:
+            chosen = {"offset": np.concatenate(offsets).tolist(), "scale": np.concatenate(scales).tolist()}
+            goal = goal.model_copy(update={name: tuple(values) for name, values in chosen.items()})
+        return replace(self, observation=(*self.observation, goal))
 
     def described(self, dataset: Dataset, name: str) -> tuple[Contract, Demonstrations]:
         """Return the contract with the mean quaternions of a data set that fits it, and what its observations were like.
@@ -82,7 +100,7 @@ class Contract:
         for (made, (scale, offset)), (name, (factor, shift)) in zip(
             dataset.normalisation.items(), normalisation_of(self.action).items()
         ):
-            if (made, scale, offset) != (name, factor, shift):
+            if made != name or (name not in self.action_from_data and (scale, offset) != (factor, shift)):
                 raise DatasetError(
                     f"the data set's actions were made of {made} with scale {scale:g} and offset {offset:g}, the contract has "
                     f"{name} with {factor:g} and {shift:g}; give the contract of the data set, or convert the recordings again"
@@ -93,15 +111,22 @@ class Contract:
 def read_contract(path: Path) -> Contract:
     """Read a contract from JSON: the keys observation, action and control_rate of a manifest.
 
+    Where a field says neither `scale` nor `offset`, they are left to the data; of an observation also only where it says no
+    `clip`, which would be of scaled values.
+
     Raises:
         TrainingError: The file is missing or is not a contract.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        observation = tuple(ObservationField.model_validate(field) for field in values["observation"])
+        action = tuple(ActionField.model_validate(_with_scale(field)) for field in values["action"])
         return Contract(
-            tuple(ObservationField.model_validate(field) for field in values["observation"]),
-            tuple(ActionField.model_validate(field) for field in values["action"]),
+            observation,
+            action,
             float(values["control_rate"]),
+            frozenset(f.name for f in observation if f.live and not _SCALED & f.model_fields_set),
+            frozenset(f["name"] for f in values["action"] if not {"scale", "offset"} & set(f)),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = first_complaint(error) if isinstance(error, ValidationError) else error
@@ -110,10 +135,19 @@ def read_contract(path: Path) -> Contract:
         ) from error
 
 
+def _with_scale(action: dict[str, Any]) -> dict[str, Any]:
+    """Return an action as a contract has it with a scale that its limits give, if it is left to the data."""
+    if {"scale", "offset"} & set(action) or not {"lower", "upper"} <= set(action):
+        return action
+    low, high = float(action["lower"]), float(action["upper"])
+    return {**action, "scale": (high - low) / 2.0, "offset": (low + high) / 2.0} if low < high else action
+
+
 def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
     """Return the contract of a data set about which nothing is known.
 
-    The observation is one vector on the topic ``observation``; actions are normalised numbers a0, a1, ...
+    The observation is one vector on the topic ``observation``; actions are plain numbers a0, a1, ... in [-1, 1]. Scale and
+    offset of both are left to the data.
     """
     size, actions = dataset.observations.shape[1], dataset.actions.shape[1]
     observation = ObservationField(
@@ -124,5 +158,6 @@ def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
         size=size,
         unit="1",
     )
-    action = (ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
-    return Contract((observation,), tuple(action), control_rate)
+    action = tuple(ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
+    left = frozenset({observation.name}), frozenset(field.name for field in action)
+    return Contract((observation,), action, control_rate, *left)

@@ -13,7 +13,7 @@ end of a trajectory, so its last possible start is H rows before the terminal on
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -102,16 +102,18 @@ def normalisation_of(action: Iterable[ActionField]) -> dict[str, tuple[float, fl
     return {one.name: (one.scale, one.offset) for one in action}
 
 
-def stored_normalisation(action: Iterable[ActionField]) -> NDArray[np.str_]:
-    """Return them as a data set holds them under `NORMALISATION_KEY`."""
-    return np.array(json.dumps([[name, *pair] for name, pair in normalisation_of(action).items()]))
+def stored_normalisation(action: Iterable[ActionField], unscaled: Collection[str] = ()) -> NDArray[np.str_]:
+    """Return them as a data set holds them under `NORMALISATION_KEY`; those that are kept in their unit have 1 and 0."""
+    pairs = {name: (1.0, 0.0) if name in unscaled else pair for name, pair in normalisation_of(action).items()}
+    return np.array(json.dumps([[name, *pair] for name, pair in pairs.items()]))
 
 
-def load_dataset(path: Path) -> Dataset:
+def load_dataset(path: Path, *, bounded: bool = True) -> Dataset:
     """Read a data set of a known convention; docs/data.md says which, and what each key means.
 
     Args:
         path: An ``.npz`` file.
+        bounded: Whether its actions must lie in [-1, 1].
 
     Raises:
         DatasetError: There is no such file or it is of another kind or unreadable, a key is missing or ambiguous, or
@@ -124,7 +126,7 @@ def load_dataset(path: Path) -> Dataset:
     dataset = Dataset(
         laid.observations, laid.actions, laid.ends, laid.extras, normalisation, laid.closing, laid.notes
     )
-    return check_dataset(dataset, str(path))
+    return check_dataset(dataset, str(path), bounded=bounded)
 
 
 def _told_normalisation(text: NDArray[np.generic] | None, path: Path) -> dict[str, tuple[float, float]]:
@@ -139,12 +141,13 @@ def _told_normalisation(text: NDArray[np.generic] | None, path: Path) -> dict[st
         ) from error
 
 
-def check_dataset(dataset: Dataset, source: str) -> Dataset:
+def check_dataset(dataset: Dataset, source: str, *, bounded: bool = True) -> Dataset:
     """Return the data set unchanged if it is sound.
 
     Args:
         dataset: What was read.
         source: What to call it in an error.
+        bounded: Whether its actions must lie in [-1, 1].
 
     Raises:
         DatasetError: Lengths differ, a value is not finite, an action leaves [-1, 1] or a trajectory has no end.
@@ -160,9 +163,18 @@ def check_dataset(dataset: Dataset, source: str) -> Dataset:
         check_finite(name, array, source)
     if not rows or not dataset.terminals[-1]:
         raise DatasetError(f"{source}: the last row is not terminal; mark the last row of every trajectory")
-    if np.abs(dataset.actions).max() > 1.0 + 1e-5:
-        raise DatasetError(f"{source}: an action leaves [-1, 1]; scale actions before training")
+    if bounded:
+        check_bounds(dataset.actions, source)
     return dataset
+
+
+def check_bounds(actions: Float, source: str) -> None:
+    """Raise DatasetError where an action leaves [-1, 1]."""
+    if np.abs(actions).max(initial=0.0) > 1.0 + 1e-5:
+        raise DatasetError(
+            f"{source}: an action leaves [-1, 1]; give a contract without its scale and offset, which training then takes "
+            "from the data, or scale actions before training"
+        )
 
 
 def chunk_returns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnxruntime
 import torch
 
+from qgf_ros.bundle.aggregation import deviations, member_weights
 from qgf_ros.bundle.demonstrations import Demonstrations
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.layers import Layer
@@ -25,6 +27,7 @@ from qgf_ros.learning.algorithms.networks import (
     embedding_frequencies,
 )
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
+from qgf_ros.learning.data.normalisation import FROM_DATA
 from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
@@ -34,7 +37,14 @@ _PARITY_ROWS = 256
 
 
 def export_bundle(
-    run: Path, out: Path, *, policy: str | None = None, description: str = "", licence: str = "Apache-2.0"
+    run: Path,
+    out: Path,
+    *,
+    policy: str | None = None,
+    members: int | None = None,
+    aggregate: str | None = None,
+    description: str = "",
+    licence: str = "Apache-2.0",
 ) -> Manifest:
     """Export a policy of the newest checkpoint of a training folder.
 
@@ -42,14 +52,16 @@ def export_bundle(
         run: Folder written by training.
         out: Folder of the new bundle; its name becomes the bundle's.
         policy: Which of the policies that the run's algorithm makes; needed where it makes several.
+        members: How many members of each critic go with it, the first ones; None for all.
+        aggregate: How they become one value, see `bundle.aggregation`; None for the run's own way.
         description, licence: For the manifest.
 
     Returns:
         The manifest, parity report included.
 
     Raises:
-        TrainingError: There is no checkpoint, it does not fit its header, its algorithm or the policy is not known, or
-            ONNX Runtime differs from torch by more than `TOLERANCE`.
+        TrainingError: There is no checkpoint, it does not fit its header, its algorithm, the policy or the aggregation is
+            not known, there are not as many members, or ONNX Runtime differs from torch by more than `TOLERANCE`.
         BundleError: The folder cannot be written.
     """
     path = latest_checkpoint(run)
@@ -60,8 +72,10 @@ def export_bundle(
     observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
     action = tuple(ActionField.model_validate(field) for field in header["action"])
     sizes = sum(field.size for field in observation), len(action) * config.horizon
-    chosen = _policy(tensors, header, sizes, policy, path)
-    files, parity = export_networks(chosen.velocity, chosen.critic, list(chosen.critics), sizes)
+    chosen = _with_members(_policy(tensors, header, sizes, policy, path), members, aggregate)
+    files, parity = export_networks(
+        chosen.velocity, chosen.critic, list(chosen.critics), sizes, aggregation=chosen.aggregation
+    )
     about = {name: pair for name, *pair in zip(header["critics"], header["tasks"], header["task_ids"])}
     manifest = Manifest(
         name=out.name,
@@ -81,6 +95,7 @@ def export_bundle(
                 task_id=about[name][1],
                 discount=config.discount,
                 ensemble_size=chosen.critic.ensemble,
+                aggregation=chosen.aggregation,
             )
             for name in chosen.critics
         },
@@ -93,7 +108,9 @@ def export_bundle(
 
 def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
     kept: dict[str, Any] = {
-        key: header[key] for key in ("algorithm", "dataset", "hardware", "versions") if key in header
+        key: header[key]
+        for key in ("algorithm", "reward", FROM_DATA, "dataset", "hardware", "versions")
+        if key in header
     }
     return {"updates": step, "config": header["config"], **kept}
 
@@ -127,8 +144,28 @@ def _policy(
     return policies[name]
 
 
+def _with_members(policy: ExportedPolicy, members: int | None, aggregate: str | None) -> ExportedPolicy:
+    """Return a policy whose critics have that many members, put together in that way."""
+    aggregation = policy.aggregation if aggregate is None else aggregate
+    try:
+        deviations(aggregation)
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    critic, most = policy.critic, policy.critic.ensemble
+    if members is not None and not 1 <= members <= most:
+        raise TrainingError(f"{members} members were given; each critic of the run has {most}, give 1 to {most}")
+    if members is not None and members < most:
+        critic = critic.first_members(members)
+    return replace(policy, critic=critic, aggregation=aggregation)
+
+
 def export_networks(
-    velocity: VelocityNetwork, critic: CriticNetwork, names: list[str], sizes: tuple[int, int]
+    velocity: VelocityNetwork,
+    critic: CriticNetwork,
+    names: list[str],
+    sizes: tuple[int, int],
+    *,
+    aggregation: str = "min",
 ) -> tuple[dict[str, bytes], dict[str, float]]:
     """Return the primitives of a bundle and their largest differences from torch.
 
@@ -137,6 +174,7 @@ def export_networks(
         critic: The (target) critics, one task per name.
         names: Critic names.
         sizes: Observation size S and chunk size C.
+        aggregation: How the members of a critic become one value.
 
     Returns:
         File contents by path, and parity errors by path and output.
@@ -152,8 +190,8 @@ def export_networks(
     }
     for task, name in enumerate(names):
         members = [mlp_layers(critic.mlp, task * critic.ensemble + e) for e in range(critic.ensemble)]
-        files[critic_file(name)] = critic_graph(members, *sizes, "min")
-    parity = _parity(files, velocity, critic, names, sizes)
+        files[critic_file(name)] = critic_graph(members, *sizes, aggregation)
+    parity = _parity(files, velocity, critic, names, sizes, aggregation)
     # A difference that is no number is the worst there is.
     worst = max(parity, key=lambda key: np.nan_to_num(parity[key], nan=np.inf))
     if not parity[worst] <= TOLERANCE:
@@ -180,7 +218,12 @@ def mlp_layers(mlp: StackedMLP, member: int) -> list[Layer]:
 
 
 def _parity(
-    files: dict[str, bytes], velocity: VelocityNetwork, critic: CriticNetwork, names: list[str], sizes: tuple[int, int]
+    files: dict[str, bytes],
+    velocity: VelocityNetwork,
+    critic: CriticNetwork,
+    names: list[str],
+    sizes: tuple[int, int],
+    aggregation: str,
 ) -> dict[str, float]:
     """Compare every output with torch on random inputs; the graphs were built from weights and have seen none."""
     random = np.random.default_rng(20260612)
@@ -203,9 +246,9 @@ def _parity(
         outputs = _run(files[critic_file(name)], {"s": inputs["s"], "a": a.numpy()})
         leaf = a.clone().requires_grad_()
         q = critic(s, leaf)[task]
-        # Members that tie to rounding may be ranked either way: differentiate the one the graph ranked lowest.
-        lowest = torch.from_numpy(outputs["q"].argmin(axis=0))
-        (gradient,) = torch.autograd.grad(q.gather(0, lowest[None]).sum(), leaf)
+        # Members that tie to rounding may be ranked either way: each counts as much as the graph made it.
+        weights = torch.from_numpy(member_weights(outputs["q"], aggregation))
+        (gradient,) = torch.autograd.grad((q * weights).sum(), leaf)
         report[f"{critic_file(name)}/q"] = _difference(outputs["q"], q)
         report[f"{critic_file(name)}/dq_da"] = _difference(outputs["dq_da"], gradient)
     return report

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, checker, helper, numpy_helper
 
+from qgf_ros.bundle.aggregation import SMALLEST_STD, deviations
 from qgf_ros.bundle.layers import (
     FREQUENCIES,
     LAYER_NORM_EPS,
@@ -205,14 +206,14 @@ def velocity_graph(
 def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chunk_size: int, aggregation: str) -> bytes:
     """Build ``q_grad.onnx`` (s, a -> q [E, N], dq_da [N, C]).
 
-    The gradient is that of the aggregated value: of the smallest member for "min" (the first at a tie), of the
-    average for "mean".
+    The gradient is that of the aggregated value: of the smallest member for "min" (the first at a tie), else of all
+    members, each with its weight in the mean, or in the mean less some standard deviations.
 
     Args:
         members: Dense layers of each ensemble member, an MLP over [s, a].
         observation_size: S.
         chunk_size: C.
-        aggregation: "min" or "mean".
+        aggregation: See `bundle.aggregation`.
 
     Returns:
         The serialised model.
@@ -222,14 +223,19 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
     passes = [_forward(g, x, layers, member_network(e)) for e, layers in enumerate(members)]
     columns = g.add("Concat", *(q for q, _ in passes), axis=1)
     g.add("Transpose", columns, outputs=["q"], perm=[1, 0])
-    if aggregation == "min":
+    rho = deviations(aggregation)
+    if rho is None:
         smallest = g.add("ArgMin", columns, axis=1, keepdims=1)
+    elif rho:
+        weights = _member_columns(g, columns, len(members), rho)
     gradients = []
     for e, (layers, (_, tapes)) in enumerate(zip(members, passes)):
         row = layers[-1].weight.T  # dq/dh of the last hidden layer, the same for every row of the batch
-        if aggregation == "min":
+        if rho is None:
             chosen = g.add("Equal", smallest, g.constant(np.array([[e]], dtype=np.int64)))
             dh = g.add("Mul", g.add("Cast", chosen, to=TensorProto.FLOAT), g.constant(row, f"{member_network(e)}.row"))
+        elif rho:
+            dh = g.add("Mul", weights[e], g.constant(row, f"{member_network(e)}.row"))
         else:
             dh = g.constant(row / len(members), f"{member_network(e)}.row")
         action = slice(observation_size, observation_size + chunk_size)
@@ -237,3 +243,22 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
     g.add("Sum", *gradients, outputs=["dq_da"])
     outputs: dict[str, Sequence[int | str]] = {"q": [len(members), "N"], "dq_da": ["N", chunk_size]}
     return g.model({"s": observation_size, "a": chunk_size}, outputs)
+
+
+def _member_columns(g: _Builder, columns: str, count: int, rho: float) -> list[str]:
+    """Return the weight of each member in mean - rho std [N, 1], given the values [N, E].
+
+    d(mean - rho std)/dq_e = (1 - rho (q_e - mean) / std) / E.
+    """
+    above = g.add(
+        "Sub", columns, g.add("ReduceMin", columns, axes=[-1], keepdims=1)
+    )  # exact for members near one another
+    distance = g.add("Sub", above, g.mean(above))
+    std = g.add("Max", g.add("Sqrt", g.mean(g.add("Mul", distance, distance))), g.scalar(SMALLEST_STD))
+    part = g.add("Mul", g.add("Div", distance, std), g.scalar(rho / count))
+    weights = g.add("Sub", g.scalar(1.0 / count), part)
+    if count == 1:
+        return [weights]
+    names = [f"weight_of_{member_network(e)}" for e in range(count)]
+    g.add("Split", weights, outputs=names, axis=1)
+    return names

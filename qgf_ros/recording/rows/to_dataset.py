@@ -43,6 +43,7 @@ class Source:
             them only the telemetry tells what was commanded.
         command_names: Of the action's components on the topic of the commands; those of the contract by default.
         outcomes: What is said of episodes from outside the recordings.
+        unscaled: Names of actions that are kept in their unit, whatever their scale and offset.
     """
 
     observation: Sequence[ObservationField]
@@ -55,6 +56,7 @@ class Source:
     converted: Collection[str] = ()
     command_names: Sequence[str] = ()
     outcomes: Outcomes = field(default_factory=Outcomes)
+    unscaled: Collection[str] = ()
 
 
 def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
@@ -145,8 +147,9 @@ class _Converter:
         if not self._rewards_stamped:
             rewards = list(map(as_received, rewards))
         self._rewards = [sorted(part, key=_stamp) for part in split(rewards, cuts)]
-        self._scale = np.array([one.scale for one in source.action])
-        self._offset = np.array([one.offset for one in source.action])
+        scaled = [(1.0, 0.0) if f.name in source.unscaled else (f.scale, f.offset) for f in source.action]
+        self._scale, self._offset = np.array(scaled).T
+        self._most = np.array([np.inf if field.name in source.unscaled else 1.0 for field in source.action])
         self._sources = observation_sources(
             recording, source.observation, 1.0 / source.control_rate, source.alignment, cuts, messages
         )
@@ -213,8 +216,8 @@ class _Converter:
         if not np.isfinite(values).all():
             raise ObservationError("the command is not finite")
         action = (values - self._offset) / self._scale
-        self._into.clipped += bool(np.abs(action).max() > 1.0 + 1e-6)  # which is rounding
-        return observation.vector, np.clip(action, -1.0, 1.0).astype(np.float32), self._reward(command)
+        self._into.clipped += bool((np.abs(action) > self._most + 1e-6).any())  # which is rounding
+        return observation.vector, np.clip(action, -self._most, self._most).astype(np.float32), self._reward(command)
 
     def _close(self, trajectory: Trajectory, last: Recorded | None) -> None:
         """Keep a trajectory, with the successor of its last command where it can be known or is never looked at."""

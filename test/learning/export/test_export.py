@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,52 @@ def test_the_gradient_exported_is_that_of_the_target_critic(run: Path, tmp_path:
     policy = Policy.load(tmp_path / "mine")
     _, gradient = policy._critics["push"].given(s.numpy()).value_and_grad(a.detach().numpy())
     np.testing.assert_allclose(gradient, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(("members", "aggregate"), [(1, None), (3, "mean - 0.5 std"), (2, "mean"), (None, "min")])
+def test_a_bundle_has_the_members_and_the_aggregate_that_were_asked_for(
+    run: Path, tmp_path: Path, members: int | None, aggregate: str | None
+) -> None:
+    """The first members of each critic, put together as asked; by default all, and as they were in training."""
+    networks = IqlFlow(
+        replace(OPTIONS, ensemble=4, aggregate="mean - 1 std"),
+        Problem(("reach", "push"), 4, 6),
+        torch.Generator().manual_seed(1),
+    )
+    _, header = load_checkpoint(next(run.glob("*.safetensors")))
+    header = {**header, "config": {**CONFIG.to_dict(), **networks.config.to_dict()}}
+    save_checkpoint(run, 10, {**networks.state_dict(), "step": torch.tensor(10)}, header)
+    manifest = export.export_bundle(run, tmp_path / "mine", members=members, aggregate=aggregate)
+    way, count = aggregate or "mean - 1 std", members or 4
+    assert {(card.ensemble_size, card.aggregation) for card in manifest.critics.values()} == {(count, way)}
+    assert manifest.training["config"]["ensemble"] == 4
+    s, a = torch.randn(8, 4), torch.rand(8, 6, requires_grad=True)
+    value = networks.target(s, a)[1][:count]
+    spread = value.std(dim=0, correction=0) if count > 1 else 0.0
+    rho = {"mean - 1 std": 1.0, "mean - 0.5 std": 0.5}.get(way, 0.0)
+    together = value.amin(dim=0) if way == "min" else value.mean(dim=0) - rho * spread
+    (expected,) = torch.autograd.grad(together.sum(), a)
+    critic = Policy.load(tmp_path / "mine")._critics["push"]
+    q, gradient = critic.given(s.numpy()).value_and_grad(a.detach().numpy())
+    np.testing.assert_allclose(q, value.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(critic.aggregate(q), together.detach().numpy(), atol=1e-5)
+    np.testing.assert_allclose(gradient, expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"members": 3}, "3 members were given; each critic of the run has 2, give 1 to 2"),
+        ({"members": 0}, "0 members were given"),
+        ({"aggregate": "max"}, "aggregation 'max' was given; expected min, mean, or mean - RHO std"),
+    ],
+)
+def test_members_that_are_not_there_and_unknown_aggregates_are_refused(
+    run: Path, tmp_path: Path, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(TrainingError, match=sentence):
+        export.export_bundle(run, tmp_path / "mine", **options)
+    assert not (tmp_path / "mine").exists()
 
 
 def test_the_parity_report_covers_every_output(run: Path, tmp_path: Path) -> None:

@@ -107,6 +107,10 @@ def test_every_family_s_rewards_agree_with_what_the_environment_itself_says(name
     rewards, masks = task_rewards(name, [4], dataset)["task4"]
     assert rewards.tolist() == outcomes
     assert masks.tolist() == [float(outcome < 0) for outcome in outcomes]
+    sparse, sparse_masks = task_rewards(name, [4], dataset, "sparse")["task4"]
+    assert sparse.tolist() == [-1.0 if outcome < 0 else 0.0 for outcome in outcomes]
+    assert sparse_masks.tolist() == masks.tolist()
+    assert sparse.dtype == np.float32
     assert len(set(outcomes)) > 2
     assert 0.0 in outcomes
 
