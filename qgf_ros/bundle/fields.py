@@ -242,7 +242,7 @@ class ActionField(Record):
         max_tracking_error: For an absolute action, largest distance of the command from the measured value [unit]; None
             for what it moves at max_rate in 0.25 s or five control periods, whichever is more.
         stuck_after: How long [s] the measured value may be the same to the bit while it is commanded away from.
-        stuck_distance: How far away [unit]; None for half of max_tracking_error.
+        stuck_distance: How far away, and how far a blocked robot must move to go on [unit]; by default max_tracking_error / 2.
     """
 
     name: Name

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from qgf_ros.bundle.expectation import Expected
     from qgf_ros.bundle.fields import ObservationField
     from qgf_ros.control.outputs import Output
-    from qgf_ros.nodes.contract_check import Heard
+    from qgf_ros.nodes.contract_check import Heard, HeardState
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Check:
 
     Beside each value stands between what it was in the training data, where the bundle knows.
 
-    Exit code 1 if a field is not served, somebody listens to an output for another type, or a controller has other joints.
+    Exit code 1 if a field is not served, somebody listens to an output for another type, a controller has other joints, or
+    the driver does not say that the robot is ready.
 
     Attributes:
         bundle: Folder or name of the bundle.
@@ -60,10 +61,11 @@ class Check:
         contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
         with console.status(f"listening for {self.duration:g} s"):
-            by_topic, listeners, joints, end = listen(
+            by_topic, listeners, joints, states, end = listen(
                 fields,
                 self.duration,
                 outputs,
+                states=contract.driver_state,
                 reliable=self.reliable,
                 use_sim_time=self.use_sim_time,
                 namespace=self.namespace,
@@ -81,13 +83,15 @@ class Check:
         console.print(_value_table(expected, heard))
         mismatches = {output.topic: judge_output(output, listeners[output.topic]) for output in outputs}
         console.print(_output_table(outputs, listeners, mismatches))
+        if states:
+            console.print(_state_table(states))
         differences = [judge_joints(output, joints[output.topic]) for output in outputs if output.topic in joints]
         for output in outputs:
             if doubt := unverified(output, joints.get(output.topic)):
                 console.print(doubt, style="yellow", markup=False)
         for difference in filter(None, differences):
             console.print(difference, style="red", markup=False)
-        if any((*complaints.values(), *mismatches.values(), *differences)):
+        if any((*complaints.values(), *mismatches.values(), *differences, *(state.complaint for state in states))):
             raise SystemExit(1)
 
 
@@ -220,4 +224,17 @@ def _output_table(
             Text("\n".join(output.describe())),  # whose brackets are no markup
             verdict if count else "[yellow]nobody listens yet[/]",
         )
+    return table
+
+
+def _state_table(states: list[HeardState]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title="states of the driver", title_justify="left")
+    for heading in ("topic", "field", "value", "ready", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for state, value, complaint in states:
+        verdict = Text("ok", "green") if complaint is None else Text(complaint, "red")
+        table.add_row(state.topic, state.field, "-" if value is None else str(value), state.expected, verdict)
     return table

@@ -23,6 +23,7 @@ class Command:
         upcoming: The commands that follow if the rest of the chunk is executed, one per control period, float64 [K, A];
             none unless the controller previews.
         braking: Whether it answers no observation, but is on the way from the one it follows to rest.
+        led_back: Whether it is on the way to where a robot stands that does not follow; `braking`, too.
         telemetry: Of the chunk it belongs to.
     """
 
@@ -34,4 +35,5 @@ class Command:
     measured: NDArray[np.float64]
     upcoming: NDArray[np.float64]
     braking: bool = False
+    led_back: bool = False
     telemetry: Mapping[str, float] = field(default_factory=dict)

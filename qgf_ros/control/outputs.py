@@ -208,6 +208,19 @@ class Output:
             self._plan = row[None]
         return self._sent(row[None], 0 if self.previews else stamp)
 
+    def lead_back(self, command: Command, now: int) -> Sent | None:
+        """Return what leads a robot that stands back to where it is, by a command on its way there, or as `hold`.
+
+        A trajectory gives up its points for that command, a period from now. A gripper that switches stays as it is: led
+        back, it would let go of what it has gripped.
+        """
+        if self._switch is not None or (self.previews and self._integrated):
+            return self.hold(command.values, command.stamp, now)
+        if not self.previews:
+            return self.command(command)
+        self._plan = command.values[self._index][None]
+        return self._sent(self._plan, 0)
+
     @property
     def _step(self) -> int:
         return round(self.period * 1e9)

@@ -19,6 +19,8 @@ in other units. A robot contract, a YAML file, maps them field by field and leav
       - type: float64_multi_array
         topic: /forward_position_controller/commands
         fields: [shoulder_pan, shoulder_lift, elbow]
+    driver_state:                 # until its driver says so, the robot is not ready, and the node holds
+      - {topic: /io_and_status_controller/robot_program_running, ready: [true]}
 """
 
 from __future__ import annotations
@@ -28,9 +30,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, check_topics
+from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, Topic, check_topics
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.text import first_complaint, one_line
 from qgf_ros.control.output_source import COMMAND_TOPIC, OutputSource
@@ -68,6 +70,45 @@ class FieldSource(_Record):
     allow_publishers: Annotated[int, Field(ge=1, le=16)] | None = None
 
 
+class DriverState(_Record):
+    """A topic on which the robot's driver tells whether the robot takes commands.
+
+    Attributes:
+        topic: Its name.
+        message_type: Full name of a message, of any package that is installed where the node runs.
+        field: What of it tells; a dot leads into a part.
+        ready: Values at which the robot is ready; or else:
+        at_least: The smallest number at which it is.
+        max_age: Oldest acceptable message [s]; None where the driver tells what changes, once, and keeps it for who comes.
+        quality: By default best effort with a `max_age`; without one reliable and transient_local.
+    """
+
+    topic: Topic
+    message_type: Annotated[str, Field(pattern=r"^[a-z]\w*/msg/[A-Z]\w*$")] = "std_msgs/msg/Bool"
+    field: Annotated[str, Field(pattern=r"^[a-z]\w*(\.[a-z]\w*)*$")] = "data"
+    ready: tuple[bool | int | str, ...] = ()
+    at_least: Finite | None = None
+    max_age: Positive | None = None
+    quality: Quality | None = None
+
+    @model_validator(mode="after")
+    def _one_condition(self) -> DriverState:
+        if bool(self.ready) == (self.at_least is not None):
+            raise ValueError(f"{self.topic}: give either ready, the values at which the robot is, or at_least")
+        return self
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the robot is ready at a value; never at one that is no number, truth or text."""
+        if self.at_least is None:
+            return isinstance(value, (int, float, str)) and value in self.ready
+        return isinstance(value, (int, float)) and value >= self.at_least
+
+    @property
+    def expected(self) -> str:
+        """What the value is while the robot is ready, in words."""
+        return f"at least {self.at_least:g}" if self.at_least is not None else " or ".join(map(str, self.ready))
+
+
 class RobotContract(_Record):
     """A robot's sources of the observation fields, and the outputs its commands go to.
 
@@ -75,11 +116,13 @@ class RobotContract(_Record):
         alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         fields: Source of each field that is not served as the bundle says.
         command: What is sent to which controller; together they take every component of the action.
+        driver_state: What the driver has to say before the robot is commanded, all of it.
     """
 
     alignment: Literal["latest", "nearest"] = "latest"
     fields: dict[str, FieldSource] = {}
     command: tuple[OutputSource, ...] = (OutputSource(),)
+    driver_state: tuple[DriverState, ...] = ()
 
     def apply(self, manifest: Manifest) -> tuple[ObservationField, ...]:
         """Return the observation fields of a bundle as this robot serves them.

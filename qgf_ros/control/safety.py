@@ -44,6 +44,7 @@ class SafetyEnvelope:
         counts: Interventions so far, by kind (see `COUNTED`).
         explanation: What was changed of the last command and why; empty if nothing was.
         followed: Whether the robot is to follow the commands; shadows it does not know.
+        tracking: Whether it does.
 
     Raises:
         SafetyError: The limits of a component are so low that it might not come to rest in `LONGEST_STOP` control periods.
@@ -75,18 +76,18 @@ class SafetyEnvelope:
         self._start_outside = np.array([(field.max_rate or 0.0) * period for field in fields])
         self._start_outside = np.maximum(self._start_outside, _ROUNDING * (upper - lower))
         rest = self._limiter.longest_rest(self._still)
-        slowest = int(np.argmax(rest))
-        if not rest[slowest] <= LONGEST_STOP:
+        i = int(np.argmax(rest))
+        if not rest[i] <= LONGEST_STOP:
             mend = (
                 ", or lower its max_rate"
-                if self._absolute[slowest]
+                if self._absolute[i]
                 else " or max_rate, or bring lower and upper nearer to hold"
             )
             raise SafetyError(
-                f"action {fields[slowest].name} may take {rest[slowest]:.0f} control periods to stop, at most {LONGEST_STOP} "
+                f"action {fields[i].name} may take {rest[i]:.0f} control periods to stop, at most {LONGEST_STOP} "
                 f"are allowed; raise its max_acceleration or max_jerk{mend}"
             )
-        self._tracking = TrackingGuard(fields, period)
+        self.tracking = TrackingGuard(fields, period)
         self.followed = True
         self._previous: Array | None = None
         self._measured = np.full_like(self._scale, np.nan)
@@ -106,7 +107,7 @@ class SafetyEnvelope:
         self._previous = None
         self._measured = np.full_like(self._scale, np.nan)
         self._started = False
-        self._tracking.clear()
+        self.tracking.clear()
 
     def command(self, action: NDArray[np.float32], measured: Array | None = None) -> Array:
         """Return the command of a normalised action.
@@ -131,7 +132,7 @@ class SafetyEnvelope:
             raise SafetyError(
                 f"action {self._fields[int(np.argmax(unknown))].name} has a workspace, but its position is not measured"
             )
-        if self.followed and (deviation := self._tracking.check(self._previous, measured, commanding=self._started)):
+        if self.followed and (deviation := self.tracking.check(self._previous, measured, commanding=self._started)):
             self.counts[deviation.kind] += 1
             raise SafetyError(deviation.reason)
         if not self._started:
@@ -212,6 +213,14 @@ class SafetyEnvelope:
         self._previous = command
         return np.array(command)
 
+    def give_way(self, *, held: bool, fades: bool) -> None:
+        """Let `brake` lead a robot that stands, maybe `held`, back to where it is measured; relative actions stop, or fade."""
+        at_once = np.where(self._absolute, held, held or not fades)
+        self._limiter.stop(at_once, np.where(self._absolute, self._limiter.position, self._still))
+        place = self.tracking.give_way()
+        led = self._absolute & np.isfinite(place)
+        self._rest = self._limiter.stop_at(led | ~self._absolute, np.where(led, place, self._still))
+
     @property
     def place(self) -> Array:
         """Where the robot was measured, or must be if it moved as commanded since, float64 [A]; NaN if unknown."""
@@ -220,10 +229,7 @@ class SafetyEnvelope:
     def limit_guidance(
         self, actions: NDArray[np.float32], unguided: NDArray[np.float32], distance: float
     ) -> NDArray[np.float32]:
-        """Return guided actions [H, A] brought to within `distance` [normalised] of the unguided ones of the same noise.
-
-        The next command explains it.
-        """
+        """Return guided actions [H, A] within `distance` [normalised] of unguided ones; the next command explains it."""
         largest = np.float32(distance)
         kept = np.clip(actions, unguided - largest, unguided + largest)
         changed = (kept != actions).any(axis=0)

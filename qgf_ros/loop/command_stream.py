@@ -20,6 +20,9 @@ from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.loop.telemetry import Figures
 from qgf_ros.loop.tick_statistics import TickStatistics
 
+#: The way back to where a robot stands may take so much longer than the longest stop: to stop, and then to move so far.
+WAY_BACK = 4
+
 
 class Outputs(Protocol):
     """Where commands, telemetry and messages to people go."""
@@ -56,7 +59,7 @@ class StreamState(Enum):
     IDLE = "idle"
     #: The last observation that could be answered has its command.
     COMMANDING = "commanding"
-    #: On the way to rest, which goes on whatever happens.
+    #: On the way to rest, or back to where a robot stands that does not follow; it goes on whatever happens.
     BRAKING = "braking"
     #: Kept still, or left to itself where a fault is to be silence, until an observation can be answered.
     HELD = "held"
@@ -94,7 +97,8 @@ class CommandStream:
         self._silenced = False  # whether commanding ended without its hold
         self._forgetful = False  # to begin anew at rest
         self._brakes_robot = False  # `motion` of the commands on the way to rest
-        self._braked = 0  # and how many there were
+        self._braked = 0  # how many there were
+        self._longest_way = LONGEST_STOP  # and may be
 
     @property
     def motion(self) -> bool:
@@ -115,7 +119,8 @@ class CommandStream:
     def end(self, *, deliberate: bool, keep_chunk: bool = False) -> bool:
         """End commanding; a robot that is held already may have been moved, and is not called back to where it was.
 
-        Nor is one that was left to itself; but that was not held, and may still be carrying out what was sent.
+        Nor is one that was left to itself; but that was not held, and may still be carrying out what was sent. The commands
+        of one that stands and does not follow, held or not, are led back to where it is.
 
         Args:
             deliberate: Whether it ends because somebody wants it to: then with a hold in any case.
@@ -126,15 +131,20 @@ class CommandStream:
         """
         if not keep_chunk:
             self._controller.drop_chunk()
+        held, gives_way = self.state is StreamState.HELD, self._gives_way
+        if gives_way:
+            self._controller.safety.give_way(held=held, fades=self._on_fault == "decelerate")
+        if gives_way and held:
+            self._start_braking(WAY_BACK * LONGEST_STOP)
+            return True
         if self.state is not StreamState.COMMANDING:
             if deliberate and self._silenced:
                 self._send_hold(self.motion, moved=True)
                 self._silenced = False
             return False
         self._statistics.held()
-        if self._on_fault == "decelerate":
-            self.state = StreamState.BRAKING
-            self._brakes_robot, self._braked = self.motion, 0
+        if gives_way or self._on_fault == "decelerate":
+            self._start_braking(WAY_BACK * LONGEST_STOP if gives_way else LONGEST_STOP)
             return True
         self.state = self._still
         if self._on_fault == "stop_publishing" and not deliberate:
@@ -170,11 +180,13 @@ class CommandStream:
         """Send the next command on the way to rest, or the hold that ends it."""
         values = self._controller.safety.brake()
         self._braked += 1
-        if values is None or self.last is None or self._braked > LONGEST_STOP:
+        if values is None or self.last is None or self._braked > self._longest_way:
             self.rest()
             return
         place, rest = self._controller.safety.place, self.last.upcoming[:0]
         command = replace(self.last, values=values, begins=False, measured=place, upcoming=rest, braking=True)
+        if self._longest_way > LONGEST_STOP:
+            command = replace(command, led_back=True)
         self._outputs.send_command(command, motion=self._brakes_robot)
 
     def rest(self) -> None:
@@ -185,6 +197,21 @@ class CommandStream:
         finally:
             if self._forgetful:
                 self.begin_anew()
+
+    def _start_braking(self, longest_way: int) -> None:
+        self.state = StreamState.BRAKING
+        self._brakes_robot, self._braked, self._longest_way = self.motion, 0, longest_way
+
+    @property
+    def _gives_way(self) -> bool:
+        """Whether the robot stands away from its command, which is therefore led back, unless a fault is to be silence."""
+        commanded = self.state in (StreamState.COMMANDING, StreamState.HELD) and self.last is not None
+        return (
+            commanded
+            and self.motion
+            and self._on_fault != "stop_publishing"
+            and self._controller.safety.tracking.stands
+        )
 
     @property
     def _still(self) -> StreamState:

@@ -53,6 +53,7 @@ class CommandGate:
         turn: Goes up whenever commanding is interrupted; a tick of an earlier one comes to nothing.
         fault: Why the robot is held, or None.
         consents: Goes up whenever somebody lets commanding begin: opens the gate, resumes, or enables motion.
+        lifts: Goes up whenever what barred the robot is gone.
         sent_at: When a command was last sent, or was to be (`time.monotonic` [s]); a hold does not count.
         wake: Set when there is something to `brake`, which is the watchdog's.
     """
@@ -72,6 +73,7 @@ class CommandGate:
         self.turn = 0
         self.fault: str | None = None
         self.consents = 0
+        self.lifts = 0
         self.sent_at = -math.inf
         self.wake = threading.Event()
 
@@ -222,6 +224,7 @@ class CommandGate:
     def bar(self, reason: str | None) -> None:
         """Let no command reach the robot from now on, not even that of a tick under way; None takes it back."""
         with self._lock:
+            self.lifts += self._bar is not None and reason is None
             self._bar = reason
 
     # The way to rest

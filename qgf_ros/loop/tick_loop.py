@@ -75,6 +75,7 @@ class TickLoop:
             1.0 / manifest.control_rate, manifest.horizon, deadline=supervision.deadline, misses=supervision.misses
         )
         self._refused: RefusedStart | None = None
+        self._agreed = self.gate.consents, self.gate.lifts
         self._lock = threading.Lock()
         self._staged: tuple[RunOptions, bool] | None = None
         self._settings = self._asked = controller.settings
@@ -139,6 +140,9 @@ class TickLoop:
     def _command(self, tick: Tick, inferred: bool) -> Command:
         self._check_wait(time.perf_counter() - tick.since)
         vector, consents = tick.observation.vector, self.gate.consents
+        if self._agreed != (agreed := (consents, self.gate.lifts)):
+            self._agreed = agreed
+            self._controller.safety.tracking.excuse()
         if self._refused is not None and self._refused.stands(vector, consents):
             self._controller.safety.counts["start_pose"] += 1
             raise StartError(self._refused.reason)

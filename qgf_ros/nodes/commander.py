@@ -202,6 +202,9 @@ class Commander:
             publisher.wait_for_all_acked(Duration(seconds=max(deadline - time.monotonic(), 0.0)))
 
     def _message(self, output: Output, command: Command, message: Any) -> Any:
+        if command.led_back:
+            sent = output.lead_back(command, self._now())
+            return None if sent is None else fill_message(OUTPUT_CLASSES[output.source.type](), output, sent)
         if command.braking and output.previews:  # the controller is farther on its way than the command was
             return self._hold_message(output, command.values, command.stamp)
         return fill_message(message, output, output.command(command))

@@ -1,4 +1,4 @@
-"""What the live graph serves of a robot contract: each observation field, who listens to each output, with which joints."""
+"""What the live graph serves of a robot contract: observation fields, listeners and joints of outputs, states of the driver."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import rclpy
 from rclpy.context import Context
@@ -21,6 +21,7 @@ from qgf_ros.control.extraction import JointReading, Reading, extract, instant
 from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
+from qgf_ros.control.robot_contract import DriverState
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import (
     MESSAGE_CLASSES,
@@ -29,7 +30,7 @@ from qgf_ros.nodes.messages import (
     output_type,
     to_reading,
 )
-from qgf_ros.nodes.neighbours import joints_of_controllers, publishers_of, too_many
+from qgf_ros.nodes.neighbours import DriverListener, joints_of_controllers, publishers_of, quality_of_state, too_many
 
 
 @dataclass
@@ -59,6 +60,14 @@ class Heard:
             return None
         span = self.arrivals[-1] - self.arrivals[0]
         return (len(self.arrivals) - 1) / span if span > 0.0 else None
+
+
+class HeardState(NamedTuple):
+    """What was heard of a state of the driver: the value, None if nothing, and why the robot is not ready by it, if so."""
+
+    state: DriverState
+    value: Any
+    complaint: str | None
 
 
 def judge(
@@ -124,23 +133,29 @@ def listen(
     duration: float,
     outputs: Sequence[Output] = (),
     *,
+    states: Sequence[DriverState] = (),
     reliable: bool = False,
     use_sim_time: bool = False,
     namespace: str = "",
-) -> tuple[dict[str, Heard], dict[str, list[str]], dict[str, tuple[str, ...]], float]:
+) -> tuple[dict[str, Heard], dict[str, list[str]], dict[str, tuple[str, ...]], list[HeardState], float]:
     """Listen to the topics of an observation contract with a node of its own.
 
     Args:
         fields: The observation contract.
         duration: How long [s].
         outputs: Where commands would go.
+        states: What the driver has to say.
         reliable: Whether to ask for reliable delivery where a field does not say.
         use_sim_time: Whether to compare stamps with ``/clock``.
         namespace: Of the node, and so of relative topics.
 
     Returns:
         What was heard, by topic, the message types of who listens to each output, by topic, the joints of its controller,
-        see `joints_of_controllers`, and the end of the listening on the clock of `Heard.arrivals` [s].
+        see `joints_of_controllers`, the states of the driver, and the end of the listening on the clock of
+        `Heard.arrivals` [s].
+
+    Raises:
+        ContractError: The message of a state is not installed, or has no such field.
     """
     context = Context()
     rclpy.init(args=[], context=context)
@@ -151,8 +166,10 @@ def listen(
             namespace=namespace or None,
             parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
         )
+        driver = DriverListener(node, states)
         listener = Listener(node, fields, reliable=reliable)
         end = listener.listen(duration)
+        told = heard_states(node, driver)
         listeners = {
             output.topic: (servers_of if output.source.type == GRIPPER else listeners_of)(node, output.topic)
             for output in outputs
@@ -161,7 +178,28 @@ def listen(
         node.destroy_node()
     finally:
         context.try_shutdown()
-    return listener.heard, listeners, joints, end
+    return listener.heard, listeners, joints, told, end
+
+
+def heard_states(node: Node, driver: DriverListener) -> list[HeardState]:
+    """Return what was heard of each state of the driver, and of one that nothing was heard of, what may be the matter."""
+    driver.reason()  # forgets what nobody publishes any more
+    told, now = [], node.get_clock().now().nanoseconds
+    for index, state in enumerate(driver.readiness.states):
+        complaint = driver.readiness.complaint(index, now)
+        if driver.readiness.value(index) is None:
+            publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(state.topic))
+            complaint = "; ".join([str(complaint), *_mismatches(publishers, quality_of_state(state))])
+        told.append(HeardState(state, driver.readiness.value(index), complaint))
+    return told
+
+
+def _mismatches(publishers: Sequence[Any], quality: QoSProfile) -> tuple[str, ...]:
+    """Say what keeps publishers' quality of service from serving a subscription's."""
+    checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
+    return tuple(
+        reason.removeprefix("ERROR: ").rstrip("; ") for verdict, reason in checks if verdict == QoSCompatibility.ERROR
+    )
 
 
 def listeners_of(node: Node, topic: str) -> list[str]:
@@ -215,12 +253,7 @@ class Listener:
         heard = self.heard[topic]
         heard.publishers = tuple(publishers_of(self._node, name))
         heard.types = tuple(dict.fromkeys(publisher.topic_type for publisher in publishers))
-        checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
-        heard.mismatches = tuple(
-            reason.removeprefix("ERROR: ").rstrip("; ")
-            for verdict, reason in checks
-            if verdict == QoSCompatibility.ERROR
-        )
+        heard.mismatches = _mismatches(publishers, quality)
 
     def _hear(self, topic: str, message: Any) -> None:
         heard, reading = self.heard[topic], to_reading(message)

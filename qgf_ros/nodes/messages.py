@@ -19,7 +19,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32MultiArray, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.fields import ActionField, ObservationField, Quality
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.control.output_source import ANGLES, GRIPPER, PLACE
 from qgf_ros.control.outputs import Output, Sent, quaternion_xyzw
@@ -58,10 +58,15 @@ def type_name(kind: Any) -> str:
 
 def observation_quality(field: ObservationField, reliable: bool) -> QoSProfile:
     """Return the quality of service of a field's subscription; `reliable` counts where the field does not say."""
-    asked = field.quality.reliability or ("reliable" if reliable else "best_effort")
-    lasting = field.quality.durability == "transient_local"
+    return quality_of_service(field.quality, reliable)
+
+
+def quality_of_service(quality: Quality, reliable: bool) -> QoSProfile:
+    """Return a quality as rclpy takes it; `reliable` counts where it does not say."""
+    asked = quality.reliability or ("reliable" if reliable else "best_effort")
+    lasting = quality.durability == "transient_local"
     return QoSProfile(
-        depth=field.quality.depth,
+        depth=quality.depth,
         reliability=ReliabilityPolicy.RELIABLE if asked == "reliable" else ReliabilityPolicy.BEST_EFFORT,
         durability=DurabilityPolicy.TRANSIENT_LOCAL if lasting else DurabilityPolicy.VOLATILE,
     )

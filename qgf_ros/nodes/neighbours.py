@@ -1,9 +1,12 @@
-"""The nodes around this one: who else commands its robot, who publishes what it observes, which joints controllers have."""
+"""The nodes around this one: other publishers, the joints of controllers, and whether the driver says that the robot is ready."""
 
 from __future__ import annotations
 
+import functools
+import importlib
+import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters
@@ -11,7 +14,12 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from qgf_ros.bundle.fields import Quality
 from qgf_ros.control.outputs import Output
+from qgf_ros.control.robot_contract import DriverState
+from qgf_ros.errors import ContractError
+from qgf_ros.loop.readiness import DriverReadiness
+from qgf_ros.nodes.messages import quality_of_service
 
 #: Longest wait for the controllers of a contract to say their joints, all of them together [s].
 CONTROLLER_TIMEOUT = 5.0
@@ -122,6 +130,20 @@ def unverified(output: Output, joints: Sequence[str] | None) -> str | None:
     return None
 
 
+def compare_joints(node: Any, outputs: Sequence[Output]) -> None:
+    """Warn of outputs of which nobody knows whether their controllers take the joints in their order.
+
+    Raises:
+        ContractError: A controller has other joints than it is sent.
+    """
+    joints = joints_of_controllers(outputs, node.context, node.get_namespace())
+    for output in outputs:
+        if output.topic in joints and (difference := judge_joints(output, joints[output.topic])):
+            raise ContractError(difference)
+        if doubt := unverified(output, joints.get(output.topic)):
+            node.report(logging.WARNING, doubt)
+
+
 def joints_of_controllers(
     outputs: Sequence[Output], context: Context, namespace: str, timeout: float | None = None
 ) -> dict[str, tuple[str, ...]]:
@@ -160,3 +182,88 @@ def joints_of_controllers(
         if answer.done()
     }
     return {topic: found[name] for topic, name in asked.items() if name in found}
+
+
+def message_class(state: DriverState) -> Any:
+    """Return the class of the messages of a driver state, from whichever package of messages is installed.
+
+    Raises:
+        ContractError: Its package is not installed, or its message has no such field.
+    """
+    package, _, name = state.message_type.split("/")
+    try:
+        kind = getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ContractError(
+            f"driver state {state.topic} is a {state.message_type}, which is not installed here; install the package {package} "
+            "of your ROS distribution, or leave the topic out of driver_state"
+        ) from error
+    try:
+        functools.reduce(getattr, state.field.split("."), kind())
+    except AttributeError as error:
+        fields = ", ".join(kind.get_fields_and_field_types())
+        raise ContractError(
+            f"driver state {state.topic}: field {state.field} was given; a {state.message_type} has {fields}"
+        ) from error
+    return kind
+
+
+def quality_of_state(state: DriverState) -> Any:
+    """Return the quality of service of a driver state's subscription: what is told once must not get lost."""
+    kept = Quality(durability="transient_local", depth=1)
+    quality = state.quality or (kept if state.max_age is None else Quality())
+    return quality_of_service(quality, reliable=state.max_age is None)
+
+
+class DriverListener:
+    """Hears what the robot's driver tells of its state.
+
+    Args:
+        node: Subscribes.
+        states: What the driver has to say.
+        changed: Called when it says that the robot is ready, or not any more.
+
+    Attributes:
+        readiness: What it said.
+
+    Raises:
+        ContractError: A message is not installed, or has no such field.
+    """
+
+    def __init__(self, node: Any, states: Sequence[DriverState], changed: Callable[[], None] = lambda: None) -> None:
+        kinds = [message_class(state) for state in states]
+        self._node, self._changed = node, changed
+        self.readiness = DriverReadiness(states)
+        self._topics = [node.resolve_topic_name(state.topic) for state in states]
+        self._published = [False] * len(kinds)
+        self._subscriptions = [
+            node.create_subscription(kind, state.topic, functools.partial(self._hear, index), quality_of_state(state))
+            for index, (kind, state) in enumerate(zip(kinds, states))
+        ]
+
+    def describe(self) -> str:
+        """Say when the robot is ready."""
+        conditions = [f"{state.topic} is {state.expected}" for state in self.readiness.states]
+        return f"the robot counts as ready while {' and '.join(conditions)}"
+
+    def reason(self) -> str | None:
+        """Say why the robot is not ready, or None if it is; what nobody publishes any more is forgotten."""
+        for index, topic in enumerate(self._topics):
+            published = self._node.count_publishers(topic) > 0
+            if self._published[index] and not published:
+                self.readiness.forget(index)
+            self._published[index] = published
+        return self.readiness.reason(self._now())
+
+    def close(self) -> None:
+        """Hear nothing any more."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+
+    def _now(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _hear(self, index: int, message: Any) -> None:
+        value = functools.reduce(getattr, self.readiness.states[index].field.split("."), message)
+        if self.readiness.hear(index, value, self._now()):
+            self._changed()

@@ -32,10 +32,9 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.limit_overrides import check_limited, limits_text, manifest_with_limits
-from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.control.run_options import USE_RECOMMENDED
-from qgf_ros.errors import ContractError, GuidanceError, QgfError
+from qgf_ros.errors import GuidanceError, QgfError
 from qgf_ros.launching.executables import STARTED_WRONGLY
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
@@ -50,7 +49,7 @@ from qgf_ros.nodes.guards import Guarding, callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
-from qgf_ros.nodes.neighbours import crowd, joints_of_controllers, judge_joints, rival, unverified
+from qgf_ros.nodes.neighbours import DriverListener, compare_joints, crowd, rival
 from qgf_ros.nodes.recommended_weight import RecommendedWeight
 
 #: Largest period between two checks of the age of the observation [s].
@@ -79,6 +78,7 @@ class Configured:
     #: A field that is read from a topic and how many may publish it, by the topic's full name.
     publishers: dict[str, tuple[str, int]]
     heartbeat: Heartbeat | None = None
+    driver: DriverListener | None = None
     subscriptions: list[Any] = field(default_factory=list)
     timer: Any = None
 
@@ -128,7 +128,7 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             check_limited(manifest, startup.unlimited)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
-        self._compare_joints(outputs)
+        compare_joints(self, outputs)
         asked = parameters.options_from(values)
         settings = asked.resolve(manifest)
         if caveat := asked.untested(manifest):
@@ -156,6 +156,9 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             commander.advertise()
             configured.heartbeat = Heartbeat(self, pipeline.watchdog, startup.heartbeat_rate)
             self._subscribe(configured, fields, startup.reliable)
+            if contract.driver_state:
+                configured.driver = DriverListener(self, contract.driver_state, self._on_graph)
+                self.report(logging.INFO, configured.driver.describe())
         except Exception:
             self._release()
             raise
@@ -229,15 +232,6 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             quality = observation_quality(source, reliable)
             configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))
 
-    def _compare_joints(self, outputs: Sequence[Output]) -> None:
-        """Raise ContractError where a controller has other joints than it is sent, and warn where nobody knows."""
-        joints = joints_of_controllers(outputs, self.context, self.get_namespace())
-        for output in outputs:
-            if output.topic in joints and (difference := judge_joints(output, joints[output.topic])):
-                raise ContractError(difference)
-            if doubt := unverified(output, joints.get(output.topic)):
-                self.report(logging.WARNING, doubt)
-
     def _stop_commanding(self) -> None:
         configured = self._configured
         if configured is None or configured.timer is None:
@@ -255,6 +249,8 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
         configured.pipeline.stop()
         if configured.heartbeat is not None:
             configured.heartbeat.close()
+        if configured.driver is not None:
+            configured.driver.close()
         for subscription in configured.subscriptions:
             self.destroy_subscription(subscription)
         configured.commander.destroy()
@@ -300,9 +296,10 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
 
     @callback
     def _on_graph(self) -> None:
-        if self._configured is not None:
-            self._configured.pipeline.block(rival(self, self._configured.commander.publishers))
-            self._configured.pipeline.doubt(crowd(self, self._configured.publishers))
+        if (configured := self._configured) is not None:
+            unready = None if configured.driver is None else configured.driver.reason()
+            configured.pipeline.block(rival(self, configured.commander.publishers) or unready)
+            configured.pipeline.doubt(crowd(self, configured.publishers))
 
     @callback
     def _on_diagnostics(self) -> None:

@@ -70,7 +70,10 @@ def test_a_graph_that_serves_nothing_gives_a_red_line_per_field_and_exit_code_1(
         str(tiny_bundle),
         "--duration",
         "0.5",
+        "--contract",
+        str(tmp_path / "robot.yaml"),
     ]
+    (tmp_path / "robot.yaml").write_text("driver_state: [{topic: /driver/running, ready: [true]}]")
     variables = {
         "ROS_DOMAIN_ID": str(reserve_domain()),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
@@ -84,4 +87,6 @@ def test_a_graph_that_serves_nothing_gives_a_red_line_per_field_and_exit_code_1(
     assert all(field.name in done.stdout for field in fields)
     assert done.stdout.count("nobody publishes") == len(fields)
     assert done.stdout.count("nobody listens yet") == 1
+    assert "states of the driver" in done.stdout
+    assert "driver state /driver/running: nothing received yet, expected True" in done.stdout
     assert all(f"{action.name} [{action.unit}]" in done.stdout for action in load_manifest(tiny_bundle).action)

@@ -237,6 +237,32 @@ def test_a_held_trajectory_goes_no_farther_when_it_is_held_again() -> None:
     assert [held(output, values(grip=0.1), periods) for periods in (1.4, 2.4, 9.0)] == [[[0.2]]] * 3
 
 
+def test_a_trajectory_of_a_robot_that_stands_leads_back_to_it_and_is_held_there() -> None:
+    output = make("joint_trajectory", [GRIP])
+    output.command(command(values(grip=0.4), upcoming=[values(grip=0.5), values(grip=0.6)]))
+    for place in (0.3, 0.2, 0.1):
+        back = replace(command(values(grip=place)), braking=True, led_back=True)
+        sent = output.lead_back(back, round(1.4 * PERIOD))
+        assert sent is not None
+        assert (sent.values.tolist(), sent.stamp) == ([[place]], 0)  # due a period after its arrival
+        assert sent.velocities is not None
+        assert not sent.velocities.any()
+    assert [held(output, values(grip=0.1), periods) for periods in (1.4, 9.0)] == [[[0.1]]] * 2
+
+
+def test_positions_are_led_back_as_they_are_and_a_gripper_that_switches_keeps_what_it_has() -> None:
+    joint = make("float64_multi_array", [GRIP])
+    gripper = make("float64_multi_array", [GRIP], hysteresis={"above": 0.6, "below": 0.4})
+    closed = []
+    for output in (joint, gripper):
+        output.command(command(values(grip=0.9), begins=True))
+        back = replace(command(values(grip=0.1)), braking=True, led_back=True)
+        sent = output.lead_back(back, PERIOD)
+        assert sent is not None
+        closed.append(sent.values[0, 0] > 0.5)
+    assert closed == [False, True]
+
+
 def test_a_trajectory_of_displacements_goes_on_from_where_the_controller_has_come_meanwhile() -> None:
     output = make("joint_trajectory", [STEP], integrate="commanded")
     ahead = [values(step=0.1), values(step=0.1)]

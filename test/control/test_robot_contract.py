@@ -370,3 +370,31 @@ def test_two_arms_with_a_gripper_each_are_fields_and_outputs_of_their_own() -> N
 
 def arm_reading(*angles: float) -> JointReading:
     return JointReading(JOINTS.joints, np.array(angles), np.empty(0), np.empty(0))
+
+
+def test_a_driver_state_is_a_boolean_that_is_told_when_it_changes_unless_it_says_otherwise(tmp_path: Path) -> None:
+    text = "driver_state: [{topic: /running, ready: [true]}, {topic: /speed, message_type: std_msgs/msg/Float64, at_least: 10}]"
+    running, speed = read_robot_contract(write(tmp_path, text)).driver_state
+    assert (running.message_type, running.field, running.max_age) == ("std_msgs/msg/Bool", "data", None)
+    assert (running.accepts(True), running.accepts(False)) == (True, False)
+    assert [speed.accepts(value) for value in (9.99, 10.0, 10, np.nan, "10")] == [False, True, True, False, False]
+    assert (running.expected, speed.expected) == ("True", "at least 10")
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        ("{topic: /running}", "/running: give either ready, the values at which the robot is, or at_least"),
+        ("{topic: /running, ready: [true], at_least: 1}", "/running: give either ready"),
+        ("{topic: /running, ready: [true], max_age: 0}", "greater than or equal to"),
+        ("{topic: /running, ready: [true], message_type: Bool}", "message_type"),
+        ("{topic: /running, ready: [true], field: __class__}", "field"),
+        ("{topic: /running, ready: [[1]]}", "ready"),
+        ("{topic: '', ready: [1]}", "topic"),
+        ("{topic: /speed, at_least: .nan}", "at_least"),
+    ],
+)
+def test_a_driver_state_that_says_no_condition_is_one_sentence(state: str, complaint: str, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"robot\.yaml is not a contract: driver_state") as caught:
+        read_robot_contract(write(tmp_path, f"driver_state: [{state}]"))
+    assert complaint in str(caught.value)

@@ -14,11 +14,13 @@ pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 install
 
 from robot import Robot
 from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
 
 from qgf_ros.bundle.fields import ActionField, Measurement
 
-#: Of each joint [rad/s], [rad].
-RATE, LEAD = 1.0, 0.12
+#: Of each joint [rad/s], [rad]; and what the noise of its encoder is below [rad].
+RATE, LEAD, NOISE = 1.0, 0.12, 1e-3
+BACK = "the command was led back, and goes on from where the robot is once that is measured to have moved by 0.06 rad"
 
 
 def joint(index: int, name: str, **changes: Any) -> ActionField:
@@ -68,9 +70,26 @@ class Arm(Robot):
         assert len(self.commands) == heard
         assert self.commands[-1].values == self.commands[-2].values
 
+    def gives_way(self, reason: str, seen: np.ndarray, heard: int) -> None:
+        """Wait until the node says that it led the command back, and see that it did: from where it was, to `seen` [rad].
+
+        The judge sees that every step on the way is inside the limits.
+        """
+        self.holds(reason)
+        assert np.abs(np.array(self.commands[-1].values) - seen).max() <= NOISE
+        stamps = [one.stamp for one in self.commands[heard:]]
+        assert stamps[-1] == stamps[-3], "one of the way back is no answer to a later observation"
+
     def lead(self, heard: int) -> float:
         """Return how far commands from the one numbered `heard` on were from where the arm is [rad]."""
         return max(float(np.abs(np.array(one.values) - self.place).max()) for one in self.commands[heard:])
+
+
+def resume(arm: Arm) -> None:
+    """What is commanded from then on begins where the arm is measured, noise and all."""
+    with arm._changed:
+        arm.judge.forget()
+    assert arm.call(Trigger, "policy_node/resume", Trigger.Request()).success
 
 
 @pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
@@ -88,42 +107,62 @@ def arm(running: Arm) -> Iterator[Arm]:
     assert running.judge.wrong == []
 
 
-def test_a_blocked_arm_is_not_led_on_and_goes_on_where_it_is_when_it_is_released(
+def test_the_command_of_a_blocked_arm_is_led_back_so_that_it_does_not_jump_when_it_is_released(
     arm: Arm, on_page: Callable[..., None]
 ) -> None:
     with arm._changed:
         arm.blocked, heard, since = True, len(arm.commands), time.monotonic()
-    arm.holds(f"at most {LEAD} is allowed")
+        place = arm.place.copy()
+    arm.gives_way(BACK, place, heard)
+    arm.hears(f"at most {LEAD} is allowed")
     lead = arm.lead(heard)
-    on_page(arm.commands[-1].sent - since, text=f"{{:.2f}} s, {lead:.2f} rad ahead at most")
-    assert lead <= LEAD + RATE * arm.period + 1e-3  # noise of the encoders
+    assert lead <= LEAD + RATE * arm.period + NOISE
     with arm._changed:
-        place = np.array(arm.commands[-1].values) * 0.9
-        arm.blocked, heard, arm.place = False, len(arm.commands), place
-        arm.judge.forget()
+        arm.blocked = False
+        jump = float(np.abs(np.array(arm.commands[-1].values) - arm.place).max())
+    on_page(
+        arm.commands[-1].sent - since,
+        text=f"{{:.2f}} s, {lead:.2f} rad ahead at most; released, it moves by {jump:.4f} rad",
+    )
+    assert jump <= NOISE
+    arm.holds(BACK)  # nobody has said yet that it is free
+    resume(arm)
     arm.is_commanded()
-    assert np.abs(np.array(arm.commands[heard].values) - place).max() <= RATE * arm.period + 1e-3
+    assert np.abs(np.array(arm.commands[heard].values) - place).max() <= RATE * arm.period + NOISE
     arm.hears("commanding", level=0)
 
 
-def test_an_encoder_that_is_stuck_under_fresh_stamps_is_a_hold_that_names_the_joint_until_it_moves(
+def test_a_blocked_arm_that_was_given_way_goes_on_from_where_it_is_once_it_has_moved(arm: Arm) -> None:
+    with arm._changed:
+        arm.blocked, heard, place = True, len(arm.commands), arm.place.copy()
+    arm.gives_way(BACK, place, heard)
+    with arm._changed:
+        heard, place = len(arm.commands), arm.place - np.sign(arm.place.sum()) * 0.1
+        arm.blocked, arm.place = False, place
+        arm.judge.forget()
+    arm.is_commanded()
+    assert np.abs(np.array(arm.commands[heard].values) - place).max() <= RATE * arm.period + NOISE
+    arm.hears("commanding", level=0)
+
+
+def test_an_encoder_that_is_stuck_under_fresh_stamps_is_a_hold_that_names_the_joint_until_somebody_resumes(
     arm: Arm, on_page: Callable[..., None]
 ) -> None:
+    """Nothing tells it from a blocked arm whose encoder is quiet: the arm goes back to where it was last measured."""
     with arm._changed:
         arm.stuck, heard, since = arm.place.tolist(), len(arm.commands), time.monotonic()
         stuck = np.array(arm.stuck)
-    arm.holds("has not changed by one bit")
+    arm.gives_way("has not changed by one bit", stuck, heard)
     lead = max(float(np.abs(np.array(one.values) - stuck).max()) for one in arm.commands[heard:])
-    on_page(arm.commands[-1].sent - since, text=f"{{:.2f}} s, {lead:.2f} rad away at most")
+    on_page(arm.commands[-1].sent - since, text=f"{{:.2f}} s, {lead:.2f} rad away at most, and back")
     assert lead <= LEAD + RATE * arm.period + 1e-9
     with arm._changed:
         heard, place = len(arm.commands), arm.place.copy()
         arm.stuck = None
-        arm.judge.forget()  # what follows begins where the arm is measured, noise and all
+    arm.holds(BACK)
+    resume(arm)
     arm.is_commanded()
-    assert (
-        np.abs(np.array(arm.commands[heard].values) - place).max() <= RATE * arm.period + 1e-3
-    )  # noise of the encoders
+    assert np.abs(np.array(arm.commands[heard].values) - place).max() <= RATE * arm.period + NOISE
     arm.hears("commanding", level=0)
 
 

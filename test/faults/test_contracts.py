@@ -32,6 +32,10 @@ GOOD: dict[str, Any] = {
         "effector": {"topic": "pose", "components": [0, 1, 2], "quality": {"reliability": "reliable", "depth": 3}},
     },
     "command": [{"type": "float64_multi_array", "topic": "/controller/commands", "fields": ["dx", "dy"]}],
+    "driver_state": [
+        {"topic": "/driver/running", "ready": [True]},
+        {"topic": "speed", "message_type": "std_msgs/msg/Float64", "field": "data", "at_least": 10.0, "max_age": 0.5},
+    ],
 }
 
 

@@ -284,6 +284,10 @@ def test_a_robot_has_to_follow_commands_and_no_shadows(policy: Any, recorder: An
     loop.gate.enable(True)
     for step in range(10, 20):
         loop.handle(at(step))
-    assert [round(values[0], 3) for values, _ in recorder.commands] == [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.06]
+    while loop.gate.brake():
+        pass
+    loop.handle(at(20))
+    places = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01, 0.0, 0.0]  # and back to where it stands
+    assert [round(values[0], 3) for values, _ in recorder.commands] == places
     assert loop.gate.fault is not None
     assert "action joint is measured 0.06 rad from its command 0.06, at most 0.05 is allowed" in loop.gate.fault

@@ -16,13 +16,23 @@ rclpy = pytest.importorskip("rclpy", reason="listening to topics needs the ros e
 
 from rclpy.context import Context  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from std_msgs.msg import Bool, Float64  # noqa: E402
 
 from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading, VectorReading  # noqa: E402
-from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
-from qgf_ros.nodes.contract_check import Heard, Listener, judge, judge_output, listeners_of, servers_of  # noqa: E402
+from qgf_ros.control.robot_contract import DriverState, RobotContract  # noqa: E402
+from qgf_ros.nodes.contract_check import (  # noqa: E402
+    Heard,
+    Listener,
+    heard_states,
+    judge,
+    judge_output,
+    listeners_of,
+    servers_of,
+)
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
+from qgf_ros.nodes.neighbours import DriverListener  # noqa: E402
 from qgf_sim.processes import reserve_domain  # noqa: E402
 
 DOMAIN = reserve_domain()
@@ -231,3 +241,38 @@ def test_an_action_is_heard_by_its_servers_of_which_another_type_is_a_complaint(
         "hand/gripper_cmd is listened to as control_msgs/action/ParallelGripperCommand, sent is "
         "control_msgs/action/GripperCommand"
     )
+
+
+def test_states_of_the_driver_are_told_with_their_values_and_what_keeps_one_from_being_heard(
+    contexts: tuple[Context, Context],
+) -> None:
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    states = [
+        DriverState(topic="running", ready=(True,)),
+        DriverState(topic="speed", message_type="std_msgs/msg/Float64", at_least=10.0),
+        DriverState(topic="stopped", ready=(False,)),
+        DriverState(topic="nobody", ready=(True,)),
+    ]
+    robot, node = (rclpy.create_node(name, context=context) for name, context in zip(("robot", "check"), contexts))
+    robot.create_publisher(Bool, "running", latched).publish(Bool(data=True))  # once, before anybody listens
+    robot.create_publisher(Float64, "speed", latched).publish(Float64(data=2.5))
+    robot.create_publisher(Bool, "stopped", 5)  # keeps nothing for who comes
+    try:
+        driver = DriverListener(node, states)
+        deadline = time.monotonic() + 60.0
+        told = heard_states(node, driver)
+        while None in (told[0].value, told[1].value) or "transient local" not in str(told[2].complaint):
+            assert time.monotonic() < deadline, told
+            Listener(node, []).listen(0.1)
+            told = heard_states(node, driver)
+    finally:
+        node.destroy_node()
+        robot.destroy_node()
+    assert driver.describe() == (
+        "the robot counts as ready while running is True and speed is at least 10 and stopped is False and nobody is True"
+    )
+    assert (told[0].value, told[0].complaint) == (True, None)
+    assert told[1].value == 2.5
+    assert str(told[1].complaint).startswith("driver state speed is 2.5, expected at least 10")
+    assert "olatile publisher and transient local subscription" in str(told[2].complaint)
+    assert str(told[3].complaint).startswith("driver state nobody: nothing received yet, expected True")

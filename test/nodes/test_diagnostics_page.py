@@ -44,6 +44,7 @@ SPEAKERS = (
     "loop/intake.py",
     "loop/pipeline.py",
     "nodes/policy_node.py",
+    "loop/readiness.py",
     "loop/realtime.py",
     "loop/supervision.py",
     "nodes/neighbours.py",

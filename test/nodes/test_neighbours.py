@@ -16,14 +16,24 @@ rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra
 from lifecycle_msgs.msg import Transition  # noqa: E402
 from peer import STEP, Peer, StandInController, good_readings  # noqa: E402
 from rclpy.node import Node  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
+from std_msgs.msg import Bool, Float64  # noqa: E402
 
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading  # noqa: E402
 from qgf_ros.control.outputs import Output  # noqa: E402
-from qgf_ros.control.robot_contract import RobotContract  # noqa: E402
+from qgf_ros.control.robot_contract import DriverState, RobotContract  # noqa: E402
+from qgf_ros.errors import ContractError  # noqa: E402
 from qgf_ros.nodes import neighbours  # noqa: E402
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message  # noqa: E402
-from qgf_ros.nodes.neighbours import joints_of_controllers, judge_joints, too_many, unverified  # noqa: E402
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
+from qgf_ros.nodes.neighbours import (  # noqa: E402
+    joints_of_controllers,
+    judge_joints,
+    message_class,
+    quality_of_state,
+    too_many,
+    unverified,
+)
 from qgf_ros.nodes.policy_node import PolicyNode  # noqa: E402
 
 JOINT_STATE = MESSAGE_CLASSES["sensor_msgs/msg/JointState"]
@@ -230,3 +240,97 @@ def test_without_a_controller_to_ask_the_node_says_once_that_the_order_was_not_v
     assert peer.change_state(Transition.TRANSITION_CONFIGURE)
     (warning,) = [text for text in said if "joint order" in text]
     assert warning.startswith("the joint order of output float64_multi_array on /forward/commands was not verified: ")
+
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+RUNNING = {"topic": "/driver/running", "ready": [True]}
+SPEED = {"topic": "/driver/speed", "message_type": "std_msgs/msg/Float64", "at_least": 10.0}
+
+
+def test_until_the_driver_says_that_the_robot_is_ready_it_is_held_and_whenever_it_does_not(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, tmp_path: Path
+) -> None:
+    start(use_sim_time=True, contract=written(tmp_path, driver_state=[RUNNING, SPEED]))
+    peer.activate(manifest.observation)
+    peer.hears("holding: driver state /driver/running: nothing received yet, expected True", b"\x02")
+    peer.publish(STEP, good_readings())
+    running = peer.node.create_publisher(Bool, "/driver/running", LATCHED)
+    speed = peer.node.create_publisher(Float64, "/driver/speed", LATCHED)
+    running.publish(Bool(data=True))
+    speed.publish(Float64(data=9.0))
+    peer.hears("holding: driver state /driver/speed is 9, expected at least 10; make the robot ready again")
+    assert peer.commands == []
+    speed.publish(Float64(data=80.0))
+    peer.recover(2 * STEP)
+    stamp = max(from_time(command.header.stamp) for command in peer.commands)
+    running.publish(Bool(data=False))
+    peer.hears("holding: driver state /driver/running is False, expected True")
+    assert not any(peer.held(stamp)[-1].position)
+    heard = len(peer.commands)
+    peer.publish(stamp + STEP, good_readings())
+    peer.hears("holding: driver state /driver/running is False, expected True")
+    assert len(peer.commands) == heard
+    running.publish(Bool(data=True))
+    peer.recover(stamp + 2 * STEP)
+    peer.node.destroy_publisher(running)
+    peer.hears("holding: driver state /driver/running: nothing received yet")
+
+
+def test_shadows_go_on_while_the_robot_is_not_ready(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, tmp_path: Path
+) -> None:
+    start(use_sim_time=True, enable_motion=False, contract=written(tmp_path, driver_state=[RUNNING]))
+    peer.activate(manifest.observation)
+
+    def shadowed() -> bool:
+        peer.publish(STEP, good_readings())
+        return bool(peer.shadows)
+
+    peer.until(shadowed)
+    assert peer.commands == []
+
+
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        (
+            {"message_type": "ur_dashboard_msgs/msg/NoSuchMode"},
+            "driver state /driver/running is a ur_dashboard_msgs/msg/NoSuchMode, which is not installed here; install the "
+            "package ur_dashboard_msgs of your ROS distribution, or leave the topic out of driver_state",
+        ),
+        (
+            {"message_type": "std_msgs/msg/Boolean"},
+            "driver state /driver/running is a std_msgs/msg/Boolean, which is not installed here",
+        ),
+        (
+            {"field": "mode"},
+            "driver state /driver/running: field mode was given; a std_msgs/msg/Bool has data",
+        ),
+        (
+            {"field": "data.mode"},
+            "driver state /driver/running: field data.mode was given; a std_msgs/msg/Bool has data",
+        ),
+    ],
+)
+def test_a_state_whose_message_is_not_there_or_has_no_such_field_keeps_the_node_unconfigured(
+    start: Callable[..., PolicyNode], tmp_path: Path, state: dict[str, Any], complaint: str
+) -> None:
+    node = start(contract=written(tmp_path, driver_state=[{**RUNNING, **state}]))
+    assert not node.bring_up()
+    assert node.failure is not None
+    assert node.failure.startswith(f"configure failed: {complaint}")
+    with pytest.raises(ContractError, match="driver state /driver/running"):
+        message_class(DriverState.model_validate({**RUNNING, **state}))
+
+
+def test_a_part_of_a_part_of_a_message_may_tell() -> None:
+    state = {"topic": "/s", "message_type": "sensor_msgs/msg/JointState", "field": "header.frame_id", "ready": ["base"]}
+    assert message_class(DriverState.model_validate(state)) is JOINT_STATE
+
+
+def test_what_is_told_once_is_asked_for_reliably_also_of_before_and_what_is_told_again_is_not() -> None:
+    kept, fresh = (quality_of_state(DriverState(topic="/s", at_least=1.0, max_age=max_age)) for max_age in (None, 0.5))
+    assert (kept.reliability, kept.durability) == (ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)
+    assert (fresh.reliability, fresh.durability) == (ReliabilityPolicy.BEST_EFFORT, DurabilityPolicy.VOLATILE)
+    asked = DriverState.model_validate({"topic": "/s", "at_least": 1.0, "quality": {"durability": "volatile"}})
+    assert quality_of_state(asked).durability == DurabilityPolicy.VOLATILE

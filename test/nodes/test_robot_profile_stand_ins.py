@@ -23,7 +23,8 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
-from std_msgs.msg import Float64MultiArray  # noqa: E402
+from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from std_msgs.msg import Bool, Float64, Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField  # noqa: E402
@@ -195,6 +196,13 @@ class Twin:
         self._publishers = {driver.states: self.node.create_publisher(MESSAGE_CLASSES[JOINT_STATE], driver.states, 10)}
         if driver.pose:
             self._publishers[driver.pose] = self.node.create_publisher(MESSAGE_CLASSES[POSE], driver.pose, 10)
+        #: Its controller tells this when it changes, and keeps it for who comes; the other 100 times a second, in percent.
+        self.running: Any = None
+        self.speed: Any = None
+        if driver.robot == "ur5e":
+            latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+            self.running = self.node.create_publisher(Bool, "/io_and_status_controller/robot_program_running", latched)
+            self.speed = self.node.create_publisher(Float64, "/speed_scaling_state_broadcaster/speed_scaling", 10)
         take = self._follow if driver.kind is JointTrajectory else self._set
         self.node.create_subscription(driver.kind, driver.topic, take, 10)
         self.node.create_subscription(driver.kind, f"/policy_node/shadow{driver.topic}", self.shadows.append, 10)
@@ -205,6 +213,8 @@ class Twin:
     def _publish(self) -> None:
         now = self.node.get_clock().now().nanoseconds
         self.published += 1
+        if self.speed is not None and self.published % 5 == 0:
+            self.speed.publish(Float64(data=100.0))
         for topic, publisher in self._publishers.items():
             publisher.publish(to_message(self._reading(topic), now))
 
@@ -260,7 +270,10 @@ def contract(driver: Driver, tmp_path: Path) -> tuple[Manifest, Path]:
         assert f"#    topic: {driver.topic}" in text  # which a person would put in its place
         text = profile_template(manifest, profile.model_copy(update={"outputs": (active,)}))
     path = tmp_path / "robot.yaml"
-    path.write_text(text.replace("max_age: 0.1 ", "max_age: 2.0 "), encoding="utf-8")  # of a busy machine
+    text = text.replace("max_age: 0.1 ", "max_age: 2.0 ").replace(
+        '"max_age": 0.5', '"max_age": 2.0'
+    )  # of a busy machine
+    path.write_text(text, encoding="utf-8")
     return manifest_with_limits(manifest, profile_limits(manifest, profile)), path
 
 
@@ -322,6 +335,10 @@ def test_a_robot_follows_the_contract_that_its_profile_makes(
     wait(lambda: twin.shadows)
     assert twin.taken == []
     node.set_parameters([Parameter("enable_motion", value=True)])
+    if twin.running is not None:
+        wait(lambda: any("driver state /io_and_status_controller/robot_program_running" in one for one in twin.sayings))
+        assert twin.taken == []
+        twin.running.publish(Bool(data=True))
     wait(lambda: twin.taken)
     policy.action_value = 1.0  # every joint by as much
     places = [twin.names.index(name) for name in driver.joints]

@@ -28,6 +28,8 @@ TOOL = {
 TOOL_WORDS, FORCE_WORDS = ("tool", "tcp", "effector", "endeffector", "ee_"), ("force", "torque", "wrench")
 #: Largest distance of a first command from the measured joint that is proposed where a bundle has none [rad].
 START_JUMP = 0.1
+#: The package of messages that a driver may tell its state with and that the node has in any case.
+OWN_MESSAGES = "std_msgs"
 #: Limits of guidance while nobody knows how far a critic moves an action; docs/hardware.md says why.
 FIRST_DAY = {"max_guidance_deviation": 0.2, "guidance_weight_slew": 0.05}
 
@@ -61,12 +63,27 @@ def profile_template(manifest: Manifest, profile: RobotProfile) -> str:
     for output in others:
         lines += ["# In place of the one above, where its controller is the active one:"]
         lines += [f"#{line}" for line in _output_lines(*output)]
+    lines += _state_lines(profile)
     limits = profile_limits(manifest, profile)
     if limits:
         lines += ["# The robot's own limits, where the bundle's are wider; for the parameter `limits` of the node:"]
         lines += [f"# {json.dumps(limits)}"]
     lines += _guidance_lines(manifest)
     return "\n".join(lines) + "\n"
+
+
+def _state_lines(profile: RobotProfile) -> list[str]:
+    """Return what the driver has to say before the robot is commanded; as comments where the node may lack the message."""
+    lines = []
+    if profile.driver_state:
+        lines.append("driver_state:  # until the driver says so, the robot is not ready, and the node holds")
+    for state in sorted(profile.driver_state, key=lambda one: one.message_type.partition("/")[0] != OWN_MESSAGES):
+        package = state.message_type.partition("/")[0]
+        text = json.dumps(state.model_dump(mode="json", exclude_defaults=True))
+        lines.append(f"  - {text}" if package == OWN_MESSAGES else f"#  - {text}  # where {package} is installed")
+    if len(lines) > 1 and all(line.startswith("#") for line in lines[1:]):
+        lines[0] = f"# {lines[0]}"
+    return lines
 
 
 def _guidance_lines(manifest: Manifest) -> list[str]:

@@ -13,7 +13,7 @@ from qgf_ros.bundle.fields import Finite, Name, Positive, Record, Topic
 from qgf_ros.bundle.locate import locate_robot
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.control.output_source import OutputSource
-from qgf_ros.control.robot_contract import read_yaml
+from qgf_ros.control.robot_contract import DriverState, read_yaml
 from qgf_ros.errors import ContractError
 
 #: What a topic of a robot tells, and with which message.
@@ -88,6 +88,7 @@ class RobotProfile(Record):
         joints: Limits by name, in the order of the controllers.
         gripper: Names under which policies command it; the first is that of its joint.
         topics: What it publishes.
+        driver_state: Where the driver tells whether the robot takes commands.
         outputs: What it can be sent; of those that fit a bundle the first is used, the others are there to choose.
     """
 
@@ -97,6 +98,7 @@ class RobotProfile(Record):
     joints: Annotated[dict[Name, JointLimits], Field(min_length=1)]
     gripper: tuple[Name, ...] = ()
     topics: Annotated[tuple[ProfileTopic, ...], Field(min_length=1)]
+    driver_state: tuple[DriverState, ...] = ()
     outputs: Annotated[tuple[ProfileOutput, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from qgf_ros.bundle.fields import ActionField, Measurement
 from qgf_ros.control.motion.tracking import STUCK_AFTER, largest_tracking_error
-from qgf_ros.control.safety import SafetyEnvelope
+from qgf_ros.control.safety import LONGEST_STOP, SafetyEnvelope
 from qgf_ros.errors import SafetyError
+from qgf_ros.loop.command_stream import WAY_BACK
 
 PERIOD = 0.05
 RATE = 1.0
@@ -106,6 +107,148 @@ def test_a_blocked_arm_that_was_moved_elsewhere_waits_until_all_begins_anew() ->
         envelope.command(act(2.0), np.array([-1.0]))
     envelope.clear()
     assert envelope.command(act(2.0), np.array([-1.0]))[0] == pytest.approx(-1.0 + RATE * PERIOD)
+
+
+limits = st.fixed_dictionaries(
+    {
+        "max_rate": st.floats(0.2, 3.0),
+        "max_acceleration": st.one_of(st.none(), st.floats(3.0, 30.0)),
+        "max_jerk": st.one_of(st.none(), st.floats(60.0, 600.0)),
+    }
+)
+
+
+@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@given(limits, st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.05, 0.1]), st.booleans(), st.floats(0.0, 1e-3))
+def test_the_command_of_a_blocked_arm_is_led_back_inside_the_limits_and_stays_until_it_has_moved(
+    limits: dict[str, float | None], seed: int, period: float, held: bool, noise: float
+) -> None:
+    """From the motion of its last command on, or from its hold; the other joint has the same limits, and follows."""
+    random = np.random.default_rng(seed)
+    fields = [joint("shoulder", **limits), joint(measured=Measurement(field="angle", component=1), **limits)]
+    try:
+        envelope = SafetyEnvelope(fields, period)
+    except SafetyError:  # limits that stop too slowly
+        return
+    sent = [np.zeros(2)]
+    place = np.zeros(2)
+    blocked, refusal = int(random.integers(5, 30)), ""
+    wanted = random.uniform(-3.0, 3.0, 2)
+    for step in range(300):
+        if random.random() < 0.1 and step < blocked:
+            wanted = random.uniform(-3.0, 3.0, 2)
+        if step == blocked:
+            wanted[0] = -3.0 if sent[-1][0] > 0.0 else 3.0  # far enough to be noticed
+        place = np.array([place[0] if step >= blocked else sent[-1][0], sent[-1][1]])
+        try:
+            seen = place + random.uniform(-noise, noise, 2) * [step >= blocked, 0.0]
+            sent.append(envelope.command(act(*wanted), seen))
+        except SafetyError as error:
+            refusal = str(error)
+            envelope.hold()
+            break
+    assert "action shoulder is measured" in refusal
+    assert envelope.tracking.stands
+    if held:
+        sent += [sent[-1]] * 3  # a robot that stands still has no velocity
+    end = len(sent)
+    envelope.give_way(held=held, fades=False)
+    while (values := envelope.brake()) is not None:
+        sent.append(values)
+    hold = envelope.hold()
+    assert hold is not None
+    assert np.abs(hold - place).max() <= noise + 1e-9
+    assert len(sent) - end <= WAY_BACK * LONGEST_STOP
+    slack = 1e-6
+    sent += [hold] * 2
+    motion = np.array(sent[0:1] * 2 + sent)
+    for order, limit in enumerate(("max_rate", "max_acceleration", "max_jerk"), start=1):
+        if (most := limits[limit]) is not None:
+            steps = np.abs(np.diff(motion, order, axis=0))[end:] if held else np.abs(np.diff(motion, order, axis=0))
+            assert steps.max() <= most * period**order * (1.0 + slack) + 1e-9
+    assert not envelope.tracking.stands
+    far = 0.5 * largest_tracking_error(fields[0], period)
+    for moved in (0.0, 0.9 * far):
+        with pytest.raises(
+            SafetyError, match="the command was led back, and goes on from where the robot is once that"
+        ):
+            envelope.command(act(3.0, 3.0), place + moved)
+    with pytest.raises(SafetyError, match=f"moved by {far:.4g} rad, or after ~/resume"):
+        envelope.command(act(3.0, 3.0), place)
+    there = place - [(1.1 * far + 2.0 * noise) * np.sign(place[0]), 0.0]
+    assert np.abs(envelope.command(act(3.0, 3.0), there) - there).max() <= (limits["max_rate"] or 0.0) * period + 1e-9
+
+
+def given_way(*fields: ActionField, reading: float = 0.0) -> tuple[SafetyEnvelope, list[float]]:
+    """Return the envelope of a robot that was blocked at 0 and given way, and where its command was led."""
+    envelope = SafetyEnvelope(fields, PERIOD)
+    for _ in range(20):
+        try:
+            envelope.command(act(*([2.0] * len(fields))), np.full(len(fields), reading))
+        except SafetyError:
+            envelope.hold()
+            break
+    envelope.give_way(held=False, fades=False)
+    while envelope.brake() is not None:
+        pass
+    hold = envelope.hold()
+    assert hold is not None
+    return envelope, hold.tolist()
+
+
+def test_a_gripper_that_nobody_minds_to_lag_keeps_its_command_and_so_its_force() -> None:
+    _, hold = given_way(joint(), joint("gripper", max_tracking_error=1e9))
+    assert hold == [0.0, pytest.approx(0.3)]
+
+
+def test_displacements_stop_at_once_where_a_fault_is_a_hold_and_fade_where_it_is_a_deceleration() -> None:
+    for fades in (False, True):
+        envelope = SafetyEnvelope([joint(), joint("dx", hold=0.0, measured=None)], PERIOD)
+        for _ in range(6):
+            envelope.command(act(2.0, 2.0), np.array([0.0, np.nan]))
+        with pytest.raises(SafetyError):
+            envelope.command(act(2.0, 2.0), np.array([0.0, np.nan]))
+        envelope.hold()
+        envelope.give_way(held=False, fades=fades)
+        values = envelope.brake()
+        assert values is not None
+        assert bool(values[1] > 0.0) is fades
+
+
+def test_a_robot_that_only_lags_is_not_given_way_until_it_stands() -> None:
+    envelope, place, moving, held = SafetyEnvelope([joint()], PERIOD), 0.0, [], False
+    for step in range(60):
+        place += 0.3 * RATE * PERIOD if step < 12 else 0.0
+        try:
+            envelope.command(act(2.0), np.array([place]))
+        except SafetyError:
+            envelope.hold()
+            held = True
+        if held:
+            moving.append(envelope.tracking.stands)
+    assert moving[:3] == [False] * 3
+    assert moving[-1]
+
+
+def test_a_frozen_reading_of_a_robot_that_was_given_way_is_called_stuck_after_a_while() -> None:
+    envelope, _ = given_way(joint())
+    said = []
+    for _ in range(30):
+        with pytest.raises(SafetyError) as caught:
+            envelope.command(act(2.0), np.array([0.0]))
+        said.append(str(caught.value))
+    assert "at most 0.25 is allowed" in said[0]
+    assert "has not changed by one bit for 1" in said[-1]
+    assert all("the command was led back" in one for one in said)
+
+
+def test_a_robot_that_was_given_way_goes_on_when_it_is_excused_but_not_because_all_begins_anew() -> None:
+    envelope, _ = given_way(joint())
+    envelope.clear()  # as after a restart of the clock
+    with pytest.raises(SafetyError, match="the command was led back"):
+        envelope.command(act(2.0), np.array([0.0]))
+    envelope.tracking.excuse()
+    assert envelope.command(act(2.0), np.array([0.0]))[0] == pytest.approx(RATE * PERIOD)
 
 
 def test_a_robot_that_is_held_for_another_reason_may_be_moved() -> None:

@@ -266,6 +266,20 @@ def test_the_template_is_read_as_a_file_of_its_own(tmp_path: Path) -> None:
     assert len(read_robot_contract(path).outputs(manifest)) == 2
 
 
+def test_the_template_asks_the_driver_for_its_state_and_leaves_messages_of_other_packages_as_comments() -> None:
+    """Each line is one of the contract, also where it is a comment."""
+    for robot, own, others in (("ur5e", 2, 2), ("fr3", 0, 1), ("so101", 0, 0)):
+        profile = read_profile(robot)
+        manifest = joint_manifest(list(profile.joints))
+        contract, _ = contract_of(manifest, profile)
+        assert len(profile.driver_state) == own + others
+        assert contract.driver_state == profile.driver_state[:own]
+        text = profile_template(manifest, profile)
+        text = text.replace("\n#  - {", "\n  - {").replace("\n# driver_state:", "\ndriver_state:")
+        whole = RobotContract.model_validate(yaml.safe_load(text))
+        assert whole.driver_state == profile.driver_state
+
+
 def test_the_template_names_the_limits_of_guidance_that_the_bundle_recommends_or_those_of_a_first_day() -> None:
     profile = read_profile("ur5e")
     manifest = joint_manifest(list(profile.joints))
