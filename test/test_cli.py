@@ -198,6 +198,14 @@ def test_without_a_word_from_tyro_about_mistakes_they_are_refused_all_the_same(m
     assert "nonsense" in capsys.readouterr().err
 
 
+def test_what_is_refused_shows_no_progress_before(tmp_path, capsys):
+    assert main(["generate", "sceen", "--out", str(tmp_path / "x.npz")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("qgf: environment sceen is unknown")
+    assert captured.err.count("\n") == 1
+
+
 def test_the_version_is_that_of_the_package(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"qgf_ros {qgf_ros.__version__}\n"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import Dataset
-    from qgf_ros.learning.run import Rewarded
+    from qgf_ros.learning.run import Progress, Rewarded
     from qgf_ros.learning.trainer import TrainingConfig
     from qgf_sim.worlds.families import Reward
 
@@ -147,7 +147,14 @@ def train(
         console.print(f"scale and offset are taken from the data: {left}", highlight=False, soft_wrap=True)
     if env is not None and reward is not None:
         warn_of_rest(console, env, tasks, config.discount, reward)
-    with interruptions() as interrupted, training_progress(console, config.updates) as report:
+    made = 0
+    with interruptions() as interrupted, training_progress(console, config.updates) as show:
+
+        def report(progress: Progress) -> None:
+            nonlocal made
+            made += 1
+            show(progress)
+
         path = run(
             config,
             rewarded,
@@ -161,7 +168,8 @@ def train(
             report=report,
             interrupted=interrupted,
         )
-    console.print(f"saved {path}", highlight=False, soft_wrap=True)
+    words = "saved" if made else f"nothing to do, all {config.updates} updates are in"
+    console.print(f"{words} {path}", highlight=False, soft_wrap=True)
     interrupted.grant()
 
 

@@ -127,6 +127,7 @@ def tune(
         ):
             protocol = protocol if base is None else replace(protocol, base=base)
             store = TrialStore(kept, manifest, source, conditions)
+            before = len(store)
             for name, numbers in critics.items():
                 stages = Stages(bar, name, most, 2 * reporting_episodes)
 
@@ -143,6 +144,8 @@ def tune(
                 table.append({"critic": name, "task": task, "tasks": numbers, **found})
                 if json is not None:
                     write_table(json, {**origin(bundle), "source": source, "tasks": table})
+            if len(store) == before:
+                console.print(f"no episode had to be run, all are in {kept}", highlight=False, soft_wrap=True)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"stopped; finished trials are kept in {kept}, the same command goes on from there"

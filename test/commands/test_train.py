@@ -56,6 +56,16 @@ def test_an_option_out_of_range_is_refused(
     assert not out.exists()
 
 
+def test_a_run_that_is_finished_says_that_there_is_nothing_to_do(
+    recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "--dataset", str(recording), "--out", str(tmp_path / "run"), "--device", "cpu", "--smoke"]
+    assert main(command) == 0
+    assert f"saved {tmp_path}" in capsys.readouterr().out
+    assert main(command) == 0
+    assert f"nothing to do, all 20 updates are in {tmp_path}" in capsys.readouterr().out
+
+
 def test_a_folder_that_cannot_be_made_is_refused(
     recording: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -70,11 +70,15 @@ def test_every_critic_is_tuned_written_and_drawn(
     assert "tiny, task2: weight 0.1: 100 % [84, 100], behaviour cloning 0 % [0, 16]" in capsys.readouterr().out
 
 
-def test_the_same_command_runs_nothing_again(bundle: Path, ran: list[Trial]) -> None:
+def test_the_same_command_runs_nothing_again_and_says_so(
+    bundle: Path, ran: list[Trial], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert tune(bundle, "--task", "1") == 0
+    assert "no episode had to be run" not in capsys.readouterr().out
     count = len(ran)
     assert tune(bundle, "--task", "1", "--dry-run") == 0
     assert len(ran) == count
+    assert f"no episode had to be run, all are in {bundle.parent / 'trials.jsonl'}" in capsys.readouterr().out
     assert {trial.task for trial in ran} == {1}
 
 
