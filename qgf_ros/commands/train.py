@@ -147,12 +147,11 @@ def train(
         console.print(f"scale and offset are taken from the data: {left}", highlight=False, soft_wrap=True)
     if env is not None and reward is not None:
         warn_of_rest(console, env, tasks, config.discount, reward)
-    made = 0
+    steps: list[int] = []
     with interruptions() as interrupted, training_progress(console, config.updates) as show:
 
         def report(progress: Progress) -> None:
-            nonlocal made
-            made += 1
+            steps[1:] = [progress.step]
             show(progress)
 
         path = run(
@@ -168,7 +167,7 @@ def train(
             report=report,
             interrupted=interrupted,
         )
-    words = "saved" if made else f"nothing to do, all {config.updates} updates are in"
+    words = "saved" if len(set(steps)) > 1 else f"nothing to do, all {config.updates} updates are in"
     console.print(f"{words} {path}", highlight=False, soft_wrap=True)
     interrupted.grant()
 
