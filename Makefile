@@ -6,6 +6,8 @@
 #   make test        ruff, mypy --strict and the quick tests
 #   make test-all    the same with the slow tests, and with more examples of each property, others every time
 #   make lint        ruff and mypy only
+#   make mutants     the code broken on purpose, to see whether the tests notice; goes on where it was broken off (hours);
+#                    ARGS="--areas loop --count 20" for some, "--report" for what is known, "--again" for survivors once more
 #   make docs        the tables of docs/parameters.md anew, from the declarations in the code
 #   make lock        constraints.txt anew, with the newest versions that setup.py allows
 #   make clean       removes .venv and caches
@@ -16,7 +18,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo bench test test-all lint docs lock clean
+.PHONY: help setup demo bench test test-all lint mutants docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -98,6 +100,9 @@ test: lint
 test-all: $(VENV)/.all-$(RUNTIME) lint
 	$(PYTEST) --hypothesis-profile=explore $(ARGS)
 
+mutants: $(VENV)/.test-$(RUNTIME)
+	nice $(BIN)/python scripts/mutation $(ARGS)
+
 LOCK := uv pip compile --universal --python-version 3.10 --all-extras --no-emit-index-url --no-annotate --no-header setup.py
 
 lock: $(VENV)/.test-$(RUNTIME)
@@ -106,4 +111,4 @@ lock: $(VENV)/.test-$(RUNTIME)
 	   echo '#   $(LOCK)'; cat $(VENV)/lock.txt; } >constraints.txt
 
 clean:
-	rm -rf $(VENV) build install log .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .mutants build install log .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

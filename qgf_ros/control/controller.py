@@ -122,7 +122,6 @@ class Controller:
         self.drop_chunk()
         self.safety.clear()
         self._delays.clear()
-        self._newest = -math.inf
         if seed is not None:
             self.noise.restart(seed)
 

@@ -184,7 +184,7 @@ class Ensemble:
         ]
         self._rho = deviations(aggregation)
         self._no_rows = np.zeros((0, chunk_size), np.float32)
-        self._first: list[str] = []
+        self._first: list[str]  # of each member, by `observe`
 
     def observe(self, g: Graph, s: str) -> None:
         """Append what the observations of all further passes add to the first layers."""

@@ -105,6 +105,22 @@ def without_shape(m: Any) -> None:
     m.graph.input[0].type.tensor_type.ClearField("shape")
 
 
+def trained(m: Any) -> None:
+    m.training_info.add()
+
+
+def tensor_attribute(m: Any) -> None:
+    m.graph.node[0].attribute.append(helper.make_attribute("value", numpy_helper.from_array(WEIGHT, "W")))
+
+
+def located_elsewhere(m: Any) -> None:
+    m.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
+def of_no_type(m: Any) -> None:
+    m.graph.initializer[0].ClearField("data_type")
+
+
 def fixed_batch(m: Any) -> None:
     m.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
 
@@ -116,6 +132,10 @@ REFUSED = [
     (branch, "a subgraph was found in its attribute"),
     (many_branches, "subgraphs was found in its attribute"),
     (sparse, "sparse weights was found"),
+    (trained, "training information was found in its model"),
+    (tensor_attribute, "a tensor was found in its attribute"),
+    (located_elsewhere, "external data was found in its tensor"),
+    (of_no_type, "weights 'W' of element type 0 were found"),
     (enormous, "weights 'W' of 24 bytes were found, expected 4000000000000"),
     (overflowing, "weights 'W' of 24 bytes were found"),
     (negative, "weights 'W' of 24 bytes were found"),
@@ -137,6 +157,34 @@ REFUSED = [
 
 def test_a_plain_graph_passes() -> None:
     check_graph(model().SerializeToString(), SIGNATURE)
+
+
+def test_whatever_a_plain_graph_may_say_of_itself_passes() -> None:
+    m = model()
+    m.producer_name, m.producer_version, m.domain, m.model_version, m.doc_string = "a", "1", "b", 2, "c"
+    m.metadata_props.add(key="k", value="v")
+    m.opset_import[0].domain = "ai.onnx"
+    m.graph.name, m.graph.doc_string = "d", "e"
+    m.graph.value_info.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, ["N", 2]))
+    m.graph.input[0].doc_string = "f"
+    m.graph.initializer[0].doc_string = "g"
+    node = m.graph.node[0]
+    node.name, node.doc_string, node.domain = "h", "i", "ai.onnx"
+    values = {"alpha": 1.5, "axis": 3, "approximate": "tanh", "scales": [0.5, 2.0], "axes": [1, 300]}
+    node.attribute.extend(helper.make_attribute(name, value, "j") for name, value in values.items())
+    check_graph(m.SerializeToString(), SIGNATURE)
+
+
+@pytest.mark.parametrize("kind", ["float32", "uint8", "int8", "int32", "int64", "bool", "float16", "float64"])
+def test_weights_have_as_many_bytes_as_their_shape_and_type_say(kind: str) -> None:
+    m = model()
+    m.graph.initializer.append(numpy_helper.from_array(np.ones((5, 3), dtype=kind), "other"))
+    check_graph(m.SerializeToString(), SIGNATURE)
+    size = 15 * np.dtype(kind).itemsize
+    for data in (m.graph.initializer[1].raw_data[:-1], m.graph.initializer[1].raw_data + b"0"):
+        m.graph.initializer[1].raw_data = data
+        with pytest.raises(ValueError, match=f"weights 'other' of {len(data)} bytes were found, expected {size} for"):
+            check_graph(m.SerializeToString(), SIGNATURE)
 
 
 @pytest.mark.parametrize(("change", "message"), REFUSED, ids=[message for _, message in REFUSED])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_manifest, read_bundle, update_manifest, write_bundle
+from qgf_ros.bundle.store import file_record, load_manifest, read_bundle, update_manifest, write_bundle
 from qgf_ros.errors import BundleError
 
 
@@ -114,3 +114,41 @@ def test_updating_the_manifest_of_a_bundle_of_links_keeps_it_whole(bundle: Path,
         (installed / name).symlink_to(bundle / name)
     update_manifest(installed, load_manifest(installed).model_copy(update={"description": "tuned"}))
     assert load_manifest(installed).description == load_manifest(bundle).description == "tuned"
+
+
+def with_record(bundle: Path, name: str, content: bytes | None = None, size: int | None = None) -> None:
+    """Record a file as it is now, or with this content, or with a size of one's own."""
+    if content is not None:
+        (bundle / name).write_bytes(content)
+    manifest = Manifest.model_validate_json((bundle / "manifest.json").read_text())
+    record = file_record((bundle / name).read_bytes())
+    record = record if size is None else record.model_copy(update={"size": size})
+    update_manifest(bundle, manifest.model_copy(update={"files": {**manifest.files, name: record}}))
+
+
+@pytest.mark.parametrize("name", ["velocity.onnx", "velocity_vjp.onnx", "critics/task1/q_grad.onnx"])
+def test_a_graph_of_another_primitive_is_refused_though_its_record_fits(bundle: Path, name: str) -> None:
+    other = "critics/task2/q_grad.onnx" if name.startswith("velocity") else "velocity.onnx"
+    with_record(bundle, name, (bundle / other).read_bytes())
+    with pytest.raises(BundleError, match=rf"{name}: .*; export the bundle again$"):
+        read_bundle(bundle)
+
+
+def test_a_file_of_another_size_than_recorded_is_refused_though_its_digest_fits(bundle: Path) -> None:
+    size = (bundle / "velocity.onnx").stat().st_size
+    with_record(bundle, "velocity.onnx", size=size + 1)
+    with pytest.raises(BundleError, match=f"velocity.onnx has {size} bytes, the manifest says {size + 1}; export"):
+        load_manifest(bundle)
+    with_record(bundle, "velocity.onnx", size=size - 1)
+    with pytest.raises(BundleError, match=f"velocity.onnx has {size} bytes, expected at most {size - 1}; export"):
+        load_manifest(bundle)
+    with_record(bundle, "velocity.onnx", size=size)
+    load_manifest(bundle)
+
+
+def test_a_written_manifest_spells_out_what_is_at_its_default(bundle: Path) -> None:
+    """Another version may have other defaults."""
+    written = json.loads((bundle / "manifest.json").read_text())
+    assert (written["denoising_steps"], written["licence"], written["precision_tolerance"]) == (10, "Apache-2.0", 0.05)
+    update_manifest(bundle, load_manifest(bundle))
+    assert json.loads((bundle / "manifest.json").read_text()) == written

@@ -25,6 +25,7 @@ def test_plain_text_passes(text: str) -> None:
         ("[9223372036854780000]", "number 9223372036854780000"),
         ('["\\u001b[2J"]', "control character"),
         ('{"\\u009b": 1}', "control character"),
+        ('{"a": {"b": "\\u001b"}}', "control character"),
         ('"\\u0000"', "control character"),
     ],
 )

@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.controller import Controller
-from qgf_ros.control.inference import Chunk, ChunkRequest
+from qgf_ros.control.inference import Chunk, ChunkRequest, infer
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.run_options import SEAMS, RunOptions
 from qgf_ros.errors import GuidanceError, NotReadyError
-from qgf_ros.guidance.prefix import soft_mask
+from qgf_ros.guidance.prefix import Prefix, soft_mask
 from qgf_ros.guidance.shaping import QGF
 
 STEP = 50_000_000
@@ -483,3 +483,26 @@ def test_waiting_for_an_abandoned_inference_counts_as_inference(monkeypatch: pyt
     monkeypatch.setattr(controller.inference, "_one_at_a_time", Abandoned())
     assert controller.prepare(seen(0))
     assert controller.inference.seconds == 0.7
+
+
+def test_requests_with_and_without_a_prefix_are_inferred_in_one_batch_where_none_is_a_weight_of_0() -> None:
+    asked: list[Any] = []
+
+    class Batched:
+        def act(self, observations: Any, noise: Any, *settings: Any, prefix: Prefix | None = None) -> list[Chunk]:
+            asked.append((observations, noise, prefix))
+            return [Chunk(each, each, {}) for each in noise]
+
+    size = 2 * HORIZON
+    tied = Prefix(np.full(size, 0.5, np.float32), np.linspace(1.0, 0.0, size, dtype=np.float32))
+    requests = [
+        ChunkRequest(k, np.full(3, k, np.float32), np.full((1, size), k, np.float32), "near", 0.5, QGF, prefix)
+        for k, prefix in enumerate((None, tied))
+    ]
+    assert len(infer(Batched(), requests)) == 2  # type: ignore[arg-type]
+    assert len(infer(Batched(), [requests[0], requests[0]])) == 2  # type: ignore[arg-type]
+    (observations, noise, prefix), (_, _, free) = asked
+    assert observations[:, 0].tolist() == noise[:, 0, 0].tolist() == [0.0, 1.0]
+    np.testing.assert_array_equal(prefix.weight, [np.zeros(size), tied.weight])
+    np.testing.assert_array_equal(prefix.target[1], tied.target)
+    assert free is None

@@ -234,6 +234,18 @@ def test_a_history_is_not_filled_up_with_what_was_never_measured() -> None:
         assembler.assemble(SECOND + 200 * MILLISECOND)
 
 
+@pytest.mark.parametrize("shift", [-26, -25, -1, 1, 25, 26])
+def test_a_reading_of_a_history_may_be_half_a_period_early_or_late_and_no_more(shift: int) -> None:
+    assembler = history(2)
+    assembler.update("sensor", SECOND + shift * MILLISECOND, VectorReading(np.array([7.0])))
+    assembler.update("sensor", SECOND + 50 * MILLISECOND, VectorReading(np.array([8.0])))
+    if abs(shift) <= 25:
+        assert assembler.assemble(SECOND + 50 * MILLISECOND).vector.tolist() == [7.0, 8.0]
+    else:
+        with pytest.raises(ObservationError, match=r"no reading 0\.050 s before its newest"):
+            assembler.assemble(SECOND + 50 * MILLISECOND)
+
+
 def two_rates(alignment: str) -> ObservationAssembler:
     fields = [
         field(VECTOR, "data", 1, name="slow", topic="slow", max_age=0.5),
@@ -387,6 +399,15 @@ def test_a_sign_that_follows_begins_near_the_mean_and_then_stays_continuous_what
         assembler.clear()
         assembler.update("sensor", later, turned(0.0, 0.0, -1.0, 0.0))
         assert assembler.assemble(later).vector.tolist() == [0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(("gap", "follows"), [(900_000_000, True), (900_000_001, False)])
+def test_a_sign_follows_for_nine_tenths_of_a_second_without_a_reading_and_no_longer(gap: int, follows: bool) -> None:
+    assembler = ObservationAssembler([SIGNED.model_copy(update={"sign_follows": True})], 0.05)
+    assembler.update("sensor", SECOND, turned(0.0, 0.0, 0.6, -0.8))
+    assembler.update("sensor", SECOND + gap, turned(0.0, 0.0, 0.28, 0.96))
+    sign = -1.0 if follows else 1.0
+    assert assembler.assemble(SECOND + gap).vector.tolist() == pytest.approx([sign * 0.96, 0.0, 0.0, sign * 0.28])
 
 
 def test_a_sign_follows_over_readings_that_are_no_rotation() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pydantic import ValidationError
 
 from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
 from qgf_ros.bundle.manifest import CriticCard, Manifest
@@ -554,3 +555,10 @@ def test_every_action_must_be_taken_and_every_topic_be_one_outputs_own() -> None
         contract(rest).outputs(manifest())
     with pytest.raises(ContractError, match="output joint_state on /rest shares its topic"):
         contract({"topic": "/rest", "fields": [STEP]}, rest).outputs(manifest())
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_factors_are_bounded_so_that_every_product_of_them_is_a_number(sign: float) -> None:
+    assert OutputSource.model_validate({"type": "joint_state", "scale": sign * 1e9}).scale == (sign * 1e9,)
+    with pytest.raises(ValidationError, match="scale"):
+        OutputSource.model_validate({"type": "joint_state", "scale": sign * 1.000001e9})

@@ -223,6 +223,13 @@ def test_a_start_outside_the_limits_by_more_than_a_period_of_the_rate_is_refused
         assert abs(command - near) <= most + 2e-4
 
 
+def test_without_a_rate_a_start_outside_the_limits_by_no_more_than_rounding_begins_at_the_limit() -> None:
+    envelope = SafetyEnvelope([action(hold=None, measured=HERE)], 0.05)
+    assert envelope.command(act(1.0), np.array([np.float64(np.float32(1.5000002))])) == [1.5]
+    with pytest.raises(SafetyError, match="outside its limits -1 to 1.5"):
+        SafetyEnvelope([action(hold=None, measured=HERE)], 0.05).command(act(1.0), np.array([1.50001]))
+
+
 def test_guided_actions_stay_near_the_unguided_ones_of_the_same_noise() -> None:
     envelope = SafetyEnvelope([action(), action("y")], 0.05)
     unguided = np.array([[0.0, 0.5], [-0.2, 0.1]], dtype=np.float32)

@@ -92,8 +92,10 @@ def test_noise_is_left_unchanged() -> None:
 
 
 def test_clip_fraction_counts_the_components_the_last_clip_moved() -> None:
-    result = sample(LinearField(0.0, np.array([5.0, 0.0])), None, NOISE)
-    np.testing.assert_array_equal(result.clip_fraction, np.full(4, 0.5))
+    noise = 0.1 * np.random.default_rng(2).standard_normal((4, 3))
+    noise[1, 1] = -3.0  # of which nothing leads back
+    result = sample(LinearField(0.0, np.array([5.0, 0.0, 0.0])), None, noise)
+    np.testing.assert_allclose(result.clip_fraction, [1 / 3, 2 / 3, 1 / 3, 1 / 3])
     assert np.abs(result.action).max() <= 1.0
 
 

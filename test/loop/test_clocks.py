@@ -26,6 +26,14 @@ def test_a_stamp_of_another_clock_is_told_with_what_to_do(stamp: int, now: int, 
     assert text in str(foreign_clock("pose", stamp, now, 0.2))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize(("age", "simulated"), [(31_557_599, False), (31_557_601, True)])
+def test_farther_apart_than_a_year_one_of_two_clocks_is_simulated(sign: int, age: int, simulated: bool) -> None:
+    """A year of 365.25 days has 31,557,600 s."""
+    text = str(foreign_clock("pose", WALL - sign * age * SECOND, WALL, 0.2))
+    assert ("one of the two is simulated time" in text) is simulated
+
+
 @given(st.integers(-SECOND, SECOND), st.floats(0.0, 10.0, allow_subnormal=False))
 def test_what_max_age_allows_is_of_the_node_s_own_clock(late: int, max_age: float) -> None:
     assert foreign_clock("pose", WALL - late, WALL, max_age) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,57 @@ def test_silence_is_forgotten_with_what_was_commanded(build: Callable[..., TickL
     loop.gate.stop("by hand")
     loop.gate.stop("by hand")
     assert [stamp for _, stamp in recorder.commands] == [0, STEP, STEP]
+
+
+def test_a_restart_is_one_hold_and_then_commands_follow_each_other(
+    build: Callable[..., TickLoop], recorder: Any
+) -> None:
+    loop = build()
+    for step in range(4):
+        loop.handle(at(step))
+    loop.gate.restart()
+    for step in range(3):
+        loop.handle(at(step))
+    values, stamps = zip(*recorder.commands)
+    assert [value for (value,) in values] == pytest.approx([0.01, 0.02, 0.03, 0.04, 0.0, 0.01, 0.02, 0.03])
+    assert list(stamps) == [step * STEP for step in (0, 1, 2, 3, 3, 0, 1, 2)]
+    assert loop.statistics.holds == 1
+
+
+def test_a_stop_is_the_state_whatever_was_before_until_it_is_taken_back(build: Callable[..., TickLoop]) -> None:
+    loop = build()
+    states = []
+    for before in ("idle", "held", "commanding"):
+        if before != "idle":
+            loop.handle(at(len(states)))
+        if before == "held":
+            loop.gate.hold("blind")
+        states.append(loop.gate.state)
+        loop.gate.stop("by hand")
+        assert loop.gate.state is StreamState.STOPPED
+        loop.gate.resume()
+        assert loop.gate.state is StreamState.IDLE
+    assert states == [StreamState.IDLE, StreamState.HELD, StreamState.COMMANDING]
+
+
+def test_a_hold_lasts_from_its_first_reason_to_the_next_command(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("qgf_ros.loop.gate.time", SimpleNamespace(monotonic=lambda: now[0]))
+    loop = build()
+    loop.handle(at(0))
+    for seconds, reason in ((101.0, "blind"), (102.5, "deaf"), (103.0, "deaf")):
+        now[0] = seconds
+        loop.gate.hold(reason)
+    now[0] = 104.25
+    loop.handle(at(1))
+    assert "commanding after a hold of 3.25 s" in recorder.texts
+    now[0] = 110.0
+    loop.gate.hold("blind")
+    now[0] = 110.5
+    loop.handle(at(2))
+    assert "commanding after a hold of 0.50 s" in recorder.texts
 
 
 def test_every_command_tells_when_it_was_sent_and_a_hold_does_not_wait(

@@ -9,7 +9,7 @@ import pytest
 
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import ObservationError
-from qgf_ros.loop.intake import ObservationIntake
+from qgf_ros.loop.intake import ControlPeriods, ObservationIntake
 
 SECOND = 1_000_000_000
 READINGS: dict[str, Reading] = {
@@ -154,3 +154,13 @@ def test_a_doubt_keeps_observations_from_being_made_until_it_is_taken_back(manif
         intake.collect(SECOND)
     intake.doubt = None
     assert intake.collect(SECOND).stamp == SECOND
+
+
+def test_after_a_restart_control_periods_begin_with_whatever_comes_next_and_go_on_from_there() -> None:
+    periods = ControlPeriods(0.05)
+    step = 50_000_000
+    assert [periods.begins(k * step, 0.0) for k in (100, 101)] == [True, True]
+    periods.restart()  # the clock fell back
+    assert [periods.begins(k * step // 2, 0.0) for k in (2, 3, 4, 5, 6)] == [True, False, True, False, True]
+    periods.restart()  # and went ahead
+    assert [periods.begins(k * step // 2, 0.0) for k in (900, 901, 902)] == [True, False, True]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,7 +18,7 @@ from qgf_ros.control.run_options import RunOptions
 from qgf_ros.loop import pipeline as pipeline_module
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import Pipeline
-from qgf_ros.loop.supervision import Supervision
+from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 
 STEP = 50_000_000
 READINGS: dict[str, Reading] = {
@@ -152,6 +153,19 @@ def test_nothing_is_taken_in_before_open_or_after_close(build: Callable[..., Pip
     answered(recorder, 1)
 
 
+def test_what_is_wrong_with_readings_while_it_is_closed_is_nobody_s_business(
+    build: Callable[..., Pipeline], recorder: Any
+) -> None:
+    pipeline = build()
+    pipeline.close()
+    told = list(recorder.texts)
+    feed(pipeline, STEP, effector_pose=PoseReading(np.full(3, np.nan), np.array([0.0, 0.0, 0.0, 1.0])))
+    feed(pipeline, 2 * STEP, now=2 * STEP + 10**10)
+    feed(pipeline, 10**11)
+    assert recorder.texts == told
+    assert pipeline.loop.statistics.summary()["missed_ticks"] == 0
+
+
 def test_closing_sends_the_hold_before_it_waits_for_the_tick_under_way(
     build: Callable[..., Pipeline], policy: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +186,48 @@ def test_closing_sends_the_hold_before_it_waits_for_the_tick_under_way(
         policy.gate.set()
         closing.join()
     assert len(recorder.commands) == 2
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_only_a_tick_that_does_not_end_in_time_is_told_to_be_abandoned(
+    build: Callable[..., Pipeline], policy: Any, recorder: Any, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    monkeypatch.setattr(pipeline_module, "DRAIN_TIMEOUT", 0.01 if late else 60.0)
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    settled(pipeline)
+    if late:
+        policy.gate.clear()
+        policy.entered.clear()
+        for step in range(2, 5):  # until a chunk is due
+            feed(pipeline, step * STEP)
+        assert policy.entered.wait(60.0)
+    pipeline.close()
+    told = [text for text in recorder.texts if "abandoned" in text]
+    assert len(told) == late
+    assert all(text.startswith("a tick is under way for 0.") for text in told)
+
+
+@pytest.mark.parametrize(("simulated", "deadline", "wait"), [(False, 0.1, 0.5), (True, math.inf, math.inf)])
+def test_a_simulated_world_waits_for_its_commands_and_a_real_one_does_not(
+    build: Callable[..., Pipeline], simulated: bool, deadline: float, wait: float
+) -> None:
+    pipeline = build(simulated_time=simulated, supervision=RECOMMENDED_SUPERVISION)
+    # A chunk lasts two control periods; three late inferences are put up with, but at least half a second.
+    assert pipeline.loop.degradation.deadline(pipeline.loop.settings) == pytest.approx(deadline)
+    assert pipeline.watchdog._limit() == pytest.approx(wait)
+
+
+def test_to_stop_is_to_close_first(build: Callable[..., Pipeline], recorder: Any) -> None:
+    pipeline = build()
+    feed(pipeline, STEP)
+    answered(recorder, 1)
+    settled(pipeline)
+    pipeline.stop()
+    assert recorder.commands[-1] == ([0.0, 0.0], STEP)
+    assert "holding: deactivated" in recorder.texts
+    assert pipeline.health()[1] == "inactive, holding"
 
 
 def test_a_goal_that_comes_while_inactive_is_kept(policy: Any, manifest_factory: Any, recorder: Any) -> None:
@@ -226,6 +282,27 @@ def test_in_simulated_time_readings_must_stay_old_for_a_moment(
     answered(recorder, 2)
     assert recorder.texts == []
     pipeline.watch(later + 10**9)
+    wall.now += 0.6
+    pipeline.watch(later + 10**9)
+    holding(recorder, "is stale")
+
+
+def test_an_answer_to_the_timer_ends_what_a_fault_had_lasted_before(
+    build: Callable[..., Pipeline], recorder: Any, wall: Wall
+) -> None:
+    pipeline = build(by_observation=False, simulated_time=True)
+    feed(pipeline, STEP)
+    pipeline.tick(STEP)
+    answered(recorder, 1)
+    later = STEP + 10**9
+    pipeline.watch(later)
+    wall.now += 0.4
+    feed(pipeline, later)
+    pipeline.tick(later)
+    answered(recorder, 2)
+    wall.now += 0.4
+    pipeline.watch(later + 10**9)
+    assert recorder.texts == []
     wall.now += 0.6
     pipeline.watch(later + 10**9)
     holding(recorder, "is stale")

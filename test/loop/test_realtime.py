@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -95,6 +97,32 @@ assert seen[0] == ((os.sched_getscheduler(0), 0) if refused else (os.SCHED_FIFO,
 def test_the_watchdog_may_preempt_every_other_thread() -> None:
     done = subprocess.run([sys.executable, "-c", PRIORITIES], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@linux
+@pytest.mark.parametrize("scheduler", ["SCHED_FIFO", "SCHED_OTHER"])
+def test_a_thread_rises_above_the_priority_it_began_with_and_only_in_real_time(
+    monkeypatch: pytest.MonkeyPatch, scheduler: str
+) -> None:
+    found: list[tuple[int, int, int]] = []
+    asked = [(0, os.SCHED_FIFO, 8)] if scheduler == "SCHED_FIFO" else []
+    monkeypatch.setattr(os, "sched_getscheduler", lambda thread: getattr(os, scheduler))
+    monkeypatch.setattr(os, "sched_getparam", lambda thread: os.sched_param(7))
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *given: found.append((*given[:2], given[2].sched_priority)))
+    realtime.rise_above_others()
+    assert found == asked
+
+
+@pytest.mark.parametrize("answer", [0, -1])
+def test_all_memory_is_locked_that_there_is_now_and_later(monkeypatch: pytest.MonkeyPatch, answer: int) -> None:
+    flags: list[int] = []
+    library = SimpleNamespace(mlockall=lambda given: flags.append(given) or answer)
+    monkeypatch.setattr(realtime.ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(realtime.ctypes, "get_errno", lambda: errno.ENOMEM)
+    refused = RealTime(memory_lock=True).apply()
+    assert flags == [3]  # MCL_CURRENT | MCL_FUTURE of mman.h
+    assert len(refused) == -answer
+    assert all("Cannot allocate memory" in text for text in refused)
 
 
 UNPRIVILEGED = """

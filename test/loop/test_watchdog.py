@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
-from qgf_ros.loop import command_stream
+from qgf_ros.loop import command_stream, watchdog
 from qgf_ros.loop.command_stream import StreamState
 from qgf_ros.loop.supervision import Supervision
 from qgf_ros.loop.tick_loop import Tick, TickLoop
@@ -134,6 +135,42 @@ def test_it_beats_only_while_all_is_alive(watched: Callable[..., Watched]) -> No
     assert robot.watchdog.look()
     for _ in range(100):
         assert beats.acquire(timeout=60.0)
+
+
+def test_however_often_it_looks_it_beats_once_a_period(watched: Callable[..., Watched], monkeypatch: Any) -> None:
+    robot = watched()
+    now = [100.0]
+    looks = threading.Semaphore(0)
+    beats: list[float] = []
+
+    def look() -> bool:
+        looks.release()
+        return True
+
+    monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(robot.watchdog, "look", look)
+
+    def looked_at(time: float, often: int = 3) -> list[float]:
+        now[0] = time
+        for _ in range(often):
+            robot.loop.gate.wake.set()
+            assert looks.acquire(timeout=60.0)
+        while looks.acquire(blocking=False):
+            pass
+        robot.loop.gate.wake.set()
+        assert looks.acquire(timeout=60.0)  # whatever the look before had to do is done
+        return list(beats)
+
+    robot.watchdog.beat(lambda: beats.append(now[0]), 0.5)
+    assert looked_at(100.0) == [100.0]
+    assert looked_at(100.4) == [100.0]
+    assert looked_at(100.6) == [100.0, 100.6]
+    assert looked_at(100.9) == [100.0, 100.6], "the pace is that of the period, not of when it was late"
+    assert looked_at(101.1) == [100.0, 100.6, 101.1]
+    assert looked_at(110.0, 9) == [100.0, 100.6, 101.1, 110.0, 110.0], "of what was missed, one is made up for"
+    assert looked_at(110.4) == [100.0, 100.6, 101.1, 110.0, 110.0]
+    robot.watchdog.beat(None)
+    assert looked_at(120.0) == [100.0, 100.6, 101.1, 110.0, 110.0]
 
 
 def test_without_a_limit_nothing_is_held_but_what_is_stuck_does_not_beat(

@@ -25,6 +25,18 @@ def test_a_topic_is_cut_where_its_own_stamps_go_back() -> None:
     assert split(jittering, restarts(ticks)) == [jittering[:4], jittering[4:]]
 
 
+def test_a_restart_tells_its_last_two_ticks_apart_from_those_before() -> None:
+    ticks = [Message(10, 100), Message(20, 110), Message(30, 120), Message(40, 121), Message(50, 60), Message(60, 61)]
+    assert restarts(ticks) == [Restart(before=30, last=40, first=50)]
+    # Between the last but one and the first of the new epoch, a topic is cut where it goes back farthest, by however little.
+    sooner = [Message(25, 130), Message(26, 121), Message(35, 120), Message(45, 125), Message(55, 126)]
+    assert split(sooner, restarts(ticks)) == [sooner[:2], sooner[2:]]
+    later = [Message(26, 60), Message(35, 120), Message(38, 121), Message(45, 121), Message(48, 120)]
+    assert split(later, restarts(ticks)) == [later[:4], later[4:]]
+    never = [Message(26, 60), Message(35, 120), Message(38, 121), Message(45, 121), Message(48, 122)]
+    assert split(never, restarts(ticks)) == [never[:3], never[3:]], "behind the last tick of the old epoch"
+
+
 def test_a_topic_without_stamps_or_without_messages_is_cut_behind_the_last_tick() -> None:
     found = [Restart(10, 20, 30)]
     unstamped = [Message(time, time) for time in (5, 20, 21, 35)]

@@ -14,9 +14,11 @@ pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 inst
 from std_msgs.msg import Float64MultiArray
 
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.errors import RecordingError
+from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.recording.epochs import Restart
-from qgf_ros.recording.readings import observation_sources
-from qgf_ros.recording.recording import Recording
+from qgf_ros.recording.readings import TELEMETRY, command_values, observation_sources
+from qgf_ros.recording.recording import Recorded, Recording
 
 Make = Callable[..., Any]
 
@@ -60,3 +62,16 @@ def test_recorded_joints_in_several_messages_are_merged_as_the_node_merged_them(
     assert np.allclose(source.observe(12, 13).vector, [0.1, 0.2])
     assert np.allclose(source.observe(20, 21).vector, [0.3, 0.2])
     assert np.allclose(source.observe(22, 23).vector, [0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["", "0.5", "null", "[1.0]", "[1.0, 2.0, 3.0]", "[[1.0, 2.0]]", '{"a": 1.0, "b": 2.0}', '["x", "y"]', "[1.0"],
+)
+def test_telemetry_that_does_not_say_what_was_commanded_is_one_sentence(said: str) -> None:
+    figures = {"command": said, "motion": "1"}
+    recorded = Recorded("/telemetry", TELEMETRY, 1, 1, diagnostic_array(1, "tick", "fake", 0, "", figures))
+    with pytest.raises(
+        RecordingError, match=r"/telemetry does not say what was commanded, expected 2 values as command"
+    ):
+        command_values(["a", "b"], recorded)

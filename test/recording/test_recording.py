@@ -147,3 +147,96 @@ def test_what_is_no_recording_is_refused_with_a_way_out(tmp_path: Path) -> None:
         Recording.open(path)
     with pytest.raises(RecordingError, match="cannot be read"):
         Recording.open(tmp_path / "absent.mcap")
+
+
+def record(opcode: int, body: bytes) -> bytes:
+    return struct.pack("<BQ", opcode, len(body)) + body
+
+
+def text(value: str) -> bytes:
+    return struct.pack("<I", len(value)) + value.encode()
+
+
+NAME = "std_msgs/msg/String"
+SCHEMA = record(Opcode.SCHEMA, struct.pack("<H", 1) + text(NAME) + text("ros2msg") + text("string data"))
+CHANNEL = record(Opcode.CHANNEL, struct.pack("<HH", 3, 1) + text("/words") + text("cdr") + struct.pack("<I", 0))
+
+
+def words(data: str, channel: int = 3) -> bytes:
+    """Return the record of a String."""
+    payload = b"\0\1\0\0" + struct.pack("<I", len(data) + 1) + data.encode() + b"\0"
+    return record(Opcode.MESSAGE, struct.pack("<HIQQ", channel, 0, 7, 7) + payload)
+
+
+def chunk(content: bytes) -> bytes:
+    head = struct.pack("<QQQI", 7, 7, len(content), 0)
+    return record(Opcode.CHUNK, head + text("") + struct.pack("<Q", len(content)) + content)
+
+
+def opened(path: Path, *records: bytes) -> tuple[list[str], list[str]]:
+    """Return the words of a file of these records, and what is said of its damage."""
+    path.write_bytes(MCAP0_MAGIC + b"".join(records))
+    recording = Recording.open(path)
+    return [m.message.data for m in recording.messages({"/words"})], recording.damage
+
+
+def test_a_file_that_ends_right_behind_a_record_has_that_record(tmp_path: Path) -> None:
+    content = (SCHEMA, CHANNEL, words("a"), words("b"))
+    found, damage = opened(tmp_path / "killed.mcap", *content)
+    end = len(MCAP0_MAGIC) + sum(map(len, content))
+    assert (found, damage) == (["a", "b"], [f"it ends at byte {end} without its index; whoever wrote it was killed"])
+
+
+def test_a_file_that_ends_in_zeros_ends_where_they_begin(tmp_path: Path) -> None:
+    """A power cut leaves blocks that were never written."""
+    content = (SCHEMA, CHANNEL, words("a"), bytes(512))
+    found, (damage,) = opened(tmp_path / "cut.mcap", *content)
+    size = len(MCAP0_MAGIC) + sum(map(len, content))
+    assert (found, damage) == (["a"], f"it ends within a record, at byte {size - 512 + 9} of {size}")
+
+
+def test_messages_of_an_unknown_channel_are_left_out_and_said(tmp_path: Path) -> None:
+    found, damage = opened(tmp_path / "lost.mcap", SCHEMA, CHANNEL, words("a"), words("b", channel=4))
+    assert found == ["a"]
+    assert "messages whose channel could not be read are left out" in damage
+
+
+def test_a_record_within_a_chunk_that_is_longer_than_it_costs_the_chunk(tmp_path: Path) -> None:
+    cut = chunk(words("b") + words("c")[:-1])
+    found, damage = opened(tmp_path / "cut.mcap", SCHEMA, CHANNEL, words("a"), cut, words("d"))
+    assert found == ["a", "d"]
+    assert "a record in it is longer than the chunk" in damage[0]
+
+
+def test_a_record_and_a_chunk_may_be_as_large_as_allowed_and_no_larger(tmp_path: Path, monkeypatch: Any) -> None:
+    whole = chunk(words("b" * 1000))
+    inside = len(words("b" * 1000))
+    for most, expected in ((inside, ["a", "b" * 1000]), (inside - 1, ["a"])):
+        monkeypatch.setattr("qgf_ros.recording.records.LARGEST_RECORD", most)
+        found, _ = opened(tmp_path / "large.mcap", SCHEMA, CHANNEL, words("a"), _zstd(whole))
+        assert found == expected
+    monkeypatch.setattr("qgf_ros.recording.records.LARGEST_RECORD", inside - 9)
+    assert opened(tmp_path / "plain.mcap", SCHEMA, CHANNEL, words("b" * 1000), words("c"))[0] == ["b" * 1000, "c"]
+    monkeypatch.setattr("qgf_ros.recording.records.LARGEST_RECORD", inside - 10)
+    found, damage = opened(tmp_path / "plain.mcap", SCHEMA, CHANNEL, words("b" * 1000), words("c"))
+    assert found == ["c"]
+    assert f"the record of {inside - 9} bytes" in damage[0] and "too large" in damage[0]
+
+
+def _zstd(whole: bytes) -> bytes:
+    """Return an uncompressed chunk of this file, compressed."""
+    body = whole[9:]
+    size = struct.unpack_from("<Q", body, 16)[0]
+    packed = zstandard.ZstdCompressor().compress(body[-size:])
+    return record(Opcode.CHUNK, body[:28] + text("zstd") + struct.pack("<Q", len(packed)) + packed)
+
+
+def test_a_file_may_hold_as_much_as_allowed_and_no_more(tmp_path: Path, monkeypatch: Any) -> None:
+    content = (SCHEMA, CHANNEL, words("a" * 60_000), words("b" * 60_000))
+    assert [word[0] for word in opened(tmp_path / "long.mcap", *content)[0]] == ["a", "b"]
+    held = sum(len(part) - 9 for part in content)
+    monkeypatch.setattr("qgf_ros.recording.records.LARGEST_CONTENT", held)
+    assert len(opened(tmp_path / "long.mcap", *content)[0]) == 2
+    monkeypatch.setattr("qgf_ros.recording.records.LARGEST_CONTENT", held - 1)
+    with pytest.raises(RecordingError, match=r"long.mcap holds more than 0 GB; split it"):
+        opened(tmp_path / "long.mcap", *content)

@@ -195,6 +195,81 @@ def test_sessions_that_repeat_each_others_stamps_are_not_mixed(run_of: Make, rec
     assert arrays["rewards"].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9]
 
 
+def test_commands_of_before_the_first_reward_are_left_out_and_counted(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(3)
+    for i in range(4):
+        run.hear("/reward", Float64MultiArray(data=[10.0 + i]))
+        run.tick(0.1 * i, 0.0)
+    conversion = convert([record(run)], source_of(run.manifest, reward=Reward.parse("/reward:data.0")))
+    assert conversion.left_out["commands without an observation (no reward yet on topic /reward)"] == 3
+    arrays = conversion.arrays()
+    assert arrays["rewards"].tolist() == [10.0, 11.0, 12.0, 13.0]
+    assert np.array_equal(arrays["observations"], np.array(run.vectors)[3:])
+
+
+def test_a_history_is_made_of_the_readings_a_control_period_apart(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(6)
+    run.finish_episode(success=True)
+    (joints,) = run.manifest.observation
+    twice = joints.model_copy(update={"size": 4, "history": 2})
+    source = source_of(run.manifest.model_copy(update={"observation": (twice,)}))
+    conversion = convert([record(run)], source)
+    before, now = np.array(run.vectors)[:-1], np.array(run.vectors)[1:]
+    assert np.array_equal(conversion.arrays()["observations"][:-1], np.hstack([before, now]))
+    assert sum(count for reason, count in conversion.left_out.items() if "has no reading" in reason) == 1
+
+
+@pytest.mark.parametrize(("value", "action", "cut"), [(0.3, 1.0, 5), (-0.3, -1.0, 5), (0.1, 1.0, 0), (-0.1, -1.0, 0)])
+def test_a_command_beyond_the_policys_range_is_cut_to_its_end(
+    run_of: Make, record: Make, value: float, action: float, cut: int
+) -> None:
+    run = run_of(motion=False)
+    run.ticks(5)  # shadows
+    for i in range(5):
+        run.send_hold(np.array([0.0, value]), run.START + i * run.PERIOD)
+    run.finish_episode(success=True)
+    conversion = convert([record(run)], source_of(run.manifest))
+    assert conversion.arrays()["actions"].tolist() == [[0.0, action]] * 6
+    assert conversion.clipped == cut
+
+
+def test_an_episode_that_a_restart_of_the_clock_cut_off_is_kept_up_to_there(run_of: Make, record: Make) -> None:
+    run = run_of()
+    run.ticks(5)
+    run.stamp = run.START
+    run.loop.gate.restart()
+    for i in range(4):
+        run.tick(2.0 + i, 0.0)
+    run.finish_episode(success=True)
+    conversion = convert([record(run)], source_of(run.manifest))
+    # Nothing was measured after the last command before the restart, so its row is only a successor; the last after it
+    # solved the task, and its row is repeated.
+    assert [trajectory.solved for trajectory in conversion.trajectories] == [False, True]
+    rows = [*range(5), *range(5, 9), 8]
+    arrays = conversion.arrays()
+    assert np.array_equal(arrays["observations"], np.array(run.vectors)[rows])
+    commands = np.array([values for stamp, values in run.commands if values != [0.0, 0.0]])
+    assert np.array_equal(arrays["actions"], (commands[rows] / 0.1).astype(np.float32))
+    assert np.flatnonzero(arrays["terminals"]).tolist() == [4, 9]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_a_command_that_is_not_finite_is_a_gap_and_is_counted(run_of: Make, record: Make, bad: float) -> None:
+    run = run_of(motion=False)
+    run.ticks(7)  # shadows, with telemetry that says so
+    for i in range(7):
+        run.send_hold(np.array([0.01 * i, bad if i == 3 else 0.0]), run.START + i * run.PERIOD)
+    run.finish_episode(success=False)
+    conversion = convert([record(run)], source_of(run.manifest))
+    assert [len(trajectory.actions) for trajectory in conversion.trajectories] == [3, 3]
+    assert conversion.left_out["commands without an observation (the command is not finite)"] == 1
+    actions = conversion.arrays()["actions"]
+    assert actions[:, 0] == pytest.approx([0.0, 0.1, 0.2, 0.4, 0.5, 0.6])
+    assert conversion.clipped == 0
+
+
 @pytest.mark.parametrize("wall_time", [True, False])
 def test_a_reading_without_a_header_that_came_after_the_decision_is_not_its_observation(
     run_of: Make, record: Make, wall_time: bool
@@ -263,6 +338,9 @@ def test_jitter_does_not_end_a_trajectory_however_long() -> None:
         ({"command": "/cmd"}, "has no topic /cmd; it has /command, "),
         ({"reward": Reward("/rew", ("data",))}, "has no topic /rew"),
         ({"reward": Reward("/command", ("positions",))}, "has no number positions"),
+        ({"reward": Reward("/command", ("position",))}, "has no number position "),
+        ({"reward": Reward("/command", ("name", "0"))}, "has no number name.0 "),
+        ({"reward": Reward("/command", ("position", "2"))}, "has no number position.2 "),
         ({"episode": "/nowhere"}, "no outcome of an episode was recorded on /nowhere; publish one, or give --reward"),
         ({"episode": "/command"}, "holds no outcome of an episode"),
     ],

@@ -49,6 +49,30 @@ def test_no_weight_lies_where_onnx_runtime_would_not_pack_it(members: int, aggre
         assert {out for _, out in found} <= {0, 1}
 
 
+def quantised(graph: Any) -> dict[str, tuple[int, int]]:
+    """Return the sizes of the products with weights of 8 bits, by the name of the weight."""
+    found: dict[str, tuple[int, int]] = {}
+    for node in graph.node:
+        values = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "MatMulNBits":
+            found[node.input[1]] = values["K"].i, values["N"].i
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found.update(quantised(attribute.g))
+    return found
+
+
+def test_in_8_bits_are_the_products_between_hidden_layers_and_no_other() -> None:
+    velocity = layers(OBSERVATION + CHUNK + 1, CHUNK)
+    plain = onnx.load_from_string(plain_flow(velocity, OBSERVATION, CHUNK, "int8"))
+    assert list(quantised(plain.graph).values()) == [(WIDTH, WIDTH)] * 2
+    critic = [layers(OBSERVATION + CHUNK, 1)] * 2
+    guided = onnx.load_from_string(guided_flow(velocity, critic, "min", OBSERVATION, CHUNK, "int8"))
+    # The velocity's two, and of both members the two forwards and the two backwards.
+    assert list(quantised(guided.graph).values()) == [(WIDTH, WIDTH)] * (2 + 2 * 4)
+    assert quantised(onnx.load_from_string(plain_flow(velocity, OBSERVATION, CHUNK)).graph) == {}
+
+
 def test_each_weight_is_there_once_in_each_graph_that_packs_it() -> None:
     """Forward products pack it in one way, backward products in another; no third copy is stored."""
     velocity, critic = layers(OBSERVATION + CHUNK + 1, CHUNK), [layers(OBSERVATION + CHUNK, 1)] * 2

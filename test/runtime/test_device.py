@@ -154,6 +154,25 @@ def test_a_graph_that_is_replayed_with_old_inputs_is_not_used(bundle: Any, monke
     assert type(load(bundle, (CUDA, CPU))) is fused.FusedSampler
 
 
+def test_a_gpu_is_proven_by_a_run_that_captures_and_one_that_replays_with_other_inputs(
+    bundle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prove, seeds = proof._prove, []
+
+    def counted(sampler: Any, *arguments: Any, seed: int = 0, **options: Any) -> None:
+        seeds.append(seed)
+        prove(sampler, *arguments, seed=seed, **options)
+
+    def open_session(model: Any, name: str, providers: Any, threads: int, **options: Any) -> Any:
+        return session.open_session(model, name, (CPU,), threads)
+
+    monkeypatch.setattr(proof, "_prove", counted)
+    monkeypatch.setattr(fused, "open_session", open_session)
+    monkeypatch.setattr(fused, "device_of", lambda provider: "cpu")
+    assert type(load(bundle, (CUDA, CPU))) is fused.DeviceSampler
+    assert len(seeds) == len(set(seeds)) == 2
+
+
 def test_other_numbers_than_float32_are_converted_and_not_read_as_such(samplers: Any, bundle: Any) -> None:
     s, noise = draw(bundle[0], 2)
     got = samplers[1].given(s.astype(np.float64)).plain(np.asfortranarray(noise), 2)

@@ -7,7 +7,7 @@ import math
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -272,6 +272,46 @@ def test_a_velocity_that_gives_nan_is_an_error(random_bundle: Any) -> None:
         sampler.given(np.zeros((1, 7), np.float32)).plain(np.zeros((1, 4), np.float32), 10)
 
 
+def test_one_row_that_is_not_finite_among_others_is_an_error(random_bundle: Any) -> None:
+    files, manifest = random_bundle
+    sampler = fused.FusedSampler(files, manifest, 1)
+    s, noise = np.zeros((3, 7), np.float32), np.zeros((3, 4), np.float32)
+    s[1, 2] = np.nan
+    with pytest.raises(GuidanceError, match="velocity field gave a value that is not finite"):
+        sampler.given(s).plain(noise, 10)
+    with pytest.raises(GuidanceError, match="is not finite"):
+        sampler.given(s).guided(CRITIC, noise, np.ones(3, np.float32), 10, QGF)
+
+
+class ShiftedValue:
+    """A critic whose values are 1 more, and whose gradient is the same."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __call__(self, a: Any) -> Any:
+        return self._value(a) + 1.0
+
+    def given(self, s: Any) -> ShiftedValue:
+        return ShiftedValue(self._value.given(s))
+
+    def rows(self, rows: Any) -> ShiftedValue:
+        return ShiftedValue(self._value.rows(rows))
+
+    def value_and_grad(self, a: Any) -> Any:
+        q, gradient = self._value.value_and_grad(a)
+        return q + 1.0, gradient
+
+
+def test_a_critic_whose_values_alone_differ_is_not_proven(random_bundle: Any, caplog: pytest.LogCaptureFixture) -> None:
+    files, manifest = random_bundle
+    velocity, critic = models(files)
+    shifted: Any = ShiftedValue(critic)
+    sampler = proof.load_fused(files, manifest, velocity, {CRITIC: shifted}, 1)
+    assert sampler is not None and not sampler.has(CRITIC)
+    assert "its composed graph differs from its primitive" in caplog.text
+
+
 def test_a_graph_that_is_not_what_its_weights_say_runs_over_the_reference_path(
     random_bundle: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -292,6 +332,38 @@ def test_a_graph_that_is_not_what_its_weights_say_runs_over_the_reference_path(
         sampler = proof.load_fused(changed, manifest, velocity, {CRITIC: critic}, 1)
         assert message in caplog.text
         assert sampler is None or not sampler.has(CRITIC)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_critic_that_is_not_proven_is_not_composed_in_any_precision(
+    random_bundle: Any, precision: Literal["fp32", "int8"]
+) -> None:
+    import onnx
+
+    files, manifest = random_bundle
+    model = onnx.load_from_string(files[critic_file(CRITIC)])
+    for node in model.graph.node:
+        if node.op_type == "Tanh":
+            node.op_type = "Sin"
+    files = {**files, critic_file("other"): model.SerializeToString()}
+    manifest = manifest.model_copy(update={"critics": dict.fromkeys((CRITIC, "other"), manifest.critics[CRITIC])})
+    velocity, critic = models(files)
+    _, other = models(files, critic="other")
+    sampler = proof.load_fused(files, manifest, velocity, {CRITIC: critic, "other": other}, 1, precision)
+    assert sampler is not None
+    assert sampler.precision == precision
+    assert (sampler.has(CRITIC), sampler.has("other")) == (True, False)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_what_the_proof_calls_equal_differs_by_a_thousandth_of_one_and_its_size_either_way(sign: float) -> None:
+    expected = np.array([-4.0, 0.0, 9.0])
+    bound = np.array([0.005, 0.001, 0.01])
+    for i in range(3):
+        one = np.eye(3)[i]
+        assert proof._equal(expected + sign * one * bound * 0.99, expected)
+        assert not proof._equal(expected + sign * one * bound * 1.01, expected)
+    assert not proof._equal(np.array([np.nan, 0.0, 9.0]), expected)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, Measurement
+from qgf_ros.control.motion.braking import brake, longest_move
 from qgf_ros.control.safety import LONGEST_STOP, SafetyEnvelope
 from qgf_ros.errors import SafetyError
 
@@ -212,3 +213,60 @@ def test_limits_from_which_rest_takes_longer_are_refused_with_what_helps() -> No
     with pytest.raises(SafetyError, match=r"max_jerk or max_rate, or bring lower and upper nearer to hold$"):
         SafetyEnvelope([step], 0.05)
     SafetyEnvelope([step.model_copy(update={"max_rate": 0.25})], 0.05)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-2, 1e2))
+def test_the_steps_of_the_fastest_way_to_rest_add_up_to_what_is_left_of_the_speed(speed: float, jerk: float) -> None:
+    steps = 1  # as few as can: 1 + 2 + ... of them, in units of the jerk, make the speed
+    while jerk * steps * (steps + 1) / 2.0 < speed * (1.0 - 1e-9):
+        steps += 1
+    first = speed / steps + jerk * (steps - 1) / 2.0
+    assert sum(first - jerk * k for k in range(steps)) == pytest.approx(speed)
+    for sign in (1.0, -1.0):
+        v, a, j = np.array([sign * speed]), np.array([-sign * first]), np.array([jerk])
+        np.testing.assert_allclose(brake(v, a, np.array([1e9]), j), a, rtol=1e-6)
+        np.testing.assert_allclose(brake(v, a + 3.0 * j, np.array([1e9]), j), np.maximum(a + 3.0 * j - j, a), rtol=1e-6)
+        np.testing.assert_allclose(brake(v, a, np.array([first / 2.0]), np.array([1e9])), a / 2.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("distance", "pace", "acceleration", "jerk", "periods"),
+    [
+        # Times of the textbook's seven parts, in continuous time, and 9 for the rounding of each and the search.
+        (0.1, 100.0, 1.0, 0.5, 2 + 9),  # neither pace nor acceleration is reached: 4 cbrt(d / 2 j) = 1.86
+        (
+            10.0,
+            100.0,
+            1.0,
+            0.5,
+            9 + 9,
+        ),  # the acceleration is: v^2 / a + v a / j = d, so v = 2.32, and 2 (v / a + a / j) = 8.63
+        (10.0, 1.0, 1.0, 0.5, 13 + 9),  # the pace is: d / v + 2 sqrt(v / j) = 12.83
+        (10.0, 2.1, 1.0, 0.5, 9 + 9),  # both are: d / v + v / a + a / j = 8.86
+        (1.0, 0.3, 1e100, 1e100, 4),  # at once at its pace, there are no parts
+    ],
+)
+def test_a_move_from_rest_to_rest_takes_no_longer_than_its_time_rounded_up(
+    distance: float, pace: float, acceleration: float, jerk: float, periods: int
+) -> None:
+    values = (np.array([value]) for value in (distance, pace, acceleration, jerk))
+    assert longest_move(*values) == periods
+
+
+def test_braking_goes_on_without_the_workspace_when_the_place_is_no_longer_measured() -> None:
+    field = ActionField(
+        name="x",
+        unit="m",
+        scale=1.0,
+        lower=-0.1,
+        upper=0.1,
+        max_rate=0.4,
+        workspace=(0.0, 1.0),
+        measured=Measurement(field="place"),
+    )
+    envelope = SafetyEnvelope([field], PERIOD)
+    for place in (0.1, 0.12, 0.16):
+        envelope.command(np.array([0.06], dtype=np.float32), np.array([place]))
+    with pytest.raises(SafetyError, match="its position is not measured"):
+        envelope.command(np.array([0.06], dtype=np.float32), np.array([np.nan]))
+    np.testing.assert_allclose(brake_to_rest(envelope)[:, 0], [0.04, 0.02, 0.0, 0.0], atol=1e-7)

@@ -172,6 +172,17 @@ def test_what_intervened_is_told(values: tuple[float, float, float, float], kind
     assert [KINDS[i] if i >= 0 else None for i in kinds] == [None, kind, None, kind]
 
 
+def test_what_lies_at_one_limit_and_beyond_another_is_told_by_the_other() -> None:
+    limiter = MotionLimiter(*(np.array([value]) for value in (-9.0, 9.0, 4.0, 0.5, 0.25)), 1.0)
+    limiter.restart(np.zeros(1))
+    kinds = limiter.step(np.array([0.5]))[1]  # from rest in one period, to its largest acceleration
+    assert kinds is not None and KINDS[kinds[0]] == "jerk"
+    limiter = MotionLimiter(*(np.array([value]) for value in (-9.0, 9.0, 0.5, 0.25, 9.0)), 1.0)
+    limiter.restart(np.zeros(1))
+    kinds = limiter.step(np.array([0.5]))[1]  # to its largest velocity
+    assert kinds is not None and KINDS[kinds[0]] == "acceleration"
+
+
 def test_braking_before_a_bound_is_told() -> None:
     made = single(0.3, 1.0, 4.0, 80.0)
     found = [made.step(np.array([wanted]))[1] for wanted in 0.4 * (1.0 - np.cos(np.arange(20) * 0.09)) ** 2]
@@ -191,6 +202,25 @@ def test_without_acceleration_and_jerk_limits_the_command_is_the_clipped_one() -
     for wanted in np.random.default_rng(0).uniform(-1.5, 1.5, (50, 4)):
         previous = np.clip(np.clip(wanted, -1.0, 1.0), previous - 2.0 * PERIOD, previous + 2.0 * PERIOD)
         np.testing.assert_array_equal(made.step(wanted)[0], previous)
+
+
+def test_a_component_that_is_stopped_goes_on_as_from_rest_there_and_the_others_as_they_were() -> None:
+    def limiter() -> MotionLimiter:
+        one = np.ones(2)
+        return MotionLimiter(-one, one, 2.0 * one, 8.0 * one, 100.0 * one, PERIOD)
+
+    moving, other, resting = limiter(), limiter(), limiter()
+    for each in (moving, other):
+        each.restart(np.zeros(2))
+        for _ in range(4):
+            each.step(np.array([1.0, -1.0]))
+    place = np.array([0.1, 0.0])
+    moving.stop(np.array([True, False]), place)
+    resting.restart(place)
+    for wanted in np.random.default_rng(0).uniform(-1.0, 1.0, (30, 2)):
+        command = moving.step(wanted)[0]
+        assert command[0] == resting.step(wanted)[0][0]
+        assert command[1] == other.step(wanted)[0][1]
 
 
 def test_braking_obeys_its_limits_and_ends_at_rest() -> None:

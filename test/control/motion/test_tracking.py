@@ -295,6 +295,28 @@ def test_a_reading_that_has_not_changed_by_a_bit_while_commanded_away_is_a_fault
     assert envelope.command(act(0.15), np.array([np.nextafter(0.0, 1.0)]))[0] == pytest.approx(RATE * PERIOD)
 
 
+def test_one_joint_of_several_that_is_stuck_is_a_fault_and_named() -> None:
+    envelope = SafetyEnvelope([joint("shoulder"), joint("elbow")], PERIOD)
+    place, refusals = 0.0, []
+    for _ in range(60):
+        try:
+            place = float(envelope.command(act(0.15, 0.15), np.array([place, 0.0]))[0])
+        except SafetyError as error:
+            refusals.append(str(error))
+            envelope.hold()
+    assert refusals and all(
+        text.startswith("action elbow is measured 0.15 rad from its command 0.15") for text in refusals
+    )
+    assert envelope.counts["stuck"] == len(refusals)
+
+
+@pytest.mark.parametrize(("after", "told"), [(0.5, "0.50"), (0.55, "0.55"), (0.51, "0.55"), (0.35, "0.35")])
+def test_a_stuck_reading_is_told_after_as_many_periods_as_the_time_fills(after: float, told: str) -> None:
+    """However the quotient is rounded."""
+    _, refusals = stuck(6, stuck_after=after)
+    assert f"has not changed by one bit for {told} s" in refusals[0]
+
+
 def test_a_reading_that_stands_still_where_it_is_commanded_is_none() -> None:
     assert stuck(4)[1] == []
     assert stuck(4, stuck_distance=0.08)[1] != []
