@@ -452,7 +452,10 @@ def test_train_options_default_to_the_trainer_s_own():
 
     options = inspect.signature(COMMANDS["train"]).parameters
     own = [*fields(TrainingConfig), *fields(ALGORITHMS[DEFAULT_ALGORITHM].config_class)]
-    assert {field.name: options[field.name].default for field in own} == {field.name: field.default for field in own}
+    defaults = {field.name: options[field.name].default for field in own}
+    assert TrainingConfig.from_dict(defaults) == TrainingConfig()
+    kind = ALGORITHMS[DEFAULT_ALGORITHM].config_class
+    assert kind.from_dict(defaults) == kind()
     assert options["algorithm"].default == DEFAULT_ALGORITHM
 
 

@@ -83,6 +83,8 @@ def _try_to_write(path: Path) -> None:
             written = 0
             while written < _TRIED:
                 written += file.write(bytes(_TRIED - written))
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # raises where the name is too long, but only once its folder is there
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -98,15 +98,13 @@ def test_a_mistake_is_one_sentence(
 
 
 def refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> str:
-    """Words of the box in which a command line is refused."""
-    with pytest.raises(SystemExit) as exit_:
-        main(["benchmark", *arguments])
-    assert exit_.value.code == 2
-    return " ".join(capsys.readouterr().err.replace("│", " ").split())
+    """Return the sentence that refuses a command line."""
+    assert main(["benchmark", *arguments]) == 2
+    return capsys.readouterr().err
 
 
 def test_a_bare_benchmark_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "one of {tick, ros, evaluation, training, growth, targets}" in refused((), capsys)
+    assert "one of tick, ros, evaluation, training, growth, targets" in refused((), capsys)
 
 
 @pytest.mark.parametrize(

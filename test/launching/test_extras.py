@@ -17,7 +17,7 @@ from qgf_ros.launching.extras import EXTRAS, install_command, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Brought by the core installation, by a ROS installation alone, or by another package of the same extra.
-CORE = {"numpy", "pydantic", "yaml", "rich", "tyro"}
+CORE = {"docstring_parser", "numpy", "pydantic", "yaml", "rich", "tyro"}
 ROS_ONLY = {"control_msgs", "tf2_msgs"}
 
 

@@ -223,7 +223,7 @@ def test_hold_stops_the_node_and_resume_lets_it_go_on(active: Peer, dashboard: D
     dashboard.ready()
     active.answer(10 * STEP)
     dashboard.graph.trigger("hold")
-    dashboard.says("hold: nothing but the hold is published until ~/resume")
+    dashboard.says("hold: nothing but the hold is published until ~/resume", ERROR)  # a robot that is held is red
     active.held(10 * STEP)
     dashboard.until(lambda: dashboard.state.view().links["policy node"].text.startswith("stopped: "))
     dashboard.graph.trigger("resume")

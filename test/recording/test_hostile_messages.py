@@ -14,7 +14,8 @@ pytest.importorskip("mcap", reason="recordings need the record extra")
 pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
 
 import zstandard
-from hypothesis import HealthCheck, example, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from mcap.writer import CompressionType, Writer
 from mcap_ros2.writer import Writer as MessageWriter
@@ -110,7 +111,7 @@ def rows(manifest_of: Make, tmp_path: Path) -> Callable[[Path], Any]:
     return lambda path: convert([Recording.open(path)], source).arrays()["observations"]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(which=st.sampled_from(["/told", "/joint_states"]), messages=st.lists(stamps(), min_size=1, max_size=6))
 @example(which="/told", messages=[stamp_of("now", "then", "string", "string")] * 6)
 @example(which="/told", messages=[stamp_of(float("nan"), 0, "float64")] * 6)
@@ -215,7 +216,7 @@ def test_a_definition_or_a_message_that_lies_about_its_size_is_counted(
     assert damage.startswith("2 messages on /told that cannot be decoded are left out (")
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     fields=st.lists(
         st.tuples(

@@ -26,7 +26,14 @@ class LaunchConfiguration:
 
 def recorder(monkeypatch: pytest.MonkeyPatch, **arguments: str) -> list[dict[str, Any]]:
     """Return what each recorder that is started with these launch arguments is given."""
-    names = ("launch", "launch.actions", "launch.events.process", "launch_ros", "launch_ros.substitutions")
+    names = (
+        "launch",
+        "launch.actions",
+        "launch.events.process",
+        "launch.logging",
+        "launch_ros",
+        "launch_ros.substitutions",
+    )
     modules: dict[str, Any] = {name: MagicMock() for name in names}
     modules["launch.substitutions"] = MagicMock(LaunchConfiguration=LaunchConfiguration)
     modules["launch_ros.actions"] = SimpleNamespace(Node=lambda **given: given)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from exploration import examples
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -118,7 +119,7 @@ limits = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@examples(25, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(limits, st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.05, 0.1]), st.booleans(), st.floats(0.0, 1e-3))
 def test_the_command_of_a_blocked_arm_is_led_back_inside_the_limits_and_stays_until_it_has_moved(
     limits: dict[str, float | None], seed: int, period: float, held: bool, noise: float

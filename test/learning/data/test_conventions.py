@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -238,7 +239,7 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(files(), st.integers(1, 3))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_chunks_and_their_successors_never_leave_an_episode(
     tmp_path: Path, arrays: dict[str, Any], horizon: int
 ) -> None:
@@ -266,7 +267,7 @@ def test_chunks_and_their_successors_never_leave_an_episode(
 
 
 @given(files(), st.dictionaries(st.sampled_from((*KEYS, *OTHERS)), ANY_ARRAY, min_size=1, max_size=3), st.integers(1, 3))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
 def test_any_arrays_are_a_data_set_or_one_sentence(
     tmp_path: Path, arrays: dict[str, Any], odd: dict[str, Any], horizon: int

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from exploration import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from qgf_ros.errors import DatasetError
@@ -193,7 +194,7 @@ def test_a_normalisation_that_is_none_is_refused(tmp_path: Path, told: Any, says
 
 
 @given(st.lists(st.tuples(st.integers(0, 1500), st.binary(max_size=4)), max_size=4), st.integers(0, 1500))
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Reading .*:UserWarning")
 def test_any_damage_is_one_sentence_or_none_that_matters(
     tmp_path: Path, writes: list[tuple[int, bytes]], cut: int
