@@ -562,3 +562,16 @@ def test_factors_are_bounded_so_that_every_product_of_them_is_a_number(sign: flo
     assert OutputSource.model_validate({"type": "joint_state", "scale": sign * 1e9}).scale == (sign * 1e9,)
     with pytest.raises(ValidationError, match="scale"):
         OutputSource.model_validate({"type": "joint_state", "scale": sign * 1.000001e9})
+
+
+@pytest.mark.parametrize(
+    ("source", "shadow"),
+    [
+        ({"type": "joint_state"}, "~/shadow_command"),
+        ({"type": "joint_state", "topic": "/arm/joints"}, "~/shadow/arm/joints"),
+        ({"type": "float64_multi_array", "topic": "command"}, "~/shadow/command"),
+        ({"type": "float64_multi_array", "topic": "~/commands"}, "~/shadow/commands"),
+    ],
+)
+def test_shadows_go_to_a_topic_of_the_node_s_own(source: dict[str, Any], shadow: str) -> None:
+    assert OutputSource.model_validate(source).shadow == shadow
