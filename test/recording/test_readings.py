@@ -17,7 +17,8 @@ from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.errors import RecordingError
 from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.recording.epochs import Restart
-from qgf_ros.recording.readings import TELEMETRY, command_values, observation_sources
+from qgf_ros.recording.readings import observation_sources
+from qgf_ros.recording.recorded_commands import TELEMETRY, commanded
 from qgf_ros.recording.recording import Recorded, Recording
 
 Make = Callable[..., Any]
@@ -74,4 +75,4 @@ def test_telemetry_that_does_not_say_what_was_commanded_is_one_sentence(said: st
     with pytest.raises(
         RecordingError, match=r"/telemetry does not say what was commanded, expected 2 values as command"
     ):
-        command_values(["a", "b"], recorded)
+        commanded(2, recorded)

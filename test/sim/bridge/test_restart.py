@@ -98,7 +98,7 @@ def graph(tiny_bundle: Path, tmp_path: Path) -> Iterator[Graph]:
             running.close()
 
 
-@pytest.mark.parametrize("name", ["sim_bridge", "policy_node"])
+@pytest.mark.parametrize("name", [pytest.param("sim_bridge", marks=pytest.mark.slow), "policy_node"])
 def test_the_run_goes_on_after_a_process_is_killed_and_started_again(
     graph: Graph, name: str, on_page: Callable[..., None]
 ) -> None:

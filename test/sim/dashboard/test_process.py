@@ -138,6 +138,7 @@ def test_the_served_demo_serves_its_page_and_leaves_nobody_behind(tiny_bundle: P
     assert not [child.name for child in children if alive(child)]
 
 
+@pytest.mark.slow
 def test_the_served_demo_goes_from_the_first_weight_to_the_next_after_its_episodes(
     tiny_bundle: Path, children: list[Child]
 ) -> None:

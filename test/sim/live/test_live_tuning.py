@@ -320,6 +320,7 @@ def test_a_bundle_that_only_the_node_can_read_is_not_tuned(tiny_bundle: Path, mo
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchanged")
 def test_what_no_trial_sets_is_among_the_conditions(tiny_bundle: Path, onlooker: RosClient) -> None:
     def conditions() -> tuple[str, RunOptions]:
