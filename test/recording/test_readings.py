@@ -71,7 +71,7 @@ def test_recorded_joints_in_several_messages_are_merged_as_the_node_merged_them(
 )
 def test_telemetry_that_does_not_say_what_was_commanded_is_one_sentence(said: str) -> None:
     figures = {"command": said, "motion": "1"}
-    recorded = Recorded("/telemetry", TELEMETRY, 1, 1, diagnostic_array(1, "tick", "fake", 0, "", figures))
+    recorded = Recorded("/telemetry", TELEMETRY, 1, 1, diagnostic_array(1, "tick", "fake", 0, "", figures), True)
     with pytest.raises(
         RecordingError, match=r"/telemetry does not say what was commanded, expected 2 values as command"
     ):
