@@ -58,7 +58,7 @@ def test_a_critic_that_returns_nan_leaves_plain_behaviour_cloning_until_it_is_ch
 
 #: Parameters with values that are taken, and values that are refused.
 CHANGES: dict[str, tuple[list[Any], list[Any]]] = {
-    "guidance_weight": ([0.0, 0.05, 0.9], [-1.0, math.nan, math.inf, 1e9, "much", 1]),
+    "guidance_weight": ([0.0, 0.05, 0.9], [-1.0, math.nan, math.inf, 1e9, "much"]),
     "use_recommended_weight": ([True, False], [1, "yes"]),
     "critic": (["near", "broken", ""], ["nobody", 3]),
     "num_samples": ([1, 2, 5], [0, -3, 10**9, 1.5]),
