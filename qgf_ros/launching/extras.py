@@ -60,7 +60,8 @@ def install_command(extra: str) -> str:
     """
     root = Path(__file__).resolve().parents[2]
     words = [sys.executable, "-m", "pip", "install"]
-    shared = root.parents[2] / "share" / "qgf_ros" / "constraints.txt"  # of PREFIX/lib/pythonX.Y/site-packages
+    prefix = root / ".." / ".." / ".."  # of PREFIX/lib/pythonX.Y/site-packages
+    shared = (prefix / "share" / "qgf_ros" / "constraints.txt").resolve()
     if (root / "setup.py").is_file():
         words += ["-c", str(root / "constraints.txt"), "-e", f"{root}[{extra}]"]
     elif shared.is_file():

@@ -97,6 +97,11 @@ def test_an_installation_has_the_pinned_versions_in_its_share_folder(
     assert shlex.split(install_command("sim"))[4:] == ["-c", str(pinned), "qgf_ros[sim]"]
 
 
+def test_a_checkout_right_below_the_root_of_the_file_system_has_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "__file__", "/qgf/qgf_ros/launching/extras.py")
+    assert shlex.split(install_command("sim"))[:4] == [sys.executable, "-m", "pip", "install"]
+
+
 def test_where_ros_is_installed_but_not_sourced_that_is_said_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,12 @@ def test_a_lockstep_session_is_replayed_to_the_bit(session: tuple[Path, list[boo
     assert outcome["different"] == 0
     assert outcome["not_replayed"] == {}
     assert outcome["identical"] == recording.topics["/policy_node/telemetry"][1] > 60
-    assert main(["replay", str(path), "--bundle", "cube-single", "--guidance-weight", "0", "--json", str(report)]) == 0
+    assert (
+        main(
+            ["replay", str(path), "--bundle", "cube-single", "--guidance-weight", "0", "--json", str(report), "--force"]
+        )
+        == 0
+    )
     outcome = json.loads(report.read_text())
     assert outcome["different"] > 0.9 * outcome["ticks"]
     assert list(outcome["causes"]) == ["guidance_weight 0.04 → 0.0"]
