@@ -11,7 +11,7 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from qgf_ros.bundle.fields import ActionField, Measurement
-from qgf_ros.control.motion.braking import brake, longest_move
+from qgf_ros.control.motion.braking import Braking, brake, longest_move
 from qgf_ros.control.safety import LONGEST_STOP, SafetyEnvelope
 from qgf_ros.errors import SafetyError
 
@@ -251,6 +251,23 @@ def test_a_move_from_rest_to_rest_takes_no_longer_than_its_time_rounded_up(
 ) -> None:
     values = (np.array([value]) for value in (distance, pace, acceleration, jerk))
     assert longest_move(*values) == periods
+
+
+@pytest.mark.parametrize("acceleration", [0.4, 1.0, 2.5, 7.3, 24.1, 43.2])
+@pytest.mark.parametrize("pace", [0.5, 3.0, 40.0, 158.3, 900.0])
+def test_no_state_that_can_be_reached_takes_longer_to_rest_than_is_said(acceleration: float, pace: float) -> None:
+    """In units of the jerk. A state is reached if the way there, which is a way to rest run backwards, keeps the pace, too."""
+    braking = Braking(np.array([acceleration]), np.array([1.0]))
+    random = np.random.default_rng(0)
+    v, a = random.uniform(-1.0, 1.0, (2, 40_000, 1)) * [[[pace]], [[acceleration]]]
+    v[::4] = np.copysign(pace, v[::4])
+    a[1::4] = np.copysign(acceleration, a[1::4])
+    way = braking(v, a)
+    reached = (way.pace <= pace * (1.0 + 1e-9)) & (braking(v - a, -a).pace <= pace * (1.0 + 1e-9))
+    longest = way.periods[reached].max()
+    said = braking.longest(np.array([pace]))[0] + 1.0
+    assert longest <= said
+    assert said <= 1.05 * longest + 3.0  # nor is much more said than was found
 
 
 def test_braking_goes_on_without_the_workspace_when_the_place_is_no_longer_measured() -> None:
