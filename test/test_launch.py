@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -132,11 +133,25 @@ def interrupted(
         output += line
         if until(output):
             break
+    # Launch loses a signal that comes while it has a process started and not yet taken charge of it.
+    while not all(map(has_come_far, started(output))):
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     output += process.communicate()[0]
     watchdog.cancel()
-    pids = [int(number) for number in re.findall(r"process started with pid \[(\d+)\]", output)]
-    return process.returncode, output, pids
+    return process.returncode, output, started(output)
+
+
+def started(output: str) -> list[int]:
+    return [int(number) for number in re.findall(r"process started with pid \[(\d+)\]", output)]
+
+
+def has_come_far(pid: int) -> bool:
+    """Whether a process loads ROS, or has done so, or has ended."""
+    try:
+        return "librcl" in Path(f"/proc/{pid}/maps").read_text()
+    except OSError:
+        return True
 
 
 def running(pids: list[int]) -> list[int]:

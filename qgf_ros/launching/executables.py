@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 from qgf_ros.launching.extras import missing
@@ -21,8 +22,12 @@ def run(name: str, module: str) -> int:
     Raises:
         ImportError: Of something that no extra brings.
     """
+    # Until it is loaded nobody holds anything: Ctrl-C ends it at once, and shows no traceback of an import.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        return int(importlib.import_module(module).main())
+        main = importlib.import_module(module).main
+        signal.signal(signal.SIGINT, before)
+        return int(main())
     except ImportError as error:
         if (sentence := missing(error)) is None:
             raise
