@@ -153,14 +153,14 @@ def test_sigterm_unwinds_like_an_exit(command):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("trian", "qgf has no command trian, the nearest is train; see qgf --help"),
-        ("analyze succes", "qgf analyze has no command succes, the nearest is success; see qgf analyze --help"),
+        ("trian", "qgf has no command trian; did you mean train?"),
+        ("analyze succes", "qgf analyze has no command succes; did you mean success?"),
         ("contract nonsense x", "qgf contract has no command nonsense; see qgf contract --help"),
         (
             "evaluate x --epsiodes 3",
-            "qgf evaluate has no option --epsiodes, the nearest is --episodes; see qgf evaluate --help",
+            "qgf evaluate has no option --epsiodes; did you mean --episodes?",
         ),
-        ("tune x --guidance_wieghts=0", "the nearest is --guidance-weights; see qgf tune --help"),
+        ("tune x --guidance_wieghts=0", "qgf tune has no option --guidance_wieghts; did you mean --guidance-weights?"),
         ("evaluate x --zzz", "qgf evaluate has no option --zzz; see qgf evaluate --help"),
         ("evaluate x y", "y was given to qgf evaluate, which takes no more words; see qgf evaluate --help"),
         ("evaluate", "qgf evaluate needs PATH; see qgf evaluate --help"),
@@ -176,7 +176,7 @@ def test_sigterm_unwinds_like_an_exit(command):
         ("evaluate x --workers two", "--workers 'two' was given, expected an integer; see qgf evaluate --help"),
         ("evaluate x --workers None", "--workers 'None' was given, expected an integer"),
         ("tune x --max-gradient-norm a", "--max-gradient-norm 'a' was given, expected a number"),
-        ("evaluate x --estimator qfg", "bptt, grad_step, the nearest is qgf; see qgf evaluate --help"),
+        ("evaluate x --estimator qfg", "bptt, grad_step; did you mean qgf?"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence_with_the_nearest_name(words, sentence, capsys):

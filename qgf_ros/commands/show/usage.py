@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tyro
 
-from qgf_ros.errors import QgfError
+from qgf_ros.errors import QgfError, did_you_mean
 
 #: Shows the help of a command, given as its words.
 Help = Callable[[Sequence[str]], None]
@@ -19,12 +18,6 @@ Help = Callable[[Sequence[str]], None]
 
 class UsageError(QgfError):
     """A command, an option or the value of one is none that there is."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ', the nearest is X', of the known names, or '' where none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1)
-    return f", the nearest is {found[0]}" if found else ""
 
 
 @contextlib.contextmanager
@@ -44,7 +37,7 @@ def one_sentence(arguments: Sequence[str], show_help: Help) -> Iterator[None]:
         command, text = _command_of(arguments, show_help)
         sentence = _sentence(type(event).__name__, event, command, text)
         if sentence is not None:
-            raise UsageError(f"{sentence}; see {command} --help")
+            raise UsageError(sentence if sentence.endswith("?") else f"{sentence}; see {command} --help")
 
     with events.on_parse_error(complain):
         yield
@@ -94,7 +87,7 @@ def _sentence(kind: str, event: Any, command: str, text: str) -> str | None:
     if kind == "BadValue":
         return f"{_name_of(event.argument)} was given without its value"
     if kind == "InvalidChoice":
-        near = nearest(event.value, event.choices)
+        near = did_you_mean(event.value, event.choices)
         return f"{_name_of(event.argument)} {event.value} was given, expected one of {', '.join(event.choices)}{near}"
     if kind == "InstantiationFailure":
         return _not_made(event.argument, event.message)
@@ -105,9 +98,9 @@ def _unrecognized(token: str, command: str, text: str) -> str:
     commands = _commands(text)
     if token.startswith("-"):
         name = token.partition("=")[0]
-        return f"{command} has no option {name}{nearest(name.replace('_', '-'), _options(text))}"
+        return f"{command} has no option {name}{did_you_mean(name.replace('_', '-'), _options(text))}"
     if commands:
-        return f"{command} has no command {token}{nearest(token, commands)}"
+        return f"{command} has no command {token}{did_you_mean(token, commands)}"
     return f"{token} was given to {command}, which takes no more words"
 
 
