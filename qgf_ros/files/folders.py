@@ -39,7 +39,9 @@ def replacing_folder(folder: Path, check: Callable[[Path], None]) -> Iterator[Pa
     target = Path(os.path.realpath(folder))
     recover_folder(target)
     if os.path.lexists(target):
-        check(target)
+        with _turn(target.parent):  # another writer may be between its two steps
+            if os.path.lexists(target):
+                check(target)
     made = [parent for parent in (target.parent, *target.parent.parents) if not parent.exists()]
     temporary = None
     try:
