@@ -205,8 +205,6 @@ def measure_compute(
 ) -> dict[str, Any]:
     """Count and time every method.
 
-    Every round infers one action with every case, so that whatever else the machine does falls on all of them alike.
-
     Args:
         bundle: Folder of the bundle.
         primitives: Its models, on one thread; the first critic guides.
@@ -226,15 +224,49 @@ def measure_compute(
         raise GuidanceError(
             f"rounds {rounds}, warm-up {warm_up} and N {candidates} were given; expected at least 1, 0, 1"
         )
-    manifest = primitives.manifest
-    name, critic = next(iter(primitives.critics.items()))
-    flops = primitive_flops(bundle, name)
-    policy = Policy(manifest, primitives.velocity, {name: critic})
+    flops = primitive_flops(bundle, next(iter(primitives.critics)))
     chosen = cases(candidates)
+    latencies = time_cases(primitives, chosen, rounds=rounds, warm_up=warm_up, seed=seed, progress=progress)
+    records = []
+    for case in chosen:
+        median, p99 = percentiles(latencies[case])
+        records.append(
+            {**asdict(case), **count_case(case, primitives, flops), "latency_ms": {"p50": median, "p99": p99}}
+        )
+    return {
+        "primitives": {key: {"products": value.products, "others": value.others} for key, value in flops.items()},
+        "rounds": rounds,
+        "cases": records,
+    }
+
+
+def count_case(case: Case, primitives: Primitives, flops: dict[str, Flops]) -> dict[str, Any]:
+    """Return the calls and GFLOPs of one action, of the algorithm and of the node; they do not depend on the noise."""
+    noise = np.zeros((case.candidates, primitives.manifest.chunk_size), dtype=np.float32)
+    found = {"algorithm": count_algorithm(case, primitives, noise), "node": count_node(case, primitives, noise)}
+    return {name: {"calls": asdict(calls), "gflops": total_flops(calls, flops) / 1e9} for name, calls in found.items()}
+
+
+def time_cases(
+    primitives: Primitives,
+    chosen: Sequence[Case],
+    *,
+    rounds: int,
+    warm_up: int = 10,
+    seed: int = 0,
+    progress: Callable[[], None] = lambda: None,
+) -> dict[Case, list[float]]:
+    """Return the time that each of `rounds` actions took with each case [ms].
+
+    Every round infers one action with every case, so that whatever else the machine does falls on all of them alike.
+    """
+    name, critic = next(iter(primitives.critics.items()))
+    policy = Policy(primitives.manifest, primitives.velocity, {name: critic})
     random = np.random.default_rng(seed)
     latencies: dict[Case, list[float]] = {case: [] for case in chosen}
+    most = max(case.candidates for case in chosen)
     for round_number in range(-warm_up, rounds):
-        noise = random.standard_normal((max(candidates), manifest.chunk_size), dtype=np.float32)
+        noise = random.standard_normal((most, primitives.manifest.chunk_size), dtype=np.float32)
         for case in chosen:
             start = time.perf_counter()
             _act(policy, name, case, noise[: case.candidates])
@@ -242,23 +274,4 @@ def measure_compute(
             if round_number >= 0:
                 latencies[case].append(elapsed)
         progress()
-    records = []
-    for case in chosen:
-        algorithm, node = (
-            count_algorithm(case, primitives, noise[: case.candidates]),
-            count_node(case, primitives, noise[: case.candidates]),
-        )
-        median, p99 = percentiles(latencies[case])
-        records.append(
-            {
-                **asdict(case),
-                "algorithm": {"calls": asdict(algorithm), "gflops": total_flops(algorithm, flops) / 1e9},
-                "node": {"calls": asdict(node), "gflops": total_flops(node, flops) / 1e9},
-                "latency_ms": {"p50": median, "p99": p99},
-            }
-        )
-    return {
-        "primitives": {key: {"products": value.products, "others": value.others} for key, value in flops.items()},
-        "rounds": rounds,
-        "cases": records,
-    }
+    return latencies

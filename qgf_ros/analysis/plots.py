@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from qgf_ros.guidance.names import METHODS
 from qgf_ros.guidance.protocols import Array
-from qgf_ros.reports.figures import LOOKS, label_ends, method_label, new_figure, style
+from qgf_ros.reports.figures import LOOKS, label_ends, new_figure, style
 
 
 def draw_sensitivity(numbers: Mapping[str, Any]) -> Figure:
@@ -170,41 +170,4 @@ def draw_compute(numbers: Mapping[str, Any]) -> Figure:
         right.set_xlabel("latency [ms]")
         right.set_title("Latency: median, line to the 99th percentile")
         figure.legend(loc="outside lower center", ncols=len(counts))
-    return figure
-
-
-def draw_success(numbers: Mapping[str, Any]) -> Figure:
-    """Draw the success of every method over all tasks, with 95 % intervals, and of each task.
-
-    Args:
-        numbers: ``methods``, from `qgf_sim.rollouts.methods.pool`.
-    """
-    rows = numbers["methods"]
-    with style():
-        figure = new_figure(8.0, 0.42 * len(rows) + 1.3)
-        axes = figure.subplots()
-        for height, row in enumerate(rows):
-            name = row["method"]
-            look = LOOKS.get(name) or LOOKS["qgf" if name.startswith("qgf") else "bfn"]
-            rate, (low, high) = 100 * row["success_rate"], (100 * bound for bound in row["ci95"])
-            axes.barh(height, rate, color=look.colour, alpha=0.45, height=0.66)
-            axes.errorbar(rate, height, xerr=[[rate - low], [high - rate]], color="black", capsize=3, elinewidth=1.2)
-            axes.plot(
-                [100 * one for one in row["rates"]], [height] * len(row["rates"]), ".", color="black", markersize=6
-            )
-            weights = ", ".join(f"{weight:g}" for weight in dict.fromkeys(row["weights"]))
-            note = f"{rate:.0f} % [{low:.0f}, {high:.0f}]" + (f"   weight {weights}" if any(row["weights"]) else "")
-            axes.annotate(
-                note,
-                (1.0, height),
-                xycoords=("axes fraction", "data"),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-            )
-        axes.set_yticks(range(len(rows)), [method_label(row["method"]) for row in rows])
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        axes.set_xlim(0, 100)
-        axes.set_xlabel("success [%], 95 % Wilson interval; a dot for each task")
     return figure

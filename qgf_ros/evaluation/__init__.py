@@ -1,4 +1,4 @@
-"""Outcomes of episodes, trials and the search for settings, wherever the episodes run: a robot is tuned here, too.
+"""Outcomes of episodes, trials, the search for settings and what is claimed of methods, wherever the episodes run.
 
 Stands on: bundle, control, errors, files, reports. Libraries: matplotlib, numpy.
 """

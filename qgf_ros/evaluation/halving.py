@@ -9,8 +9,9 @@ Imports neither MuJoCo nor ROS: whoever can run episodes can be searched over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
@@ -42,8 +43,13 @@ class Outcome:
 
 
 Outcomes = dict[RunOptions, list[Outcome]]
-#: Runs every configuration on every seed of a range; outcomes in the order of their seeds.
-Run = Callable[[Sequence[RunOptions], range], Mapping[RunOptions, Sequence[Outcome]]]
+#: Outcomes of every configuration that was asked for, in the order of their seeds.
+Found = Mapping[RunOptions, Sequence[Outcome]]
+#: Runs every configuration on every seed of a range.
+Run = Callable[[Sequence[RunOptions], range], Found]
+Result = TypeVar("Result")
+#: Work that says what it wants to be run next, is sent the outcomes, and returns something in the end.
+Steps = Generator[tuple[Sequence[RunOptions], range], Found, Result]
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,32 @@ def _half(count: int) -> int:
 
 
 def halve(configurations: Sequence[RunOptions], seeds: range, run: Run) -> Search:
-    """Search for the configuration of the highest success.
+    """Search for the configuration of the highest success; see `halving`, which this carries out.
+
+    Args:
+        configurations: Each once, at least one.
+        seeds: Those of a configuration that lasts to the end.
+        run: Runs episodes.
+
+    Raises:
+        SimulationError: There is nothing to choose from.
+    """
+    return carry_out(halving(configurations, seeds), run)
+
+
+def carry_out(steps: Steps[Result], run: Run) -> Result:
+    """Run whatever some work asks for, one request after the other, and return what it returns."""
+    try:
+        wanted = next(steps)
+        while True:
+            wanted = steps.send(run(*wanted))
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+
+
+def halving(configurations: Sequence[RunOptions], seeds: range) -> Steps[Search]:
+    """Search for the configuration of the highest success, a request for episodes a rung.
 
     Two configurations are separated where the exact McNemar test on their common seeds gives p <= ALPHA / (number of
     configurations x number of rungs): however often it is asked, the best one is dropped for that reason with a
@@ -105,7 +136,6 @@ def halve(configurations: Sequence[RunOptions], seeds: range, run: Run) -> Searc
     Args:
         configurations: Each once, at least one.
         seeds: Those of a configuration that lasts to the end.
-        run: Runs episodes.
 
     Raises:
         SimulationError: There is nothing to choose from.
@@ -121,7 +151,7 @@ def halve(configurations: Sequence[RunOptions], seeds: range, run: Run) -> Searc
     rungs: list[Rung] = []
     done = 0
     for size in sizes:
-        for configuration, found in run(remaining, seeds[done:size]).items():
+        for configuration, found in (yield remaining, seeds[done:size]).items():
             outcomes[configuration].extend(found)
         done = size
         ranking = sorted(remaining, key=lambda configuration: rank(configuration, outcomes[configuration]))

@@ -181,7 +181,7 @@ class Trials:
         """Return the outcomes of every configuration in the order of the seeds."""
         found: Outcomes = {options: [] for options in configurations}
         missing = []
-        for trial in self._trials(configurations, seeds):
+        for trial in self.trials(configurations, seeds):
             outcomes = self.store.find(trial)
             if outcomes is None:
                 missing.append(trial)
@@ -192,8 +192,11 @@ class Trials:
             self._take(found, trial, outcomes)
         return {name: sorted(outcomes, key=lambda outcome: outcome.seed) for name, outcomes in found.items()}
 
-    def _trials(self, configurations: Sequence[RunOptions], seeds: range) -> Iterator[Trial]:
-        # Seed by seed and configuration by configuration, so that every rate settles early.
+    def trials(self, configurations: Sequence[RunOptions], seeds: range) -> Iterator[Trial]:
+        """Yield the trials that hold these episodes, whether they have run or not.
+
+        Seed by seed and configuration by configuration, so that every rate settles early.
+        """
         for start in range(0, len(seeds), self.block * len(self.tasks)):
             turn = seeds[start : start + self.block * len(self.tasks)]
             for options in configurations:

@@ -35,7 +35,10 @@ LOOKS = {
     "bfn": Look("best of N", "#000000", "P"),
 }
 #: Labels of methods with best of N, in the closed-loop comparison.
-_COMPARED = {"bfn4": "best of 4", "bfn16": "best of 16", "qgf_bfn4": "QGF, best of 4"}
+_COMPARED = {
+    **{f"bfn{count}": f"best of {count}" for count in (4, 16, 32)},
+    **{f"qgf_bfn{count}": f"QGF, best of {count}" for count in (4, 16)},
+}
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9.0,
@@ -60,6 +63,11 @@ _STYLE: dict[Any, Any] = {
 def method_label(name: str) -> str:
     """Return what a method is called in figures and tables."""
     return _COMPARED.get(name) or LOOKS[name].label
+
+
+def method_look(name: str) -> Look:
+    """Return how a method of the closed-loop comparison is drawn; with best of N as without."""
+    return LOOKS.get(name) or LOOKS["qgf" if name.startswith("qgf") else "bfn"]
 
 
 def style() -> AbstractContextManager[None]:

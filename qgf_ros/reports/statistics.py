@@ -181,29 +181,61 @@ def bootstrap(
     Raises:
         ValueError: There are no outcomes, or paired ones are of different shapes.
     """
+    values = statistic(*resampled_scores(methods, paired=paired, replicates=replicates, seed=seed))
+    scores = [np.asarray(outcomes, dtype=np.float64).mean(axis=-1) for outcomes in methods]
+    return estimate(float(statistic(*scores)), values, confidence)
+
+
+def resampled_scores(
+    methods: Sequence[Array], *, paired: bool = False, replicates: int = 2000, seed: int = 0
+) -> list[Array]:
+    """Return the scores [R, N, K] of each method in the replicates of `bootstrap`, for several statistics of the same ones.
+
+    Raises:
+        ValueError: As for `bootstrap`.
+    """
     shapes = {np.shape(outcomes) for outcomes in methods}
     if not methods or any(len(shape) != 3 or 0 in shape for shape in shapes) or (paired and len(shapes) > 1):
         raise ValueError(
             f"outcomes of the shapes {sorted(shapes)} were given; expected [N, K, E], equal ones if paired"
         )
-    arrays = [np.asarray(outcomes, dtype=np.float64) for outcomes in methods]
     random = np.random.default_rng(seed)
-    drawn: list[Array] = []
-    draws: tuple[NDArray[np.int64], ...] | None = None
-    for outcomes in arrays:
-        seeds, tasks, episodes = outcomes.shape
-        if draws is None or not paired:
-            draws = (
-                random.integers(seeds, size=(replicates, seeds, tasks, 1)),
-                random.integers(episodes, size=(replicates, seeds, tasks, episodes)),
-            )
-        chosen = outcomes[draws[0], np.arange(tasks)[:, None], draws[1]]
-        drawn.append(np.asarray(chosen.mean(axis=-1)))
+    arrays = [np.asarray(outcomes, dtype=np.float64) for outcomes in methods]
+    if paired:
+        return list(_resampled(np.stack(arrays), replicates, random))
+    return [_resampled(outcomes[None], replicates, random)[0] for outcomes in arrays]
+
+
+def _resampled(outcomes: Array, replicates: int, random: np.random.Generator) -> Array:
+    """Return scores [M, R, N, K] of outcomes [M, N, K, E], the same draws for all M."""
+    count, seeds, tasks, episodes = outcomes.shape
+    rows, columns = random.integers(seeds, size=(replicates, seeds, tasks)), np.arange(tasks)
+    if not np.isin(outcomes, (0.0, 1.0)).all():
+        chosen = random.integers(episodes, size=(replicates, seeds, tasks, episodes))
+        return np.asarray(outcomes[:, rows[..., None], columns[:, None], chosen].mean(axis=-1))
+    # Of successes and failures only the number drawn of each pattern counts: as likely as one by one, and much faster.
+    patterns = (outcomes * (2 ** np.arange(count))[:, None, None, None]).sum(axis=0)
+    shares = (patterns[..., None] == np.arange(2**count)).mean(axis=-2)
+    drawn = random.multinomial(episodes, shares[rows, columns]) / episodes
+    successful = (np.arange(2**count) >> np.arange(count)[:, None]) & 1
+    return np.asarray(np.moveaxis(drawn @ successful.T, -1, 0))
+
+
+def estimate(value: float, replicates: Array, confidence: float = 0.95) -> BootstrapEstimate:
+    """Return a statistic with the interval between the percentiles of its replicates [R]."""
     tail = (1.0 - confidence) / 2.0
-    low, high = np.quantile(statistic(*drawn), [tail, 1.0 - tail])
-    return BootstrapEstimate(
-        float(statistic(*(outcomes.mean(axis=-1) for outcomes in arrays))), (float(low), float(high))
-    )
+    low, high = np.quantile(replicates, [tail, 1.0 - tail])
+    return BootstrapEstimate(value, (float(low), float(high)))
+
+
+def bootstrap_p_value(replicates: Array) -> float:
+    """Return the two-sided p-value of "the statistic is 0" that belongs to the percentile interval of its replicates [R].
+
+    Twice the smaller share of replicates on either side of 0, itself on both; never below 2 / (R + 1), since no more was
+    looked at (Davison and Hinkley 1997, section 4.2).
+    """
+    beyond = min(int((replicates <= 0.0).sum()), int((replicates >= 0.0).sum()))
+    return min(1.0, 2.0 * (beyond + 1) / (len(replicates) + 1))
 
 
 def difference_of(statistic: Statistic) -> Callable[[Array, Array], Array]:

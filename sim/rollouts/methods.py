@@ -1,34 +1,30 @@
-"""Closed-loop success of every guidance method on one bundle, each at the weight that was best for it.
+"""The methods that are compared in closed loop, and what a comparison of them is: bundles, tasks, seeds.
 
-The weight of a method and a task is chosen on one range of seeds and reported on another; episode i of every method has
-the same seed for the environment and for the noise, so that methods can be compared episode by episode. The table is
-written after every method, and the same command goes on where it was ended.
+Whatever a method leaves open, its guidance weight or step size, is chosen for each bundle and task on one range of seeds and
+reported on another. Episode i of every method has the same seed for the environment and for the noise, so that methods can
+be compared episode by episode.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-
-from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
-from qgf_ros.evaluation.results import Episode, summarise, write_report
-from qgf_ros.evaluation.tuning import Protocol, choose
-from qgf_ros.reports.numbers import plain
-from qgf_ros.reports.statistics import compare_paired, wilson_interval
-from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
+from qgf_ros.evaluation.bundle_families import TrainedBundle
+from qgf_ros.evaluation.halving import most_episodes, rung_sizes
+from qgf_ros.evaluation.results import critic_for_task, tasks_of
+from qgf_ros.evaluation.tuning import Protocol
+from qgf_sim.rollouts.evaluate import EvaluationPlan
 
 #: Weights tried for methods that guide while denoising: the published sweep, 0.004 to 0.12, and a decade around it.
 WEIGHTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 #: Step sizes tried for ``grad_step``.
 STEP_SIZES = (0.01, 0.03, 0.1, 0.3)
+#: The method that every other is compared with.
+REFERENCE = "qgf"
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,14 @@ class Method:
     num_samples: int = 1
     estimator: str = "qgf"
 
+    def options(self, critic: str) -> tuple[RunOptions, ...]:
+        """Return everything that may be chosen, with a critic, in ascending order of the weights."""
+        tried = [
+            RunOptions(weight, critic, num_samples=self.num_samples, estimator=self.estimator)
+            for weight in sorted(self.weights)
+        ]
+        return tuple(dict.fromkeys(one if one.guidance_weight else one.without_guidance() for one in tried))
+
 
 #: Every method by its name; best-of-N at weight 0 is BFN.
 METHODS = {
@@ -55,15 +59,21 @@ METHODS = {
         Method("bc", (0.0,)),
         Method("bfn4", (0.0,), num_samples=4),
         Method("bfn16", (0.0,), num_samples=16),
+        Method("bfn32", (0.0,), num_samples=32),
         Method("qgf", WEIGHTS),
         Method("qgf_bfn4", WEIGHTS, num_samples=4),
+        Method("qgf_bfn16", WEIGHTS, num_samples=16),
+        Method("noisy", WEIGHTS, estimator="noisy"),
         Method("qgf_jacobian", WEIGHTS, estimator="qgf_jacobian"),
         Method("qgf_chain", WEIGHTS, estimator="qgf_chain"),
-        Method("noisy", WEIGHTS, estimator="noisy"),
         Method("bptt", WEIGHTS, estimator="bptt"),
         Method("grad_step", STEP_SIZES, estimator="grad_step"),
     )
 }
+#: Other names of methods.
+ALIASES = {"qfql": "noisy"}
+#: Methods that run on the first training seed of each family alone, unless asked otherwise.
+FIRST_SEED_ONLY = ("qgf_jacobian", "qgf_chain", "bptt", "grad_step")
 
 
 def methods_named(words: str) -> tuple[Method, ...]:
@@ -73,10 +83,25 @@ def methods_named(words: str) -> tuple[Method, ...]:
         SimulationError: There is no method of a name.
     """
     names = [name.strip() for name in words.split(",") if name.strip()] or list(METHODS)
+    names = [ALIASES.get(name, name) for name in names]
     for name in names:
         if name not in METHODS:
-            raise SimulationError(f"method {name!r} was given; expected some of {', '.join(METHODS)}")
+            raise SimulationError(
+                f"method {name!r} was given; expected some of {', '.join(METHODS)}, or qfql, which is noisy"
+            )
     return tuple(METHODS[name] for name in dict.fromkeys(names))
+
+
+def with_weights(
+    methods: Sequence[Method], weights: tuple[float, ...] | None, step_sizes: tuple[float, ...] | None
+) -> tuple[Method, ...]:
+    """Return methods that choose from other weights or step sizes; None leaves them, and what has no choice stays."""
+
+    def of(method: Method) -> Method:
+        tried = step_sizes if method.estimator == "grad_step" else weights
+        return method if tried is None or len(method.weights) < 2 else replace(method, weights=tried)
+
+    return tuple(of(method) for method in methods)
 
 
 @dataclass(frozen=True)
@@ -84,184 +109,90 @@ class MethodComparison:
     """What to compare.
 
     Attributes:
-        bundle: Folder of the bundle.
-        tasks: Single-task numbers.
+        bundles: Family by family, from `trained_bundles`.
+        tasks: Single-task numbers; None for all that each bundle has critics for.
         methods: In the order of the table.
-        choosing_episodes, choosing_seed: Episodes per weight to choose on, and the first of their seeds.
-        episodes, seed: Episodes per method and task to report, and the first of their seeds.
-        workers: Processes.
+        first_seed_only: Names of the methods that run on the first training seed of each family alone.
+        choosing_episodes, choosing_seed: Episodes to choose on, of a setting that lasts to the end, and the first of their
+            seeds.
+        episodes, seed: Held-out episodes per method, bundle and task, and the first of their seeds.
+        early_choices: Whether the settings that led after fewer choosing episodes are reported, too.
         batch_size: Episodes that share an inference.
-        origin: What ties the table to the command and the machine.
     """
 
-    bundle: Path
-    tasks: tuple[int, ...]
+    bundles: tuple[TrainedBundle, ...]
+    tasks: tuple[int, ...] | None = None
     methods: tuple[Method, ...] = tuple(METHODS.values())
+    first_seed_only: tuple[str, ...] = FIRST_SEED_ONLY
     choosing_episodes: int = 40
     choosing_seed: int = 10_000
-    episodes: int = 100
+    episodes: int = 50
     seed: int = 20_000
-    workers: int = 1
+    early_choices: bool = True
     batch_size: int = 8
-    origin: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def protocol(self) -> Protocol:
+        """Choosing and reporting seeds; raises SimulationError where they overlap."""
+        return Protocol((), self.choosing_episodes, self.choosing_seed, self.episodes, self.seed)
 
     def check(self) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless every run can be carried out."""
-        Protocol((), self.choosing_episodes, self.choosing_seed, self.episodes, self.seed)
-        if not self.tasks:
+        _ = self.protocol
+        if self.tasks == ():
             raise SimulationError("no task was given; give at least one, such as --tasks 2")
-        manifest = load_manifest(self.bundle)
-        for task in self.tasks:
-            for method in self.methods:
-                self.plan(task, method, method.weights, self.choosing_episodes, self.choosing_seed).check(manifest)
-                self.plan(task, method, method.weights, self.episodes, self.seed).check(manifest)
+        for bundle in self.bundles:
+            for task in self.tasks_of(bundle):
+                for method in self.methods:
+                    self._check(bundle, task, method)
 
-    def settings(self) -> dict[str, Any]:
-        """Return what every record of one table shares; must be equal for a table to be continued."""
-        shared = ("choosing_episodes", "choosing_seed", "episodes", "seed", "batch_size")
-        files = {name: record.sha256 for name, record in load_manifest(self.bundle).files.items()}
-        return {**{name: getattr(self, name) for name in shared}, "files": files}
+    def _check(self, bundle: TrainedBundle, task: int, method: Method) -> None:
+        options = RunOptions(num_samples=method.num_samples, estimator=method.estimator)
+        plan = EvaluationPlan(bundle.path, task, method.weights, 1, options, batch_size=self.batch_size)
+        plan.check(bundle.manifest)
 
-    def plan(self, task: int, method: Method, weights: tuple[float, ...], episodes: int, seed: int) -> EvaluationPlan:
-        """Return the evaluation of one method on one task."""
-        return EvaluationPlan(
-            self.bundle,
-            task,
-            weights,
-            episodes,
-            RunOptions(seed=seed, num_samples=method.num_samples, estimator=method.estimator),
-            batch_size=self.batch_size,
-            workers=self.workers,
-        )
+    def tasks_of(self, bundle: TrainedBundle) -> tuple[int, ...]:
+        """Return the tasks that a bundle is compared on; raises SimulationError where it has none."""
+        if self.tasks is not None:
+            return tuple(dict.fromkeys(self.tasks))
+        found = tasks_of(bundle.manifest)
+        if not found:
+            raise SimulationError(
+                f"no critic of {bundle.manifest.name} belongs to a simulated task; give another bundle"
+            )
+        return found
 
-    def episodes_of(self, method: Method) -> int:
-        """Return how many episodes a method takes per task."""
-        return self.episodes + (self.choosing_episodes * len(method.weights) if len(method.weights) > 1 else 0)
+    def methods_of(self, bundle: TrainedBundle) -> tuple[Method, ...]:
+        """Return the methods that run on a bundle."""
+        first = min(other.training_seed for other in self.bundles if other.family == bundle.family)
+        if bundle.training_seed == first:
+            return self.methods
+        return tuple(method for method in self.methods if method.name not in self.first_seed_only)
 
+    def options_of(self, bundle: TrainedBundle, task: int, method: Method) -> tuple[RunOptions, ...]:
+        """Return everything that a method may choose from on a bundle and a task."""
+        return method.options(critic_for_task(bundle.manifest, task))
 
-def compare(
-    comparison: MethodComparison,
-    path: Path,
-    progress: Callable[[Method, int, int], None] = lambda method, task, count: None,
-) -> dict[str, Any]:
-    """Run what the table lacks, and write it after every method.
+    def most_episodes(self, method: Method) -> int:
+        """Return how many episodes a method takes at most, per bundle and task."""
+        count = len(method.options(""))
+        if count == 1:
+            return self.episodes
+        sizes = rung_sizes(self.choosing_episodes)
+        leaders = min(count, len(sizes)) if self.early_choices else 1
+        return most_episodes(count, sizes) + leaders * self.episodes
 
-    Args:
-        comparison: What to compare.
-        path: The table, JSON; continued where it is there.
-        progress: Called with the method, the task and the number of episodes that are done.
+    def most_episodes_of(self, bundle: TrainedBundle) -> int:
+        """Return how many episodes a bundle takes at most."""
+        return len(self.tasks_of(bundle)) * sum(map(self.most_episodes, self.methods_of(bundle)))
 
-    Returns:
-        ``{"settings", "records", "methods"}``: a record per method and task, and `pool` of them.
+    def bundles_in_turn(self) -> tuple[TrainedBundle, ...]:
+        """Return the first training seed of every family, then the second of each, so that all have something early."""
+        families = dict.fromkeys(bundle.family for bundle in self.bundles)
+        turns = itertools.zip_longest(*([b for b in self.bundles if b.family == name] for name in families))
+        return tuple(bundle for turn in turns for bundle in turn if bundle is not None)
 
-    Raises:
-        SimulationError: The comparison cannot be carried out, or the table there is of other settings.
-    """
-    comparison.check()
-    settings = comparison.settings()
-    kept = _read(path, settings)
-    report: dict[str, Any] = {}
-    for task in comparison.tasks:
-        for method in comparison.methods:
-            key = (task, method.name)
-            if key in kept and kept[key]["weights"] == list(method.weights):
-                progress(method, task, comparison.episodes_of(method))
-            else:
-                # Rounded as it will be read again.
-                kept[key] = plain(_run(comparison, task, method, partial(progress, method, task, 1)))
-            records = sorted(kept.values(), key=lambda record: (record["task"], [*METHODS].index(record["method"])))
-            report = {**comparison.origin, "settings": settings, "methods": pool(records), "records": records}
-            write_report(path, plain(report))
-    return report
-
-
-def _read(path: Path, settings: Mapping[str, Any]) -> dict[tuple[int, str], dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        same = table["settings"] == plain(settings)
-        records = {(record["task"], record["method"]): record for record in table["records"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SimulationError(f"{path} is not a table of this analysis; remove it or choose another --out") from error
-    if not same:
-        raise SimulationError(f"{path} holds results of other settings; remove it or choose another --out")
-    return records
-
-
-def _run(comparison: MethodComparison, task: int, method: Method, progress: Callable[[], None]) -> dict[str, Any]:
-    def run(weights: tuple[float, ...], episodes: int, seed: int) -> dict[float, list[Episode]]:
-        plan = comparison.plan(task, method, weights, episodes, seed)
-        results: dict[float, list[Episode]] = evaluate(plan, lambda episode: progress())
-        return results
-
-    choosing: list[dict[str, Any]] = []
-    best = method.weights[0]
-    if len(method.weights) > 1:
-        results = run(method.weights, comparison.choosing_episodes, comparison.choosing_seed)
-        choosing = [summarise(weight, task, results[weight]) for weight in method.weights]
-        best = choose(choosing)
-    episodes = run((best,), comparison.episodes, comparison.seed)[best]
-    values = [episode.mean_value for episode in episodes]
-    return {
-        "method": method.name,
-        "estimator": method.estimator,
-        "num_samples": method.num_samples,
-        "task": task,
-        "weights": list(method.weights),
-        "weight": best,
-        "mean_q": float(np.mean(values)),
-        "choosing": choosing,
-        "reporting": summarise(best, task, episodes),
-    }
-
-
-def pool(records: Sequence[Mapping[str, Any]], reference: str = "qgf") -> list[dict[str, Any]]:
-    """Return each method over all of its tasks.
-
-    Args:
-        records: From `compare`.
-        reference: Method that the others are compared with, on the tasks that both have run.
-
-    Returns:
-        Per method: successes, episodes, rate, 95 % Wilson interval, weights by task, and ``versus``, the paired
-        difference in success from the reference (see `compare_paired`).
-    """
-    outcomes = {
-        (record["method"], record["task"]): list(record["reporting"]["outcomes"]["success"]) for record in records
-    }
-    pooled = []
-    for name in dict.fromkeys(record["method"] for record in records):
-        mine = [record for record in records if record["method"] == name]
-        successes = sum(record["reporting"]["successes"] for record in mine)
-        episodes = sum(record["reporting"]["episodes"] for record in mine)
-        shared = [record["task"] for record in mine if (reference, record["task"]) in outcomes]
-        versus = None
-        if shared and name != reference:
-            first = [success for task in shared for success in outcomes[reference, task]]
-            second = [success for task in shared for success in outcomes[name, task]]
-            paired = compare_paired(first, second)
-            versus = {
-                "reference": reference,
-                "difference": paired.difference,
-                "ci95": paired.ci95,
-                "p_value": paired.p_value,
-            }
-        pooled.append(
-            {
-                "method": name,
-                "tasks": [record["task"] for record in mine],
-                "weights": [record["weight"] for record in mine],
-                "rates": [record["reporting"]["success_rate"] for record in mine],
-                "successes": successes,
-                "episodes": episodes,
-                "success_rate": successes / episodes,
-                "ci95": wilson_interval(successes, episodes),
-                "mean_length": sum(
-                    record["reporting"]["mean_length"] * record["reporting"]["episodes"] for record in mine
-                )
-                / episodes,
-                "versus": versus,
-            }
-        )
-    return sorted(pooled, key=lambda row: [*METHODS].index(row["method"]))
+    def settings(self) -> dict[str, object]:
+        """Return what every record of one table shares; must be equal for a table to be added to."""
+        shared = ("choosing_episodes", "choosing_seed", "episodes", "seed", "early_choices", "batch_size")
+        return {**{name: getattr(self, name) for name in shared}, "reference": REFERENCE}

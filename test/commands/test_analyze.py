@@ -121,19 +121,6 @@ def test_asynchronous(
     assert "versus" in capsys.readouterr().out
 
 
-def test_success_writes_its_table_and_goes_on_from_it(
-    tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("ogbench", reason="closed-loop runs need the sim extra")
-    options = (tiny_bundle, "--tasks", 1, "--episodes", 1, "--choosing-episodes", 1, "--workers", 1)
-    first = run(tmp_path / "o", "success", *options, "--methods", "bc")
-    assert [record["method"] for record in first["records"]] == ["bc"]
-    both = run(tmp_path / "o", "success", *options, "--methods", "bc,bfn4")
-    assert [record["method"] for record in both["records"]] == ["bc", "bfn4"]
-    assert both["records"][0] == first["records"][0]
-    assert "best of 4" in capsys.readouterr().out
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -149,6 +136,12 @@ def test_success_writes_its_table_and_goes_on_from_it(
         (("compute", "BUNDLE", "--candidates", "0"), "expected at least 1"),
         (("success", "BUNDLE", "--methods", "best"), "method 'best' was given"),
         (("success", "BUNDLE", "--seed", "10001"), "overlap"),
+        (("success", "BUNDLE", "--first-seed-only", "best"), "method 'best' was given"),
+        (("success", "BUNDLE", "--workers", "0"), "workers 0 was given"),
+        (("success", "BUNDLE", "--timed", "-1"), "timed -1 was given; it must be at least 0"),
+        (("success", "BUNDLE", "BUNDLE"), "hold the same networks"),
+        (("success", "x:1=nowhere"), "bundle 'nowhere' was given"),
+        (("success", "BUNDLE", "--guidance-weights", "0.1,nan"), "guidance_weight nan was given"),
     ],
 )
 def test_a_mistake_is_one_sentence(

@@ -82,6 +82,21 @@ def test_the_spread_is_that_of_seeds_and_episodes() -> None:
     assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.05)
 
 
+def test_successes_are_drawn_as_any_other_outcomes() -> None:
+    """Successes are drawn by how many there are; twice their size, they are drawn one by one."""
+    random = np.random.default_rng(7)
+    first = (random.random((3, 4, 20)) < random.uniform(0.1, 0.9, (3, 4, 1))).astype(float)
+    second = np.where(random.random(first.shape) < 0.2, 1.0 - first, first)
+    for statistic in (difference_of(mean_score), difference_of(interquartile_mean), probability_of_improvement):
+        for paired in (True, False):
+            once = bootstrap([first, second], statistic, paired=paired, replicates=10_000)
+            twice = bootstrap([2.0 * first, 2.0 * second], statistic, paired=paired, replicates=10_000)
+            # A probability comes in halves of 9 pairs on 4 tasks.
+            scale, step = (1.0, 1 / 72) if statistic is probability_of_improvement else (2.0, 0.012)
+            assert twice.value == pytest.approx(scale * once.value)
+            assert twice.interval == pytest.approx([scale * bound for bound in once.interval], abs=step + 1e-9)
+
+
 def test_a_paired_difference_knows_what_both_share() -> None:
     """The second solves what the first solves and one more episode in each cell: the difference is certain."""
     random = np.random.default_rng(2)

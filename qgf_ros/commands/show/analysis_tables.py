@@ -25,7 +25,7 @@ def toy_table(numbers: Mapping[str, Any]) -> Table:
         )
         for run in (numbers["bc"], *numbers["runs"])
     )
-    return _table(("method", "weight", "at a*", "commonest mode", "mean Q", "thrown"), rows)
+    return small_table(("method", "weight", "at a*", "commonest mode", "mean Q", "thrown"), rows)
 
 
 def sensitivity_table(numbers: Mapping[str, Any]) -> Table:
@@ -34,7 +34,7 @@ def sensitivity_table(numbers: Mapping[str, Any]) -> Table:
         (method_label(name), *(f"{value:.3f}" for value in values["by_deviation"]["mean"]))
         for name, values in numbers["mean"].items()
     )
-    return _table(("cosine at a shift of", *(f"{deviation:g}" for deviation in numbers["deviations"])), rows)
+    return small_table(("cosine at a shift of", *(f"{deviation:g}" for deviation in numbers["deviations"])), rows)
 
 
 def q_table(numbers: Mapping[str, Any]) -> Table:
@@ -53,7 +53,7 @@ def q_table(numbers: Mapping[str, Any]) -> Table:
                     f"{entry['distance']['mean']:.3f} ± {entry['distance']['error']:.3f}",
                 )
             )
-    return _table(("method", "weight of highest Q", "gain in Q", "distance to data"), rows)
+    return small_table(("method", "weight of highest Q", "gain in Q", "distance to data"), rows)
 
 
 def compute_table(numbers: Mapping[str, Any]) -> Table:
@@ -69,26 +69,7 @@ def compute_table(numbers: Mapping[str, Any]) -> Table:
         )
         for case in numbers["cases"]
     )
-    return _table(("method", "N", "v", "vjp", "Q", "dQ/da", "GFLOPs", "p50 [ms]", "p99 [ms]"), rows)
-
-
-def success_table(numbers: Mapping[str, Any]) -> Table:
-    """Return the table of `qgf_sim.rollouts.methods.compare`."""
-    rows = []
-    for line in numbers["methods"]:
-        versus = line["versus"]
-        difference = [] if versus is None else [100 * value for value in (versus["difference"], *versus["ci95"])]
-        rows.append(
-            (
-                method_label(line["method"]),
-                ", ".join(f"{weight:g}" for weight in dict.fromkeys(line["weights"])),
-                "{:.0f} [{:.0f}, {:.0f}]".format(*(100 * value for value in (line["success_rate"], *line["ci95"]))),
-                str(line["episodes"]),
-                f"{line['mean_length']:.0f}",
-                "{:+.0f} [{:+.0f}, {:+.0f}]".format(*difference) if difference else "",
-            )
-        )
-    return _table(("method", "weights", "success [%]", "episodes", "steps", "against QGF [%]"), rows)
+    return small_table(("method", "N", "v", "vjp", "Q", "dQ/da", "GFLOPs", "p50 [ms]", "p99 [ms]"), rows)
 
 
 def asynchronous_table(numbers: Mapping[str, Any]) -> Table:
@@ -109,7 +90,7 @@ def asynchronous_table(numbers: Mapping[str, Any]) -> Table:
             )
         )
     headings = ("mode", "delay", "weight", "success [%]", "jerk", "still", "versus")
-    return _table(headings, rows)
+    return small_table(headings, rows)
 
 
 def percent(share: float) -> str:
@@ -117,12 +98,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def _table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
+def small_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> Table:
+    """Return a table of words and numbers, the first column for names."""
+    table = Table(box=SIMPLE_HEAD, title=title, title_justify="left")
     for heading in headings:
         first = heading == headings[0]
-        wide = heading != "weights"
-        table.add_column(heading, justify="left" if first else "right", no_wrap=wide, min_width=len(heading))
+        table.add_column(heading, justify="left" if first else "right", no_wrap=True, min_width=len(heading))
     for row in rows:
         table.add_row(*row)
     return table

@@ -1,9 +1,9 @@
-"""The comparison of all methods: weights chosen apart from the report, seeds shared, nothing lost, nothing mixed up."""
+"""The comparison of all methods: settings chosen apart from the report, seeds shared, no trial twice, nothing mixed up."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,153 +12,202 @@ import pytest
 
 pytest.importorskip("ogbench", reason="closed-loop runs need the sim extra")
 
+from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.errors import SimulationError
-from qgf_ros.evaluation.results import Episode
+from qgf_ros.evaluation.bundle_families import TrainedBundle, trained_bundles
+from qgf_ros.evaluation.halving import Outcome, most_episodes, rung_sizes
+from qgf_ros.evaluation.trials import Execute, Trial
 from qgf_ros.guidance.names import METHODS as ESTIMATORS
-from qgf_ros.reports.statistics import wilson_interval
-from qgf_sim.rollouts import methods
-from qgf_sim.rollouts.evaluate import EvaluationPlan
-from qgf_sim.rollouts.methods import METHODS, MethodComparison, compare, methods_named, pool
+from qgf_sim.rollouts.method_trials import open_store, run_bundle
+from qgf_sim.rollouts.methods import (
+    FIRST_SEED_ONLY,
+    METHODS,
+    MethodComparison,
+    methods_named,
+    with_weights,
+)
+from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
-BEST = {"bc": 0.0, "bfn4": 0.0, "qgf": 0.03, "grad_step": 0.1}
+BEST = {"qgf": 0.03, "noisy": 0.3, "grad_step": 0.1}
 
 
-def scripted(plans: list[EvaluationPlan], fail_after: int = 10**9) -> Callable[..., dict[float, list[Episode]]]:
-    """An evaluation in which the best weight of each estimator is known and seeds alternate in difficulty."""
+class Episodes:
+    """Runs trials whose best weight is known, in which seeds alternate in difficulty, and may be interrupted after some."""
 
-    def run(plan: EvaluationPlan, progress: Callable[[Episode], None]) -> dict[float, list[Episode]]:
-        if len(plans) >= fail_after:
-            raise KeyboardInterrupt
-        plans.append(plan)
-        results: dict[float, list[Episode]] = {}
-        for weight in plan.guidance_weights:
-            easy = weight == BEST[plan.options.estimator]
-            results[weight] = [
-                Episode(
-                    weight,
-                    plan.options.seed + i,
-                    easy or (plan.options.num_samples == 4 and i % 2 == 0),
-                    100,
-                    values=(-3.0, -5.0),
-                )
-                for i in range(plan.episodes)
-            ]
-            for episode in results[weight]:
-                progress(episode)
-        return results
+    def __init__(self, most: int = 10**9) -> None:
+        self.ran: list[Trial] = []
+        self.most = most
 
-    return run
+    def __call__(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+        for trial in trials:
+            if len(self.ran) == self.most:
+                raise KeyboardInterrupt
+            self.ran.append(trial)
+            options = trial.options
+            right = options.guidance_weight == BEST.get(options.estimator)
+            solved = [right or (options.num_samples == 4 and seed % 2 == 0) or seed % 16 == 3 for seed in trial.seeds]
+            yield trial, [Outcome(seed, won, 100, -3.0) for seed, won in zip(trial.seeds, solved)]
+
+
+@pytest.fixture(scope="module")
+def bundles(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainedBundle, ...]:
+    """Two training seeds of one recipe; only their manifests differ."""
+    folder = tmp_path_factory.mktemp("seeds")
+    for seed in (0, 1):
+        path = Path(shutil.copytree(tiny_bundle, folder / f"tiny-{seed}"))
+        changed = {"name": f"tiny-{seed}", "training": {"config": {"seed": seed}}}
+        update_manifest(path, load_manifest(path).model_copy(update=changed))
+    first = trained_bundles([folder / "tiny-0"])[0]
+    second = trained_bundles([f"cube-single:1={folder / 'tiny-1'}"])[0]
+    return first, second
 
 
 @pytest.fixture
-def comparison(tiny_bundle: Path) -> MethodComparison:
+def comparison(bundles: tuple[TrainedBundle, ...]) -> MethodComparison:
     chosen = methods_named("bc,bfn4,qgf,grad_step")
-    return MethodComparison(tiny_bundle, (1, 2), chosen, choosing_episodes=5, episodes=10, origin={"command": "qgf …"})
+    return MethodComparison(bundles, (1, 2), chosen, choosing_episodes=32, episodes=20)
 
 
-def test_each_weight_is_chosen_on_other_seeds_than_it_is_reported_on(
-    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def run(comparison: MethodComparison, path: Path, execute: Execute) -> list[dict[str, Any]]:
+    """Return the records of all bundles."""
+    return [
+        record
+        for bundle in comparison.bundles_in_turn()
+        for record in run_bundle(comparison, bundle, open_store(path, bundle), execute)
+    ]
+
+
+def test_each_setting_is_chosen_on_other_seeds_than_it_is_reported_on(
+    comparison: MethodComparison, tmp_path: Path
 ) -> None:
-    plans: list[EvaluationPlan] = []
-    monkeypatch.setattr(methods, "evaluate", scripted(plans))
-    counted: list[int] = []
-    report = compare(comparison, tmp_path / "s.json", lambda method, task, count: counted.append(count))
-    assert sum(counted) == 2 * sum(comparison.episodes_of(method) for method in comparison.methods)
-    for record in report["records"]:
-        best = BEST["qgf"] if record["method"] == "qgf" else BEST.get(record["method"], 0.0)
-        assert record["weight"] == best
-        assert record["mean_q"] == -4.0
-        assert (record["reporting"]["first_seed"], record["reporting"]["last_seed"]) == (20_000, 20_009)
-        assert [run["guidance_weight"] for run in record["choosing"]] == (
-            record["weights"] if len(record["weights"]) > 1 else []
-        )
-        assert all((run["first_seed"], run["last_seed"]) == (10_000, 10_004) for run in record["choosing"])
-    reporting = [plan for plan in plans if plan.options.seed == 20_000]
-    assert len(reporting) == 8
-    assert all(len(plan.guidance_weights) == 1 for plan in reporting)
-    assert {(plan.options.estimator, plan.options.num_samples) for plan in plans} == {
-        ("qgf", 1),
-        ("qgf", 4),
-        ("grad_step", 1),
-    }
-    assert json.loads((tmp_path / "s.json").read_text())["command"] == "qgf …"
+    episodes = Episodes()
+    records = run(comparison, tmp_path / "trials.jsonl", episodes)
+    assert [(r["training_seed"], r["task"], r["method"]) for r in records] == [
+        (seed, task, name)
+        for seed, names in ((0, ("bc", "bfn4", "qgf", "grad_step")), (1, ("bc", "bfn4", "qgf")))
+        for task in (1, 2)
+        for name in names
+    ]
+    for record in records:
+        reporting = record["reporting"]
+        assert record["weight"] == {"qgf": 0.03, "grad_step": 0.1}.get(record["method"], 0.0)
+        assert (reporting["first_seed"], reporting["last_seed"]) == (20_000, 20_019)
+        assert len(reporting["outcomes"]["success"]) == reporting["episodes"] == 20
+        tried = [run["guidance_weight"] for run in record["choosing"]]
+        assert tried == (record["weights"] if len(record["weights"]) > 1 else [])
+        assert all(run["first_seed"] == 10_000 and run["last_seed"] <= 10_031 for run in record["choosing"])
+    for trial in episodes.ran:
+        chosen = set(trial.seeds) <= set(range(10_000, 10_032))
+        assert chosen or set(trial.seeds) <= set(range(20_000, 20_020))
+        assert chosen is False or len(METHODS[_name(trial)].weights) > 1
 
 
-def test_after_an_interruption_the_same_command_goes_on(
-    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def _name(trial: Trial) -> str:
+    options = trial.options
+    if not options.guidance_weight:
+        return "bc" if options.num_samples == 1 else f"bfn{options.num_samples}"
+    return options.estimator if options.num_samples == 1 else f"{options.estimator}_bfn{options.num_samples}"
+
+
+def test_what_led_after_fewer_choosing_episodes_is_reported_too(comparison: MethodComparison, tmp_path: Path) -> None:
+    class Slow(Episodes):
+        """Weight 1 looks best on the first 8 seeds."""
+
+        def __call__(self, trials: Sequence[Trial]) -> Iterator[tuple[Trial, list[Outcome]]]:
+            for trial, outcomes in super().__call__(trials):
+                early = trial.options.guidance_weight == 1.0 and trial.seeds[0] < 10_008
+                yield trial, [replace(one, success=True, length=50) if early else one for one in outcomes]
+
+    only = replace(comparison, tasks=(1,), methods=methods_named("qgf"), bundles=comparison.bundles[:1])
+    (record,) = run(only, tmp_path / "a.jsonl", Slow())
+    assert record["weight"] == 0.03
+    assert [(one["choosing_episodes"], one["weight"]) for one in record["early"]] == [(8, 1.0), (16, 0.03), (32, 0.03)]
+    assert [one["episodes_spent"] for one in record["early"]] == [48, 72, 104]
+    assert record["early"][0]["success"] == [seed % 16 == 3 for seed in range(20_000, 20_020)]
+    assert record["early"][1]["success"] is None  # those of the final choice are not there twice
+    (without,) = run(replace(only, early_choices=False), tmp_path / "b.jsonl", Slow())
+    assert without["early"][0]["success"] is None
+    assert without["reporting"] == record["reporting"]
+
+
+@pytest.mark.parametrize("most", [0, 1, 7, 23, 40])
+def test_after_an_interruption_no_trial_runs_twice_and_the_end_is_the_same(
+    comparison: MethodComparison, tmp_path: Path, most: int
 ) -> None:
-    path = tmp_path / "s.json"
-    second: list[EvaluationPlan] = []
-    whole: list[EvaluationPlan] = []
-    monkeypatch.setattr(methods, "evaluate", scripted([], fail_after=3))
+    path = tmp_path / "trials.jsonl"
+    first, rest, whole, again = Episodes(most), Episodes(), Episodes(), Episodes()
     with pytest.raises(KeyboardInterrupt):
-        compare(comparison, path)
-    kept = json.loads(path.read_text())["records"]
-    assert [record["method"] for record in kept] == ["bc", "bfn4"]  # the third plan chose a weight that is lost
-    monkeypatch.setattr(methods, "evaluate", scripted(second))
-    report = compare(comparison, path)
-    monkeypatch.setattr(methods, "evaluate", scripted(whole))
-    assert report["records"] == compare(comparison, tmp_path / "other.json")["records"]
-    assert len(second) == len(whole) - 2
-    third: list[EvaluationPlan] = []
-    monkeypatch.setattr(methods, "evaluate", scripted(third))
-    more = replace(comparison, tasks=(1,), methods=methods_named("qgf"))
-    assert len(compare(more, path)["records"]) == 8  # what else is in the table stays
-    assert third == []
+        run(comparison, path, first)
+    with path.open("ab") as file:  # killed within a write
+        file.write(b'{"trial": {"bundle": "9343')
+    records = run(comparison, path, rest)
+    assert records == run(comparison, tmp_path / "other.jsonl", whole)
+    assert len(first.ran) == most
+    assert sorted(map(repr, first.ran + rest.ran)) == sorted(map(repr, whole.ran))
+    assert len(set(whole.ran)) == len(whole.ran)
+    assert run(comparison, path, again) == records
+    assert again.ran == []
 
 
-def test_a_table_of_other_settings_is_not_overwritten(
-    comparison: MethodComparison, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_records_do_not_depend_on_which_other_methods_and_tasks_run_beside(
+    comparison: MethodComparison, tmp_path: Path
 ) -> None:
-    path = tmp_path / "s.json"
-    monkeypatch.setattr(methods, "evaluate", scripted([]))
-    compare(comparison, path)
-    before = path.read_bytes()
-    with pytest.raises(SimulationError, match="of other settings; remove it or choose another --out"):
-        compare(replace(comparison, episodes=11), path)
-    assert path.read_bytes() == before
-    path.write_text("[]")
-    with pytest.raises(SimulationError, match="is not a table of this analysis"):
-        compare(comparison, path)
+    together = run(comparison, tmp_path / "a.jsonl", Episodes())
+    alone = [
+        record
+        for task in (1, 2)
+        for name in ("bc", "bfn4", "qgf", "grad_step")
+        for record in run(
+            replace(comparison, tasks=(task,), methods=methods_named(name)), tmp_path / "b.jsonl", Episodes()
+        )
+    ]
+
+    def key(record: dict[str, Any]) -> tuple[int, int, str]:
+        return record["training_seed"], record["task"], record["method"]
+
+    assert sorted(alone, key=key) == sorted(together, key=key)
 
 
-def record(name: str, task: int, outcomes: list[bool]) -> dict[str, Any]:
-    return {
-        "method": name,
-        "task": task,
-        "weight": 0.1,
-        "reporting": {
-            "successes": sum(outcomes),
-            "episodes": len(outcomes),
-            "success_rate": sum(outcomes) / len(outcomes),
-            "mean_length": 50.0 * task,
-            "outcomes": {"success": outcomes},
-        },
-    }
-
-
-def test_methods_are_pooled_over_tasks_and_compared_seed_by_seed() -> None:
-    yes, no = [True], [False]
-    rows = pool(
-        [
-            record("qgf", 1, yes * 8 + no * 2),
-            record("noisy", 1, yes * 4 + no * 6),
-            record("qgf", 2, yes * 10),
-            record("noisy", 2, yes * 10),
-            record("bptt", 3, yes * 10),
-        ]
+def test_episodes_are_counted_and_never_more_than_was_said(comparison: MethodComparison, tmp_path: Path) -> None:
+    counted: list[int] = []
+    told: list[str] = []
+    bundle = comparison.bundles[0]
+    run_bundle(
+        comparison,
+        bundle,
+        open_store(tmp_path / "trials.jsonl", bundle),
+        Episodes(),
+        progress=lambda trial, outcomes: counted.append(len(outcomes)),
+        finished=lambda record: told.append(record["method"]),
     )
-    by_name = {row["method"]: row for row in rows}
-    assert (by_name["noisy"]["successes"], by_name["noisy"]["episodes"], by_name["noisy"]["tasks"]) == (14, 20, [1, 2])
-    assert by_name["noisy"]["ci95"] == wilson_interval(14, 20)
-    assert by_name["noisy"]["rates"] == [0.4, 1.0]
-    assert by_name["noisy"]["mean_length"] == 75.0
-    versus = by_name["noisy"]["versus"]
-    assert versus["difference"] == pytest.approx(-0.2)
-    # Four seeds on which QGF alone succeeded, none the other way: two-sided exact McNemar, 2 / 2^4.
-    assert versus["p_value"] == pytest.approx(0.125)
-    assert by_name["qgf"]["versus"] is None
-    assert by_name["bptt"]["versus"] is None  # no task in common
+    assert 0 < sum(counted) <= comparison.most_episodes_of(bundle)
+    assert sorted(told) == sorted(["bc", "bfn4", "qgf", "grad_step"] * 2)
+    sizes = rung_sizes(32)
+    assert comparison.most_episodes(METHODS["qgf"]) == most_episodes(6, sizes) + len(sizes) * 20
+    assert comparison.most_episodes(METHODS["bfn4"]) == 20
+
+
+def test_methods_for_the_first_training_seed_run_on_it_alone(comparison: MethodComparison) -> None:
+    first, second = comparison.bundles
+    assert "grad_step" in [method.name for method in comparison.methods_of(first)]
+    assert "grad_step" not in [method.name for method in comparison.methods_of(second)]
+    everywhere = replace(comparison, first_seed_only=())
+    assert everywhere.methods_of(second) == comparison.methods
+    assert set(FIRST_SEED_ONLY) < set(METHODS)
+
+
+def test_every_family_has_its_first_training_seed_before_any_has_its_second(
+    bundles: tuple[TrainedBundle, ...], comparison: MethodComparison
+) -> None:
+    other = [replace(bundle, family="other") for bundle in bundles]
+    mixed = replace(comparison, bundles=(*bundles, *other, replace(other[0], training_seed=7)))
+    assert [(bundle.family, bundle.training_seed) for bundle in mixed.bundles_in_turn()] == [
+        ("cube-single", 0),
+        ("other", 0),
+        ("cube-single", 1),
+        ("other", 1),
+        ("other", 7),
+    ]
 
 
 def test_every_estimator_and_best_of_n_is_compared() -> None:
@@ -167,17 +216,27 @@ def test_every_estimator_and_best_of_n_is_compared() -> None:
         (1, True),
         (4, True),
         (16, True),
+        (32, True),
         (1, False),
         (4, False),
+        (16, False),
     }
     assert all(0.0 not in method.weights for method in METHODS.values() if len(method.weights) > 1)
 
 
 def test_methods_are_named_in_the_order_given_and_once() -> None:
     assert [method.name for method in methods_named("qgf, bc,qgf")] == ["qgf", "bc"]
+    assert [method.name for method in methods_named("noisy,qfql")] == ["noisy"]
     assert [method.name for method in methods_named("")] == list(METHODS)
     with pytest.raises(SimulationError, match="method 'best' was given; expected some of bc, bfn4"):
         methods_named("bc,best")
+
+
+def test_other_weights_are_for_methods_that_choose() -> None:
+    methods = with_weights(methods_named("bfn4,qgf,grad_step"), (0.1, 0.02), (0.5,))
+    assert [method.weights for method in methods] == [(0.0,), (0.1, 0.02), (0.5,)]
+    assert [options.guidance_weight for options in methods[1].options("task1")] == [0.02, 0.1]
+    assert with_weights(methods, None, None) == methods
 
 
 @pytest.mark.parametrize(
@@ -186,23 +245,45 @@ def test_methods_are_named_in_the_order_given_and_once() -> None:
         ({"tasks": (9,)}, "no critic for task 9"),
         ({"tasks": ()}, "no task was given"),
         ({"episodes": 0}, "episodes 0"),
-        ({"seed": 10_004}, "overlap"),
-        ({"workers": 0}, "workers 0"),
+        ({"choosing_episodes": 0}, "episodes 0"),
+        ({"seed": 10_031}, "overlap"),
+        ({"choosing_seed": 20_019}, "overlap"),
+        ({"batch_size": 0}, "batch-size 0"),
     ],
 )
 def test_an_impossible_comparison_is_refused_before_anything_runs(
-    comparison: MethodComparison, tmp_path: Path, change: dict[str, Any], message: str
+    comparison: MethodComparison, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(SimulationError, match=message):
-        compare(replace(comparison, **change), tmp_path / "s.json")
-    assert list(tmp_path.iterdir()) == []
+        replace(comparison, **change).check()
 
 
-def test_methods_share_seeds_and_noise_in_real_episodes(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_possible_comparison_is_let_through(comparison: MethodComparison) -> None:
+    comparison.check()
+    replace(comparison, seed=10_032).check()
+    replace(comparison, methods=tuple(METHODS.values()), tasks=None).check()
+
+
+def few(bundles: tuple[TrainedBundle, ...], names: str) -> MethodComparison:
+    chosen = with_weights(methods_named(names), (0.0, 0.1), None)
+    return MethodComparison(bundles[:1], (1,), chosen, choosing_episodes=1, episodes=1)
+
+
+def test_methods_share_seeds_and_noise_in_real_episodes(bundles: tuple[TrainedBundle, ...], tmp_path: Path) -> None:
     """At weight 0 and N = 1 every method is plain BC, episode by episode."""
-    chosen = (METHODS["bc"], replace(METHODS["bptt"], weights=(0.0,)))
-    comparison = MethodComparison(tiny_bundle, (1,), chosen, choosing_episodes=1, episodes=1)
-    report = compare(comparison, tmp_path / "s.json")
-    first, second = (record["reporting"]["outcomes"] for record in report["records"])
-    assert first == second
-    assert first["seed"] == [20_000]
+    comparison = few(bundles, "bc,bptt")
+    comparison = replace(comparison, methods=(METHODS["bc"], replace(METHODS["bptt"], weights=(0.0,))))
+    with local_processes(1) as execute:
+        first, second = run(comparison, tmp_path / "trials.jsonl", execute)
+    assert first["reporting"] == second["reporting"]
+    assert first["reporting"]["first_seed"] == 20_000
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_records(bundles: tuple[TrainedBundle, ...], tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the ray extra")
+    comparison = replace(few(bundles, "bc,qgf"), bundles=bundles)
+    with local_processes(1) as execute:
+        here = run(comparison, tmp_path / "here.jsonl", execute)
+    with ray_cluster("local", num_cpus=2) as execute:
+        assert run(comparison, tmp_path / "ray.jsonl", execute) == here

@@ -1,0 +1,124 @@
+"""What `qgf analyze success` shows while it runs, and of what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from qgf_ros.commands.show.analysis_tables import small_table
+from qgf_ros.commands.show.display import number
+from qgf_ros.evaluation.bundle_families import TrainedBundle
+from qgf_ros.reports.figures import method_label
+
+
+class BundleBar:
+    """Progress of one bundle; nobody knows how soon its searches end.
+
+    Args:
+        bar: Where it is.
+        console: Where each finished method is told.
+        bundle: Which bundle.
+        most: Most episodes that it takes.
+    """
+
+    def __init__(self, bar: Progress, console: Console, bundle: TrainedBundle, most: int) -> None:
+        self._bar, self._console = bar, console
+        self._title = f"{bundle.family}, training seed {bundle.training_seed}"
+        self._row = bar.add_task(self._title, total=most)
+
+    def add(self, trial: object, outcomes: Sequence[object]) -> None:
+        """Count the episodes of a trial that ran."""
+        self._bar.advance(self._row, len(outcomes))
+
+    def tell(self, record: Mapping[str, Any]) -> None:
+        """Say what a method does on a task."""
+        found = record["reporting"]
+        weight = f", weight {record['weight']:g}" if record["weight"] else ""
+        rate = rate_and_interval(found["success_rate"], found["ci95"])
+        self._console.print(
+            f"{self._title}, task {record['task']}, {method_label(record['method'])}{weight}: {rate} % of {found['episodes']}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def finish(self) -> None:
+        """Count what was not needed as done."""
+        self._bar.update(self._row, total=self._bar.tasks[self._row].completed)
+
+
+def rate_and_interval(value: float, interval: Sequence[float], *, signed: bool = False) -> str:
+    """Return a share and its interval in per cent, for people."""
+    low, high = interval
+    sign = "+" if signed else ""
+    return f"{100 * value:{sign}.0f} [{100 * low:{sign}.0f}, {100 * high:{sign}.0f}]"
+
+
+def success_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the tables of `qgf_ros.evaluation.method_report.report`: each family, and all together where there are several."""
+    parts = [(part["family"], part["methods"]) for part in numbers["families"]]
+    if len(parts) > 1:
+        parts.append(("all families", numbers["overall"]["methods"]))
+    for title, rows in parts:
+        yield _success(title, rows)
+        if any(row["versus"] for row in rows):
+            yield _against(title, rows)
+    title, rows = parts[-1]
+    if any(row["fewer"] for row in rows):
+        yield _fewer(title, rows)
+
+
+def _success(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    lines = (
+        (
+            method_label(row["method"]),
+            rate_and_interval(row["success_rate"], row["ci95"]),
+            rate_and_interval(row["iqm"]["value"], row["iqm"]["ci95"]),
+            str(row["episodes"]),
+            number((row["cost"] or {}).get("gflops"), 4),
+            number((row["cost"] or {}).get("time_ms"), 1),
+        )
+        for row in rows
+    )
+    headings = ("method", "mean [%]", "IQM [%]", "n", "GFLOPs", "ms")
+    return small_table(headings, lines, title=f"{title}: success with 95 % intervals, cost of an inference")
+
+
+def _against(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    lines = (
+        (
+            method_label(row["method"]),
+            rate_and_interval(row["versus"]["difference"], row["versus"]["ci95"], signed=True),
+            f"{row['versus']['p_holm']:.2g}",
+            row["versus"]["verdict"].partition(" ")[0],
+            rate_and_interval(row["probability_of_improvement"]["value"], row["probability_of_improvement"]["ci95"]),
+            str(row["versus"]["pairs"]),
+        )
+        for row in rows
+        if row["versus"]
+    )
+    headings = ("method", "difference", "p", "verdict", "QGF better", "n")
+    return small_table(headings, lines, title=f"{title}: against QGF, paired; p by Holm; probability of improvement")
+
+
+def _fewer(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    def difference(found: Mapping[str, Any] | None) -> str:
+        return "" if found is None else rate_and_interval(found["value"], found["ci95"], signed=True)
+
+    lines = (
+        (
+            method_label(row["method"]),
+            str(line["choosing_episodes"]),
+            f"{line['episodes_spent']:.0f}",
+            rate_and_interval(line["success_rate"], line["ci95"]),
+            difference(line["versus_final"]),
+            difference(line["gain_over_bc"]),
+        )
+        for row in rows
+        for line in row["fewer"]
+    )
+    headings = ("method", "each", "all", "success [%]", "- final", "- BC")
+    return small_table(headings, lines, title=f"{title}: chosen on so many episodes of each setting, of all settings")
