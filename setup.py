@@ -41,7 +41,7 @@ EXTRAS = {
     # What `qgf benchmark tick --peers` and `training --peers` compare with beside torch: constraints.txt has the newest
     # that each Python gets.
     "peers": ["jax>=0.6.2"],
-    # `qgf tune --ray`: trials on the machines of a cluster.
+    # `--ray` of `qgf tune`, `evaluate` and `generate`: their episodes on the machines of a cluster.
     "ray": ["ray>=2.40"],
     "dev": [
         "colcon-core>=0.15",

@@ -1,4 +1,4 @@
-"""Everything that needs MuJoCo, and the processes that run it.
+"""Everything that needs MuJoCo, and the processes and the cluster that run it.
 
-Stands on: errors. Libraries: none.
+Stands on: errors. Libraries: ray.
 """

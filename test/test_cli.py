@@ -379,7 +379,8 @@ def test_evaluate_runs_every_task_of_the_bundle_unless_one_is_named(tiny_bundle,
 
     asked = []
 
-    def run(plan, progress):
+    def run(plan, progress, cluster):
+        assert cluster is None, "nobody asked for one"
         asked.append((plan.task, plan.options.critic, plan.guidance_weights))
         return {weight: [Episode(weight, plan.options.seed, True, 7)] for weight in plan.guidance_weights}
 
@@ -406,7 +407,7 @@ def test_an_interrupted_evaluation_keeps_the_tasks_it_has_finished(tiny_bundle, 
     from qgf_ros.evaluation.results import Episode
     from qgf_sim.rollouts import evaluate as evaluation
 
-    def run(plan, progress):
+    def run(plan, progress, cluster):
         if plan.task == 2:
             raise KeyboardInterrupt
         return {weight: [Episode(weight, plan.options.seed, True, 7)] for weight in plan.guidance_weights}

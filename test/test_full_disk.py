@@ -78,9 +78,9 @@ def a_data_set_of_recordings(folder: Path, bundle: Path) -> None:
 
 
 def an_episode_of_an_oracle(folder: Path, bundle: Path) -> None:
-    from qgf_sim.worlds.oracle_data import _save, _write
+    from qgf_sim.worlds.shards import write_shard
 
-    _write(folder / "train-000000.npz", lambda path: _save(path, np.savez, ARRAYS))
+    write_shard(folder / "train-000000.npz", ARRAYS)
 
 
 def a_checkpoint(folder: Path, bundle: Path) -> None:

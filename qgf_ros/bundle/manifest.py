@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from qgf_ros.bundle.aggregation import Aggregation
 from qgf_ros.bundle.demonstrations import Demonstrations, invertible
 from qgf_ros.bundle.fields import ActionField, Finite, Measurement, Name, ObservationField, Record, check_topics
+from qgf_ros.bundle.goal_fields import check_goal
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -196,6 +197,7 @@ class Manifest(Record):
         environment: Simulated environment it was trained in, or None.
         observation: Blocks of the observation vector, in order.
         goal: The observation field that says what to reach, which every critic values; None where each critic has a task.
+        goal_fields: Which of the other fields a goal holds, in its order; none where it is a whole observation.
         action: Components of one action, in order.
         horizon: Actions predicted per chunk H.
         execution_horizon: Actions executed per chunk before the next inference.
@@ -217,6 +219,7 @@ class Manifest(Record):
     environment: str | None = None
     observation: Annotated[tuple[ObservationField, ...], Field(min_length=1, max_length=1000)]
     goal: Name | None = None
+    goal_fields: tuple[Name, ...] = ()
     action: Annotated[tuple[ActionField, ...], Field(min_length=1, max_length=1000)]
     horizon: Annotated[int, Field(ge=1, le=1000)]
     execution_horizon: Annotated[int, Field(ge=1)]
@@ -241,8 +244,7 @@ class Manifest(Record):
         # Some file systems do not tell cases apart.
         if len({path.lower() for path in files}) < len(files):
             raise ValueError("two files have one name, but for the case of its letters")
-        total = sum(record.size for record in files.values())
-        if total > MOST_BYTES:
+        if (total := sum(record.size for record in files.values())) > MOST_BYTES:
             raise ValueError(f"the files have {total} bytes together, at most {MOST_BYTES} are allowed")
         return files
 
@@ -256,8 +258,7 @@ class Manifest(Record):
             if twice:
                 raise ValueError(f"{kind} {', '.join(twice)} is named twice")
         check_topics(self.observation)
-        if self.goal is not None and self.goal not in [f.name for f in self.observation if not f.live]:
-            raise ValueError(f"goal {self.goal} is not an observation field that holds until it is replaced")
+        check_goal(self.observation, self.goal, self.goal_fields)
         for action in self.action:
             if action.measured is not None:
                 self._check_measured(action.name, action.unit, action.measured)
@@ -265,9 +266,8 @@ class Manifest(Record):
             self.demonstrations.check(self.observation)
         if self.execution_horizon > self.horizon:
             raise ValueError(f"execution_horizon {self.execution_horizon} exceeds horizon {self.horizon}")
-        for name, error in self.parity.items():
-            if not math.isfinite(error):
-                raise ValueError(f"parity error of {name} is not finite")
+        if wrong := next((name for name, error in self.parity.items() if not math.isfinite(error)), None):
+            raise ValueError(f"parity error of {wrong} is not finite")
         return self
 
     def _check_measured(self, action: str, unit: str, measured: Measurement) -> None:

@@ -22,6 +22,7 @@ def evaluate(
     delay: int = 0,
     batch_size: int = 16,
     workers: int | None = None,
+    ray: str | None = None,
     shift: str | None = None,
     json: Path | None = None,
     force: bool = False,
@@ -40,16 +41,20 @@ def evaluate(
         delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes; every core by default.
+        ray: Ray cluster to run on: auto, local, HOST:PORT or ray://HOST:10001; it needs the bundle at the same path.
         shift: Domain shifts, such as observation_noise=0,0.005,0.01 or friction_factor=0.5,action_delay=1; each level is
             run beside no shift, and every weight compared with the first.
         json: Report to write, after every task.
         force: Replace a report that is there.
         options: How the episodes are run; an empty critic is the task's own.
     """
+    from contextlib import nullcontext
+
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
     from qgf_ros.bundle.store import load_manifest
+    from qgf_ros.commands.show.arguments import here_or_on_a_cluster
     from qgf_ros.commands.show.display import RunDisplay
     from qgf_ros.commands.show.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
@@ -57,9 +62,11 @@ def evaluate(
     from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.machine import usable_cores
     from qgf_ros.reports.origin import origin
+    from qgf_sim.cluster import join_cluster
     from qgf_sim.rollouts.evaluate import EvaluationPlan
     from qgf_sim.rollouts.evaluate import evaluate as run
 
+    here_or_on_a_cluster(workers, ray)
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
     console = Console()
@@ -86,16 +93,17 @@ def evaluate(
     columns = {**options.record(), "execution_horizon": horizon}
     settings = {"seed": options.seed, "batch_size": batch_size, "delay": delay, **columns}
     found: dict[str, list[Any]] = {"runs": []} if shift is None else {"levels": []}
-    for plan in plans:
-        title = f"{bundle.name}, task {plan.task}"
-        who = {"critic": plan.options.critic}
-        if shift is None:
-            with RunDisplay(console, title, plan.guidance_weights, episodes) as display:
-                results = run(plan, display.add)
-            runs = summaries(plan.task, results)
-            display.conclude(runs)
-            found["runs"] += [{**record, **who} for record in runs]
-        else:
-            found["levels"] += [{**level, **who} for level in evaluate_levels(console, title, plan, shift)]
-        if json is not None:  # of the tasks so far, which an interrupted evaluation keeps
-            write_report(json, {**origin(bundle), **found, **settings})
+    with nullcontext() if ray is None else join_cluster(ray) as cluster:
+        for plan in plans:
+            title = f"{bundle.name}, task {plan.task}"
+            who = {"critic": plan.options.critic}
+            if shift is None:
+                with RunDisplay(console, title, plan.guidance_weights, episodes) as display:
+                    results = run(plan, display.add, cluster)
+                runs = summaries(plan.task, results)
+                display.conclude(runs)
+                found["runs"] += [{**record, **who} for record in runs]
+            else:
+                found["levels"] += [{**level, **who} for level in evaluate_levels(console, title, plan, shift, cluster)]
+            if json is not None:  # of the tasks so far, which an interrupted evaluation keeps
+                write_report(json, {**origin(bundle), **found, **settings})

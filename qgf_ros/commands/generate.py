@@ -14,11 +14,12 @@ def generate(
     episodes: int = 300,
     seed: int = 0,
     workers: int | None = None,
+    ray: str | None = None,
     force: bool = False,
 ) -> None:
     """Record a data set with OGBench's oracles.
 
-    The same seed gives the same bytes for any number of workers. After Ctrl-C the same command goes on.
+    The same seed gives the same bytes for any number of workers, and on a cluster. After Ctrl-C the same command goes on.
 
     Args:
         environment: cube-single, cube-double, cube-triple, cube-quadruple, cube-octuple, scene, puzzle-3x3, puzzle-4x4,
@@ -28,15 +29,18 @@ def generate(
         episodes: Training episodes of 1000 transitions.
         seed: Seed of the data set.
         workers: Processes; every core by default.
+        ray: Ray cluster to run the oracles on: auto, local, HOST:PORT or ray://HOST:10001; the files are written here.
         force: Replace a data set that is there.
     """
     from contextlib import ExitStack
 
     from rich.console import Console
 
+    from qgf_ros.commands.show.arguments import here_or_on_a_cluster
     from qgf_ros.commands.show.display import progress_bar
     from qgf_sim.worlds.oracle_data import generate as generate_dataset
 
+    here_or_on_a_cluster(workers, ray)
     console = Console()
     bar = progress_bar(console, "episodes")
     row = bar.add_task(f"{environment} {type}", total=None)
@@ -48,6 +52,6 @@ def generate(
             bar.update(row, completed=done, total=total)
 
         training, validation = generate_dataset(
-            environment, type, episodes, seed, out, workers=workers, force=force, progress=progress
+            environment, type, episodes, seed, out, workers=workers, ray=ray, force=force, progress=progress
         )
     console.print(f"{training} and {validation}", highlight=False, soft_wrap=True)

@@ -124,6 +124,7 @@ def _on_data(
     import numpy as np
 
     from qgf_ros.analysis.precision_cost import compare_on_data, weight_of
+    from qgf_ros.bundle.goal_fields import goal_columns
     from qgf_ros.learning.data.dataset import load_dataset
     from qgf_ros.learning.data.normalisation import as_seen
 
@@ -132,7 +133,9 @@ def _on_data(
     rows = as_seen(load_dataset(data, bounded=False), manifest, str(data)).observations
     observations = rows[random.permutation(len(rows))[:ticks]]
     if manifest.goal is not None:
-        observations = np.concatenate([observations, rows[random.integers(len(rows), size=len(observations))]], axis=1)
+        goals = rows[random.integers(len(rows), size=len(observations))]
+        columns = goal_columns(manifest.observation, manifest.goal_fields, manifest.goal)
+        observations = np.concatenate([observations, goals[:, columns]], axis=1)
     return {
         critic: compare_on_data(pair, critic, weight_of(manifest, critic, weight), observations, seed)
         for critic in critics

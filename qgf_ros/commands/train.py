@@ -11,12 +11,9 @@ from qgf_ros.commands.show.arguments import Integers
 from qgf_ros.commands.show.interruptions import interruptions
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import Dataset
     from qgf_ros.learning.run import Progress, Rewarded
-    from qgf_ros.learning.trainer import TrainingConfig
     from qgf_sim.worlds.families import Reward
 
 #: What --smoke puts in place of the given size of a run.
@@ -91,7 +88,7 @@ def train(
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
         goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are
-            drawn in hindsight from the data.
+            drawn in hindsight from the data: whole observations, or where the objects are, with --env scene or a puzzle.
         device: auto is cuda where there is a GPU, else cpu.
         threads: CPU threads; every core by default.
         save_every: Updates between checkpoints.
@@ -100,7 +97,7 @@ def train(
     import torch
     from rich.console import Console
 
-    from qgf_ros.commands.show.training_display import training_progress, warn_of_rest
+    from qgf_ros.commands.show.training_display import introduce, training_progress, warn_of_rest
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
     from qgf_ros.learning.algorithms import algorithm_named
@@ -110,6 +107,7 @@ def train(
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
     from qgf_ros.reports.machine import usable_cores
+    from qgf_sim.worlds.families import goal_tolerances
 
     given = {**locals(), **SMOKE} if smoke else locals()
     reward = _reward(env, reward, goal_conditioned)
@@ -130,18 +128,19 @@ def train(
     held_out = None if held_out is None else normalised(held_out, told, fitted, str(beside))
 
     console = Console()
+    goal = goal_tolerances(env) if goal_conditioned else None
     header = {
-        **_origin(env, tasks, critic, told, fitted, training, goal_conditioned, dataset.name),
+        **_origin(env, tasks, critic, told, fitted, training, goal, dataset.name),
         **({} if reward is None else {"reward": reward}),
         **({} if told == fitted else {FROM_DATA: left_to_data(told)}),
         "dataset": dataset_record(dataset, training),
     }
-    rewarded = _rewarded(env, tasks, critic, training, goal_conditioned, reward)
+    rewarded = _rewarded(env, tasks, critic, told, training, goal, reward)
     validation = None
     if held_out is not None:
         with _about(beside):
-            validation = _rewarded(env, tasks, critic, held_out, goal_conditioned, reward)
-    _introduce(console, config, rewarded, validation, where.type)
+            validation = _rewarded(env, tasks, critic, told, held_out, goal, reward)
+    introduce(console, config, rewarded, validation, where.type)
     if told != fitted:
         left = ", ".join([*sorted(told.observation_from_data), *sorted(told.action_from_data)])
         console.print(f"scale and offset are taken from the data: {left}", highlight=False, soft_wrap=True)
@@ -232,7 +231,7 @@ def _origin(
     told: Contract,
     chosen: Contract,
     dataset: Dataset,
-    goal_conditioned: bool,
+    goal: dict[str, float] | None,
     name: str,
 ) -> dict[str, Any]:
     """Return the part of a checkpoint's header that says what the policy is for."""
@@ -240,12 +239,12 @@ def _origin(
 
     names = [critic] if env is None else [f"{env} task {task}" for task in tasks]
     numbers: list[int | None] = [None] if env is None else list(tasks)
-    if goal_conditioned:
-        names, numbers, chosen = ["any goal"], [None], chosen.with_goal(told.observation_from_data)
-    chosen, demonstrations = chosen.described(dataset, name)
+    if goal is not None:
+        names, numbers, chosen = ["any goal"], [None], chosen.with_goal(told.observation_from_data, tuple(goal))
+    chosen, demonstrations = chosen.described(dataset, name, tuple(goal or ()))
     header = {**chosen.header(), "demonstrations": demonstrations.model_dump(mode="json")}
-    goal = {"goal": GOAL} if goal_conditioned else {}
-    return {"environment": env, "tasks": names, "task_ids": numbers, **header, **goal}
+    told_goal = {} if goal is None else {"goal": GOAL, **({"goal_tolerances": goal} if goal else {})}
+    return {"environment": env, "tasks": names, "task_ids": numbers, **header, **told_goal}
 
 
 def _reward(env: str | None, reward: Reward | None, goal_conditioned: bool) -> Reward | None:
@@ -266,34 +265,19 @@ def _rewarded(
     env: str | None,
     tasks: tuple[int, ...],
     critic: str,
+    told: Contract,
     dataset: Dataset,
-    goal_conditioned: bool,
+    goal: dict[str, float] | None,
     reward: Reward | None,
 ) -> Rewarded:
+    from qgf_ros.learning.data.goals import PartialGoal
     from qgf_ros.learning.run import Rewarded, own_rewards
 
-    if goal_conditioned:
-        return Rewarded(dataset.observed(), {})
+    if goal is not None:
+        return Rewarded(dataset.observed(), {}, PartialGoal.of_fields(told.observation, goal) if goal else None)
     if env is None or reward is None:
         return Rewarded(dataset, own_rewards(dataset, critic))
     from qgf_sim.worlds.rewards import task_rewards
 
     seen = dataset.observed()
     return Rewarded(seen, task_rewards(env, tasks, seen, reward))
-
-
-def _introduce(
-    console: Console, config: TrainingConfig, training: Rewarded, validation: Rewarded | None, device: str
-) -> None:
-    from qgf_ros.learning.data.dataset import solved_chunks
-
-    horizon, rows = config.horizon, len(training.dataset.terminals)
-    starts = training.dataset.chunk_starts(horizon)
-    shares = {name: solved_chunks(starts, masks, horizon).mean() for name, (_, masks) in training.rewards.items()}
-    solved = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
-    aim = f"solved in {solved} of {len(starts)} chunks" if solved else "goals in hindsight"
-    for note in training.dataset.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{rows} rows, {aim}; horizon {horizon}, {device}", highlight=False, soft_wrap=True)
-    if validation is None:
-        console.print("there is no validation file, so no validation loss", highlight=False)

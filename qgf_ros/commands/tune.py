@@ -81,6 +81,7 @@ def tune(
     from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
+    from qgf_ros.commands.show.arguments import here_or_on_a_cluster
     from qgf_ros.commands.show.display import progress_bar
     from qgf_ros.commands.show.tuning_display import Stages, show, write_table
     from qgf_ros.errors import SimulationError
@@ -98,6 +99,7 @@ def tune(
         raise SimulationError(f"--outcomes {outcomes} was given without --ros; add it to tune the node that is running")
     if ray is not None and ros:
         raise SimulationError(f"--ray {ray} was given with --ros; a running graph has one robot, leave one of them out")
+    here_or_on_a_cluster(workers, ray)
     if ros and options.changed():
         raise SimulationError(f"{words(options.changed())} was given with --ros; set it on the node, which keeps it")
     bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory

@@ -40,7 +40,9 @@ _EVIDENCE = {
 
 def fingerprint(manifest: Manifest) -> str:
     """Return a checksum of a manifest without the evidence of tunings; the checksums of the bundle's files are in it."""
-    content = manifest.model_dump_json(exclude={"critics": {"__all__": _EVIDENCE}})
+    # A field that older versions lack counts where it says something, so that their trials are found again.
+    newer = {} if manifest.goal_fields else {"goal_fields": True}
+    content = manifest.model_dump_json(exclude={"critics": {"__all__": _EVIDENCE}, **newer})
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -13,7 +13,7 @@ from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.trainer import Trainer, TrainingConfig
 
 #: What a resumed run must share with the one it continues, apart from the configuration.
-_IDENTITY = ("critics", "environment", "reward", "observation", "action", "control_rate", "dataset")
+_IDENTITY = ("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate", "dataset")
 #: Settings that only say when the learning rate falls and when the run ends.
 _COURSE = ("updates", "restart_at")
 

@@ -22,6 +22,7 @@ from qgf_ros.learning.algorithms.algorithm import StoredConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, save_checkpoint
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
+from qgf_ros.learning.data.goals import PartialGoal
 from qgf_ros.learning.resumption import resume
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
@@ -30,10 +31,14 @@ Rewards = Mapping[str, tuple[Float, Float]]
 
 @dataclass(frozen=True)
 class Rewarded:
-    """A data set with rewards and masks [R] by critic name; with none where the critic is goal-conditioned."""
+    """A data set with rewards and masks [R] by critic name.
+
+    There are none where the critic is goal-conditioned; then `goal` is what goals hold, None for whole observations.
+    """
 
     dataset: Dataset
     rewards: Rewards
+    goal: PartialGoal | None = None
 
 
 @dataclass(frozen=True)
@@ -210,7 +215,8 @@ def train(
 
 
 def _chunks(rewarded: Rewarded, config: TrainingConfig, device: torch.device) -> ChunkData:
-    return ChunkData.build(rewarded.dataset, rewarded.rewards, config.horizon, config.discount, device)
+    dataset, rewards, goal = rewarded.dataset, rewarded.rewards, rewarded.goal
+    return ChunkData.build(dataset, rewards, config.horizon, config.discount, device, goal)
 
 
 def _scalars(out: Path, step: int) -> SummaryWriter:

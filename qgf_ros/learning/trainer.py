@@ -98,7 +98,7 @@ def new_algorithm(
         critics: Names of the critics, in order.
         data: Chunks to train on.
     """
-    observation_size = data.observations.shape[1] * (2 if config.goal_conditioned else 1)
+    observation_size = data.observations.shape[1] + (data.goal_size if config.goal_conditioned else 0)
     problem = Problem(critics, observation_size, data.actions.shape[1])
     return kind(options, problem, torch.Generator().manual_seed(config.seed))
 

@@ -98,7 +98,7 @@ class SimBridge:
 
     def _connect(self) -> None:
         picture = (self._value("camera_width"), self._value("camera_height")) if self._value("camera") else None
-        self._publications = Publications(self.node, self._observation, picture)
+        self._publications = Publications(self.node, self._value("environment"), picture)
         self.node.create_subscription(JointState, "command", self._on_command, 10)
         self.node.create_service(Trigger, "~/reset", self._on_reset)
         self.node.create_service(SetBool, "~/pause", self._on_pause)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,14 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64MultiArray, String
 
-from qgf_ros.bundle.fields import GOAL, ObservationField
+from qgf_ros.bundle.fields import GOAL
+from qgf_ros.bundle.goal_fields import OBJECT_GOAL, goal_columns
 from qgf_ros.control.extraction import PoseReading, Reading, WrenchReading
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message, to_time
 from qgf_sim.bridge.episodes import EpisodeOutcome
 from qgf_sim.bridge.frames import FramePublisher
 from qgf_sim.bridge.sources import World
+from qgf_sim.worlds.families import family_of, observation_fields
 from qgf_sim.worlds.urdf import WORLD
 
 #: Longest wait for the last outcome to reach its subscribers, and for a goal, without which a node that is kept from
@@ -31,12 +33,14 @@ class Publications:
 
     Args:
         node: The node to publish on.
-        observation: The observation contract.
+        environment: Whose observations and goals they publish.
         picture: Width and height of the pictures, or None without a camera.
     """
 
-    def __init__(self, node: Node, observation: Sequence[ObservationField], picture: tuple[int, int] | None) -> None:
+    def __init__(self, node: Node, environment: str, picture: tuple[int, int] | None) -> None:
         self._picture = picture
+        observation = observation_fields(environment)
+        self._objects = goal_columns(observation, tuple(family_of(environment).object_goal))
         self._observations = {
             topic: node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
             for topic, kind in {field.topic: field.message_type for field in observation}.items()
@@ -44,7 +48,7 @@ class Publications:
         self._clock = node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._episode = node.create_publisher(String, "~/episode", latched)
-        self._goal = node.create_publisher(Float64MultiArray, GOAL, latched)
+        self._goals = {topic: node.create_publisher(Float64MultiArray, topic, latched) for topic in (GOAL, OBJECT_GOAL)}
         self._image = node.create_publisher(Image, "~/image", 1) if picture is not None else None
         self._frames = FramePublisher(node)
 
@@ -53,9 +57,11 @@ class Publications:
         self._clock.publish(Clock(clock=to_time(stamp)))
 
     def goal(self, values: NDArray[np.float64]) -> None:
-        """Publish the goal of the episode that begins, float64 [S], and wait until it is there."""
-        self._goal.publish(Float64MultiArray(data=values.tolist()))
-        self._goal.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
+        """Publish the goal of the episode that begins, float64 [S], whole and without the arm; wait until it is there."""
+        self._goals[GOAL].publish(Float64MultiArray(data=values.tolist()))
+        self._goals[OBJECT_GOAL].publish(Float64MultiArray(data=values[self._objects].tolist()))
+        for publisher in self._goals.values():
+            publisher.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
 
     def observe(self, readings: Mapping[str, Reading], stamp: int) -> bool:
         """Publish readings, all of one stamp [ns]; return whether they are complete."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import dataclass
+from pathlib import Path
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.errors import SimulationError
+from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan, environment_of
 from qgf_ros.evaluation.results import Episode
+from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.runtime.policy import Policy
+from qgf_sim.cluster import RayCluster
 from qgf_sim.processes import worker_pool
 from qgf_sim.rollouts.rollout import run_batch
-from qgf_sim.worlds.families import observation_fields
+from qgf_sim.worlds.families import family_of, observation_fields
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -29,7 +32,10 @@ def check_environment(manifest: Manifest) -> str:
     # What follows from the training data is the bundle's own.
     own = {"mean_quaternion": None, "sign_follows": False}
     served = tuple(field.model_copy(update=own) for field in manifest.observation)
-    if served != observation_fields(name, goal_conditioned=manifest.goal is not None):
+    goals = (), tuple(family_of(name).object_goal)
+    if manifest.goal_fields not in goals or served != observation_fields(
+        name, goal_conditioned=manifest.goal is not None, goal_fields=manifest.goal_fields
+    ):
         raise SimulationError(
             f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )
@@ -70,30 +76,36 @@ Job = tuple[float, tuple[int, ...]]
 BATCHES_PER_JOB = 2
 
 
-def evaluate(plan: EvaluationPlan, progress: Callable[[Episode], None] | None = None) -> dict[float, list[Episode]]:
+def evaluate(
+    plan: EvaluationPlan, progress: Callable[[Episode], None] | None = None, cluster: RayCluster | None = None
+) -> dict[float, list[Episode]]:
     """Carry out a plan.
 
     Episodes are cut into the same jobs whatever the number of workers, and so share the same inferences: the outcome does
-    not depend on it.
+    not depend on it, nor on where they run.
 
     Args:
         plan: What to evaluate.
         progress: Called with each finished episode.
+        cluster: Where to run it instead of in processes of this machine; each of its machines needs the bundle at the same
+            path.
 
     Returns:
         Episodes of each weight in the order of their seeds.
 
     Raises:
-        BundleError: The bundle is missing or damaged.
-        SimulationError, GuidanceError: See `EvaluationPlan.check` and `run_batch`.
+        BundleError: The bundle is missing or damaged, or another one on a machine of the cluster.
+        SimulationError, GuidanceError: See `EvaluationPlan.check`, `run_batch` and `RayCluster.run`.
     """
-    plan.check(load_manifest(plan.bundle))
+    manifest = load_manifest(plan.bundle)
+    plan.check(manifest)
     size = BATCHES_PER_JOB * plan.batch_size
     blocks = [tuple(plan.seeds[i : i + size]) for i in range(0, plan.episodes, size)]
     # Blocks of one seed range follow each other weight by weight, so that every run's rate settles early.
     jobs: list[Job] = [(weight, block) for block in blocks for weight in plan.guidance_weights]
     results: dict[float, list[Episode]] = {weight: [] for weight in plan.guidance_weights}
-    for episode in _run_jobs(plan, jobs):
+    episodes = _run_jobs(plan, jobs) if cluster is None else _on_cluster(plan, fingerprint(manifest), jobs, cluster)
+    for episode in episodes:
         results[episode.guidance_weight].append(episode)
         if progress is not None:
             progress(episode)
@@ -139,6 +151,44 @@ class EvaluationWorker:
         """Free the environments."""
         for env in self.environments:
             env.close()
+
+
+#: Of the bundle under way in this process, by its place and fingerprint.
+_kept: dict[tuple[Path, str], EvaluationWorker] = {}
+
+
+def kept_worker(plan: EvaluationPlan, expected: str, remedy: str) -> EvaluationWorker:
+    """Return a worker for a plan: the one before, with its policy and environments, where it was of the same bundle.
+
+    Args:
+        plan: What it is to run.
+        expected: Fingerprint of the bundle.
+        remedy: End of the sentence that begins "PATH is not the bundle".
+
+    Raises:
+        BundleError: The bundle is damaged, or another one.
+    """
+    place = (plan.bundle, expected)
+    for other in [other for other in _kept if other != place]:
+        _kept.pop(other).close()
+    if place not in _kept:
+        worker = EvaluationWorker(plan)
+        if fingerprint(worker.manifest) != expected:
+            raise BundleError(f"{plan.bundle} is not the bundle {remedy}")
+        _kept[place] = worker
+    _kept[place].plan = plan
+    return _kept[place]
+
+
+def _run_distant_job(job: tuple[EvaluationPlan, str, Job]) -> list[Episode]:
+    plan, expected, (weight, seeds) = job
+    remedy = "whose evaluation began; have the same one everywhere, and evaluate it again"
+    return list(kept_worker(plan, expected, remedy).run((weight, seeds)))
+
+
+def _on_cluster(plan: EvaluationPlan, expected: str, jobs: list[Job], cluster: RayCluster) -> Iterator[Episode]:
+    for _, episodes in cluster.run(_run_distant_job, [(plan, expected, job) for job in jobs]):
+        yield from episodes
 
 
 _plan: EvaluationPlan

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import GOAL
+from qgf_ros.bundle.goal_fields import OBJECT_GOAL, goal_columns
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import Reading, VectorReading
 from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
@@ -53,8 +54,10 @@ class _Slot:
         self._commands: list[NDArray[np.float64]] = []
         self._still = np.zeros(len(policy.manifest.action))
         readings = env.reset(settings.seed)
-        if policy.manifest.goal is not None:
-            self._assembler.update(GOAL, self._stamp, VectorReading(env.goal))
+        if (goal := policy.manifest.goal) is not None:
+            names = policy.manifest.goal_fields
+            values = env.goal[goal_columns(policy.manifest.observation, names, goal)]
+            self._assembler.update(OBJECT_GOAL if names else GOAL, self._stamp, VectorReading(values))
         self.observation = self._observe(readings)
 
     def _observe(self, readings: dict[str, Reading]) -> Observation | None:

@@ -6,11 +6,12 @@ of an episode are OGBench's own. Nothing here needs MuJoCo.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from qgf_ros.bundle.fields import ActionField, ObservationField, goal_field
+from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.bundle.goal_fields import field_of_goal
 from qgf_ros.errors import SimulationError
 
 ARM_JOINTS = (
@@ -30,6 +31,9 @@ _GRIPPER_SCALE = 3.0
 _GRIPPER_CLOSED = 0.8  # [rad] of the driver joint
 _CONTACT_FULL = 50.0  # norm of the contact wrench on the pad that counts as full contact
 _BUTTON_SCALE = 120.0
+
+# How far from its goal OGBench takes an object for where it is to be [m].
+_REACHED = 0.04
 
 
 #: What a task rewards: minus the number of objects that are not where it wants them, or -1 as long as there is one.
@@ -63,6 +67,7 @@ class Family:
         random_actions: Data collection with noise: probability of a random action, as in OGBench's own data sets.
         reward: What critics are trained with where nothing else is said: sparse where an object must be undone to set
             another right, which the dense reward makes too dear (see `worlds.optima`).
+        armless_goals: Whether a goal-conditioned policy is told where the objects are to be, and not the arm.
     """
 
     cubes: int = 0
@@ -71,6 +76,7 @@ class Family:
     stacking: tuple[float, float] = (0.0, 0.0)
     random_actions: float = 0.0
     reward: Reward = "dense"
+    armless_goals: bool = False
 
     @property
     def button_names(self) -> tuple[str, ...]:
@@ -87,6 +93,16 @@ class Family:
         """Arrays of a data set that make up a state of the simulation."""
         return ("qpos", "qvel", "button_states") if self.buttons else ("qpos", "qvel")
 
+    @property
+    def object_goal(self) -> dict[str, float]:
+        """The fields of the observation that make OGBench's goal representation without the arm, in its order.
+
+        With each how far from the goal the objects may be [units of the field]: as far as OGBench's own success allows.
+        """
+        cubes = {f"object_{i}_position": _REACHED * _POSITION_SCALE for i in range(self.cubes)}
+        buttons = {f"{name}_is_1": 0.5 for name in self.button_names}  # a state is the same, or it is not
+        return {**cubes, **buttons, **{f"{slide.name}_position": _REACHED * slide.scale for slide in self.slides}}
+
 
 #: By the name of the environment.
 FAMILIES = {
@@ -101,11 +117,12 @@ FAMILIES = {
         slides=(Slide("drawer", "drawer_slide", 18.0), Slide("window", "window_slide", 15.0)),
         random_actions=0.1,
         reward="sparse",
+        armless_goals=True,
     ),
-    "puzzle-3x3": Family(buttons=9, random_actions=0.2, reward="sparse"),
-    "puzzle-4x4": Family(buttons=16, random_actions=0.2, reward="sparse"),
-    "puzzle-4x5": Family(buttons=20, random_actions=0.2, reward="sparse"),
-    "puzzle-4x6": Family(buttons=24, random_actions=0.2, reward="sparse"),
+    "puzzle-3x3": Family(buttons=9, random_actions=0.2, reward="sparse", armless_goals=True),
+    "puzzle-4x4": Family(buttons=16, random_actions=0.2, reward="sparse", armless_goals=True),
+    "puzzle-4x5": Family(buttons=20, random_actions=0.2, reward="sparse", armless_goals=True),
+    "puzzle-4x6": Family(buttons=24, random_actions=0.2, reward="sparse", armless_goals=True),
 }
 
 #: Environments of this package.
@@ -126,12 +143,31 @@ def family_of(name: str) -> Family:
     return FAMILIES[name]
 
 
-def observation_fields(name: str, *, goal_conditioned: bool = False) -> tuple[ObservationField, ...]:
+def goal_tolerances(name: str | None) -> dict[str, float]:
+    """Return what a goal of an environment holds, and how near is there; nothing where it is a whole observation.
+
+    Args:
+        name: Environment, such as ``scene``; None for data of a robot.
+
+    Returns:
+        By the name of a field of the observation: how far its values may be from the goal [units of the field].
+
+    Raises:
+        SimulationError: The environment is unknown.
+    """
+    family = Family() if name is None else family_of(name)
+    return family.object_goal if family.armless_goals else {}
+
+
+def observation_fields(
+    name: str, *, goal_conditioned: bool = False, goal_fields: Sequence[str] = ()
+) -> tuple[ObservationField, ...]:
     """Return the observation contract of an environment: OGBench's vector, block by block.
 
     Args:
         name: Environment, such as ``cube-single``.
-        goal_conditioned: Whether the goal, a second such vector, follows.
+        goal_conditioned: Whether the goal follows.
+        goal_fields: Names of the fields that it holds; none for a second such vector.
 
     Raises:
         SimulationError: The environment is unknown.
@@ -145,7 +181,7 @@ def observation_fields(name: str, *, goal_conditioned: bool = False) -> tuple[Ob
     for slide in family.slides:
         blocks += _joint(slide.name, slide.joint, slide.scale)
     fields = tuple(ObservationField(**block) for block in blocks)
-    return (*fields, goal_field(sum(field.size for field in fields))) if goal_conditioned else fields
+    return (*fields, field_of_goal(fields, goal_fields)) if goal_conditioned else fields
 
 
 def action_fields() -> tuple[ActionField, ...]:

@@ -8,9 +8,9 @@ whatever the number of workers and however often generation was interrupted. Fin
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,13 +26,19 @@ from ogbench.manipspace.oracles.plan.drawer_plan import DrawerPlanOracle
 from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from qgf_ros.errors import DatasetError
-from qgf_ros.files.destination import check_destination, replacing
+from qgf_ros.files.destination import check_destination
 from qgf_ros.reports.machine import usable_cores
+from qgf_sim.cluster import RayCluster, join_cluster
 from qgf_sim.processes import WorkerContext
 from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
 from qgf_sim.worlds.families import Family, family_of
+from qgf_sim.worlds.shards import Episode, merge, open_shards, shard_path, write_shard, write_whole
 
 DataType = Literal["play", "noisy"]
+#: Environment, data type, seed of the data set, and rows of an episode: with its number, all that decides an episode.
+Recipe = tuple[str, DataType, int, int]
+#: Split, 0 for training and 1 for validation, and number of an episode.
+Job = tuple[int, int]
 
 # OGBench's data script: action noise, its smoothing for plan oracles, smallest action norm for Markov oracles.
 NOISE = 0.1
@@ -58,10 +64,9 @@ _TYPES = {
     "button_states": np.int64,
 }
 
+
 #: Lies among the shards while they are made into the two files.
 _WRITING = "writing"
-
-Episode = dict[str, NDArray[Any]]
 
 
 def episode_seed(seed: int, split: int, index: int) -> int:
@@ -157,6 +162,7 @@ def generate(
     out: Path,
     *,
     workers: int | None = None,
+    ray: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     steps: int = COLLECTION_STEPS,
     force: bool = False,
@@ -170,6 +176,7 @@ def generate(
         seed: Seed of the whole data set.
         out: Path of the training file, ending in ``.npz``; the other is named ``…-val.npz``.
         workers: Processes; every core by default.
+        ray: Address of the Ray cluster that runs the oracles instead; the files are written here.
         progress: Called with (episodes done, episodes in all).
         steps: Rows of an episode; OGBench's own 1001 make 1000 transitions.
         force: Whether files that are there are replaced.
@@ -181,7 +188,7 @@ def generate(
         KeyboardInterrupt: Ctrl-C; its message says how many episodes are kept and how to go on.
         DatasetError: A bad path or number, shards of another data set lie in the way, or the disk is full.
         OutputError: A file is there already, and `force` was not given; or none can be written.
-        SimulationError: The environment is unknown.
+        SimulationError: The environment is unknown, or the cluster cannot be joined or run it.
     """
     if out.suffix != ".npz":
         raise DatasetError(f"{out} does not end in .npz; name the data set something.npz")
@@ -197,91 +204,64 @@ def generate(
     paths = (out, out.with_name(out.stem + "-val.npz"))
     # A run that ended while it wrote the two files goes on; what it wrote is its own.
     check_destination(*paths, force=force or (shards / _WRITING).exists())
-    _open_shards(shards, {"environment": name, "type": data_type, "seed": seed, "steps": steps})
+    recipe = {"environment": name, "type": data_type, "seed": seed, "steps": steps}
     splits = (episodes, max(1, episodes // 10))
     jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
-    todo = [job for job in jobs if not _shard(shards, *job).exists()]
-    done = len(jobs) - len(todo)
-    if progress is not None:
-        progress(done, len(jobs))
-    try:
-        for _ in _run_jobs(todo, (name, data_type, seed, shards, steps), workers):
-            done += 1
-            if progress is not None:
-                progress(done, len(jobs))
-    except KeyboardInterrupt:
-        kept = sum(_shard(shards, *job).exists() for job in jobs)
-        raise KeyboardInterrupt(
-            f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
-        ) from None
-    _write(shards / _WRITING, Path.touch)
+    with nullcontext() if ray is None else join_cluster(ray) as cluster:
+        open_shards(shards, recipe)
+        todo = [job for job in jobs if not shard_path(shards, *job).exists()]
+        done = len(jobs) - len(todo)
+        if progress is not None:
+            progress(done, len(jobs))
+        try:
+            for _ in _run_jobs(todo, (name, data_type, seed, steps), shards, workers, cluster):
+                done += 1
+                if progress is not None:
+                    progress(done, len(jobs))
+        except KeyboardInterrupt:
+            kept = sum(shard_path(shards, *job).exists() for job in jobs)
+            raise KeyboardInterrupt(
+                f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
+            ) from None
+    write_whole(shards / _WRITING, Path.touch)
     for split, path in enumerate(paths):
-        _merge([_shard(shards, split, index) for index in range(splits[split])], path)
+        merge([shard_path(shards, split, index) for index in range(splits[split])], path)
     shutil.rmtree(shards)
     return paths
 
 
-def _open_shards(shards: Path, recipe: dict[str, Any]) -> None:
-    try:
-        shards.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{shards} cannot be made ({error.strerror}); choose another --out") from error
-    note = shards / "recipe.json"
-    if note.exists() and json.loads(note.read_text()) != recipe:
-        raise DatasetError(
-            f"{shards} holds episodes of another data set ({note.read_text()}); finish that one or delete the folder"
-        )
-    for leftover in shards.glob(".*"):  # written halfway by a process that was killed
-        leftover.unlink()
-    _write(note, lambda path: path.write_text(json.dumps(recipe)))
+_environment: tuple[tuple[str, int], Any] | None = None
 
 
-def _shard(shards: Path, split: int, index: int) -> Path:
-    return shards / f"{('train', 'val')[split]}-{index:06d}.npz"
+def _collect(job: tuple[Recipe, Job]) -> Episode:
+    """Run an episode in this process, in the environment of the one before where it fits."""
+    global _environment
+    (name, data_type, seed, steps), (split, index) = job
+    if _environment is None or _environment[0] != (name, steps):
+        if _environment is not None:
+            _environment[1].close()
+        _environment = (name, steps), collection_environment(name, steps)
+    return run_episode(_environment[1], data_type, episode_seed(seed, split, index))
 
 
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    with replacing(path, "--out, or free some space", DatasetError) as temporary:
-        write(temporary)
-
-
-_worker_state: tuple[Any, DataType, int, Path]
-
-
-def _start_worker(name: str, data_type: DataType, seed: int, shards: Path, steps: int) -> None:
-    global _worker_state
-    _worker_state = (collection_environment(name, steps), data_type, seed, shards)
-
-
-def _run_job(job: tuple[int, int]) -> None:
-    env, data_type, seed, shards = _worker_state
-    episode = run_episode(env, data_type, episode_seed(seed, *job))
-    _write(_shard(shards, *job), lambda path: _save(path, np.savez, episode))
+def _keep(work: tuple[Recipe, Job, Path]) -> None:
+    recipe, job, shards = work
+    write_shard(shard_path(shards, *job), _collect((recipe, job)))
 
 
 def _run_jobs(
-    jobs: list[tuple[int, int]], setup: tuple[str, DataType, int, Path, int], workers: int | None
+    jobs: list[Job], recipe: Recipe, shards: Path, workers: int | None, cluster: RayCluster | None
 ) -> Iterator[None]:
-    count = min(workers or usable_cores(), len(jobs))
-    if count <= 1:
-        _start_worker(*setup)
-        for job in jobs:
-            _run_job(job)
+    """Have the episodes of jobs among the shards, and yield after each one."""
+    if cluster is not None:
+        for (_, job), episode in cluster.run(_collect, [(recipe, job) for job in jobs]):
+            write_shard(shard_path(shards, *job), episode)
             yield
         return
-    with WorkerContext().Pool(count, initializer=_start_worker, initargs=setup) as pool:
-        yield from pool.imap_unordered(_run_job, jobs)
-
-
-def _merge(shards: list[Path], path: Path) -> None:
-    episodes = []
-    for shard in shards:
-        with np.load(shard) as arrays:
-            episodes.append({key: arrays[key] for key in arrays.files})
-    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
-    _write(path, lambda temporary: _save(temporary, np.savez_compressed, merged))
-
-
-def _save(path: Path, save: Callable[..., None], arrays: Episode) -> None:
-    with path.open("wb") as file:
-        save(file, **arrays)
+    work = [(recipe, job, shards) for job in jobs]
+    count = min(workers or usable_cores(), len(jobs))
+    if count <= 1:
+        yield from map(_keep, work)
+        return
+    with WorkerContext().Pool(count) as pool:
+        yield from pool.imap_unordered(_keep, work)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField
+from qgf_ros.bundle.fields import ActionField, Measurement, ObservationField, goal_field
+from qgf_ros.bundle.goal_fields import OBJECT_GOAL, field_of_goal, goal_columns
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 
 FIELD: dict[str, Any] = {
@@ -132,6 +133,15 @@ def test_limits_that_leave_an_action_a_little_are_accepted(change: dict[str, Any
     assert {name: getattr(field, name) for name in change} == change
 
 
+def test_a_goal_holds_its_fields_in_its_own_order() -> None:
+    fields = (field(), field(name="fast"), goal_field(4))
+    assert goal_columns(fields).tolist() == [0, 1, 2, 3]
+    assert goal_columns(fields, ("fast", "joints")).tolist() == [2, 3, 0, 1]
+    assert field_of_goal(fields[:2]) == goal_field(4)
+    part = field_of_goal(fields[:2], ("fast",))
+    assert (part.name, part.topic, part.size) == ("goal", OBJECT_GOAL, 2)
+
+
 def whole(**changes: Any) -> Manifest:
     critic = CriticCard(task="t", discount=0.99, ensemble_size=2)
     values: dict[str, Any] = {
@@ -150,6 +160,12 @@ def test_sizes_follow_from_the_fields_and_what_was_not_tested_has_no_range() -> 
     manifest = whole()
     assert (manifest.observation_size, manifest.action_size, manifest.chunk_size) == (2, 2, 6)
     assert manifest.critics["c"].tested_range == (0.0, 0.0)
+
+
+def with_goal(size: int, names: tuple[str, ...], **changes: Any) -> dict[str, Any]:
+    """What makes the whole manifest one with a goal that holds some of its fields."""
+    goal = goal_field(size).model_copy(update={"topic": OBJECT_GOAL})
+    return {"observation": (field(), field(name="fast"), goal), "goal": "goal", "goal_fields": names, **changes}
 
 
 def field(**changes: Any) -> ObservationField:
@@ -172,6 +188,11 @@ def moved(**changes: Any) -> ActionField:
         ),
         ({"goal": "joints"}, "goal joints is not an observation field that holds"),
         ({"goal": "nothing"}, "goal nothing is not an observation field that holds"),
+        ({"goal_fields": ("joints",)}, "goal None is not an observation field that holds"),
+        (with_goal(2, ("arm",)), "goal_fields arm are not fields of the observation, each once"),
+        (with_goal(4, ("fast", "fast")), "goal_fields fast, fast are not fields of the observation, each once"),
+        (with_goal(4, ("fast", "goal")), "goal_fields fast, goal are not fields of the observation, each once"),
+        (with_goal(3, ("fast",)), "goal goal has 3 values, its goal_fields fast have others"),
         (
             {"action": (moved(measured=Measurement(field="joints", component=2)),)},
             "component 2 of joints was given, it has 2",
@@ -200,6 +221,8 @@ def test_a_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], 
         {"observation": (field(), field(name="fast"))},
         {"observation": (field(), field(name="still", constant=(1.0,), quality={"depth": 9}))},
         {"observation": (field(max_age=None),), "goal": "joints"},
+        with_goal(2, ("fast",)),
+        with_goal(4, ("fast", "joints")),
         {"files": {f"f{i}": {"sha256": "0" * 64, "size": 2**29} for i in range(2)}},
     ],
 )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,3 +58,62 @@ def test_a_contract_that_has_a_goal_of_its_own_is_refused_before_anything_is_tra
     assert main(["train", "--dataset", str(recording), "--goal-conditioned", *contract]) == 2
     assert "the contract has a field or topic goal of its own" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module", params=["scene", "puzzle-3x3"])
+def play(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """An environment whose goals hold no arm, and a small data set of it."""
+    pytest.importorskip("ogbench", reason="making data needs the sim extra")
+    from qgf_sim.worlds.oracle_data import generate
+
+    out = tmp_path_factory.mktemp("data") / "play.npz"
+    generate(request.param, "play", 2, 0, out, workers=1, steps=60)
+    return request.param, out
+
+
+OBJECTS = {
+    "scene": ["object_0_position", "button_0_is_1", "button_1_is_1", "drawer_position", "window_position"],
+    "puzzle-3x3": [f"button_{i}_is_1" for i in range(9)],
+}
+
+
+def test_goals_of_scene_and_puzzles_say_where_the_objects_are_to_be(
+    play: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qgf_ros.control.run_options import RunOptions
+    from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
+    from qgf_sim.worlds.environment import TaskEnvironment
+
+    name, data = play
+    run, bundle = str(tmp_path / "run"), tmp_path / "mine"
+    command = ["train", "--dataset", str(data), "--env", name, "--goal-conditioned", "--out", run]
+    command += ["--horizon", "5", "--discount", "0.995", "--smoke", "--threads", "1", "--device", "cpu"]
+    assert main(command) == 0
+    assert main(["export", run, "--out", str(bundle)]) == 0
+    assert main(["inspect", str(bundle)]) == 0
+    assert "object_goal" in capsys.readouterr().out
+    manifest = load_manifest(bundle)
+    goal = manifest.observation[-1]
+    assert list(manifest.goal_fields) == list(manifest.training["goal_tolerances"]) == OBJECTS[name]
+    assert (goal.name, goal.topic, goal.size) == ("goal", "object_goal", {"scene": 7, "puzzle-3x3": 9}[name])
+    assert manifest.critics["goal"].discount == 0.995
+    monkeypatch.setattr(TaskEnvironment, "__init__", shorter(TaskEnvironment.__init__))
+    plan = EvaluationPlan(bundle, 4, (0.1,), 1, RunOptions(seed=3))
+    (episode,) = evaluate(plan)[0.1]
+    assert episode.length == 20
+    monkeypatch.setattr("qgf_sim.worlds.families.goal_tolerances", lambda name: {})
+    assert main(command) == 2
+    assert "holds another run (different: goal_tolerances" in capsys.readouterr().err
+
+
+def shorter(init: Callable[..., None]) -> Callable[..., None]:
+    """Return what makes an environment whose episodes last 20 steps."""
+
+    def wrapped(self: Any, *arguments: Any) -> None:
+        init(self, *arguments)
+        env = self.gymnasium_env
+        while not hasattr(env, "_max_episode_steps"):
+            env = env.env
+        env._max_episode_steps = 20
+
+    return wrapped

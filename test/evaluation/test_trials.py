@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -28,7 +29,7 @@ from qgf_ros.control.run_options import BC as PLAIN
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.evaluation.halving import Outcome
-from qgf_ros.evaluation.trials import Trial, Trials, TrialStore, fingerprint, outcome_of
+from qgf_ros.evaluation.trials import _EVIDENCE, Trial, Trials, TrialStore, fingerprint, outcome_of
 from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
@@ -143,6 +144,12 @@ def test_trials_count_for_the_whole_bundle_but_not_for_its_evidence(
         trials(tiny_bundle, store, execute)([BC], range(4))
         ran.append(len(execute.ran))
     assert ran == [0, 1, 1, 1, 1]
+
+
+def test_trials_of_before_goals_said_what_they_hold_are_found_again(manifest: Manifest) -> None:
+    before = manifest.model_dump_json(exclude={"goal_fields": True, "critics": {"__all__": _EVIDENCE}})
+    assert fingerprint(manifest) == hashlib.sha256(before.encode()).hexdigest()[:16]
+    assert fingerprint(manifest.model_copy(update={"goal_fields": ("joint_position",)})) != fingerprint(manifest)
 
 
 def test_a_trial_of_another_bundle_is_refused(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
-"""A goal-conditioned bundle, shared by the tests of goals."""
+"""Goal-conditioned bundles, shared by the tests of goals."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,16 @@ import pytest
 @pytest.fixture(scope="module")
 def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A goal-conditioned bundle for cube-single with random networks, which wants to be told the goal."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "goals")
+
+
+@pytest.fixture(scope="module")
+def object_goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but it wants to be told no more than where the cube is to be."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "object-goals", ["object_0_position"])
+
+
+def make_bundle(out: Path, goal_fields: Sequence[str] = ()) -> Path:
     torch = pytest.importorskip("torch", reason="exporting a bundle needs the train extra")
     from qgf_ros.bundle.manifest import CriticCard, Manifest
     from qgf_ros.bundle.store import write_bundle
@@ -18,17 +29,19 @@ def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from qgf_sim.worlds.families import action_fields, observation_fields
 
     name, horizon = "cube-single", 5
-    observation, action = observation_fields(name, goal_conditioned=True), action_fields()
+    observation = observation_fields(name, goal_conditioned=True, goal_fields=goal_fields)
+    action = action_fields()
     sizes = sum(field.size for field in observation), horizon * len(action)
     generator = torch.Generator().manual_seed(7)
     velocity = VelocityNetwork(*sizes, (32, 32), generator)
     critic = CriticNetwork(1, 2, *sizes, (32, 32), generator)
     files, parity = export_networks(velocity, critic, ["goal"], sizes)
     manifest = Manifest(
-        name="goals",
+        name=out.name,
         environment=name,
         observation=observation,
         goal="goal",
+        goal_fields=tuple(goal_fields),
         action=action,
         horizon=horizon,
         execution_horizon=2,
@@ -36,6 +49,5 @@ def goal_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         critics={"goal": CriticCard(task="any goal", discount=0.99, ensemble_size=2)},
         parity=parity,
     )
-    out = tmp_path_factory.mktemp("bundles") / "goals"
     write_bundle(out, manifest, files)
     return out

@@ -44,6 +44,16 @@ Numbers = Annotated[tuple[float, ...], _list_of(float)]
 Words = Annotated[tuple[str, ...], _list_of(str)]
 
 
+def here_or_on_a_cluster(workers: int | None, ray: str | None) -> None:
+    """Raise SimulationError where processes of this machine and a Ray cluster are both asked for."""
+    from qgf_ros.errors import SimulationError
+
+    if ray is not None and workers is not None:
+        raise SimulationError(
+            f"--workers {workers} was given with --ray {ray}; a cluster uses each of its cores, leave one of them out"
+        )
+
+
 def run_arguments(*, without: Collection[str] = ()) -> Any:
     """Return what makes `RunOptions` of one option for each row; those left out are at their defaults."""
     names = [name for name in ROWS if name not in without]

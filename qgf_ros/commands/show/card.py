@@ -83,13 +83,20 @@ def _pairs(title: str, rows: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
+def _goal(manifest: Manifest) -> str:
+    if manifest.goal is None:
+        return "one per critic"
+    held = f": {', '.join(manifest.goal_fields)}" if manifest.goal_fields else ""
+    return f"field {manifest.goal}{held}"
+
+
 def _header(manifest: Manifest) -> RenderableType:
     rows = [
         ("description", manifest.description or "-"),
         ("licence", manifest.licence),
         ("environment", manifest.environment or "-"),
         ("observation", f"{manifest.observation_size} values"),
-        ("goal", f"field {manifest.goal}" if manifest.goal else "one per critic"),
+        ("goal", _goal(manifest)),
         ("action", f"{manifest.action_size} values"),
         ("chunk", f"{manifest.horizon} actions predicted, {manifest.execution_horizon} executed"),
         ("control rate", f"{manifest.control_rate:g} Hz"),

@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from qgf_sim.cluster import RayCluster
     from qgf_sim.rollouts.evaluate import EvaluationPlan
 
 
-def evaluate_levels(console: Console, title: str, plan: EvaluationPlan, text: str) -> list[dict[str, Any]]:
+def evaluate_levels(
+    console: Console, title: str, plan: EvaluationPlan, text: str, cluster: RayCluster | None = None
+) -> list[dict[str, Any]]:
     """Run a plan without shift and at each level of a text such as ``action_delay=1,2``.
 
     Args:
@@ -22,6 +25,7 @@ def evaluate_levels(console: Console, title: str, plan: EvaluationPlan, text: st
         title: What is running.
         plan: What to run; its first weight is what the others are compared with.
         text: See `qgf_sim.worlds.shift.parse_shifts`.
+        cluster: Where to run it instead of in processes of this machine.
 
     Returns:
         A record per level, from `qgf_sim.rollouts.robustness.level_record`.
@@ -37,7 +41,7 @@ def evaluate_levels(console: Console, title: str, plan: EvaluationPlan, text: st
     for shift in levels(text):
         heading = f"{title}, shift: {shift.label}"
         with RunDisplay(console, heading, plan.guidance_weights, plan.episodes) as display:
-            results = evaluate(replace(plan, shift=shift), display.add)
+            results = evaluate(replace(plan, shift=shift), display.add, cluster)
         records.append(level_record(shift, plan.task, results))
     console.print(decay_table(records, title))
     return records

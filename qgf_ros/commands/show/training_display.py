@@ -11,7 +11,8 @@ from rich.console import Console
 from qgf_ros.commands.show.display import progress_bar
 
 if TYPE_CHECKING:
-    from qgf_ros.learning.run import Progress
+    from qgf_ros.learning.run import Progress, Rewarded
+    from qgf_ros.learning.trainer import TrainingConfig
     from qgf_sim.worlds.families import Reward
 
 
@@ -35,6 +36,31 @@ def training_progress(console: Console, updates: int) -> Iterator[Callable[[Prog
                 console.print(text, highlight=False, soft_wrap=True)
 
         yield report
+
+
+def introduce(
+    console: Console, config: TrainingConfig, training: Rewarded, validation: Rewarded | None, device: str
+) -> None:
+    """Say what a run trains on: rows, how often they solve each task, horizon and device.
+
+    Args:
+        console: Where to say it.
+        config: The run.
+        training, validation: Its data.
+        device: What it trains on.
+    """
+    from qgf_ros.learning.data.dataset import solved_chunks
+
+    horizon, rows = config.horizon, len(training.dataset.terminals)
+    starts = training.dataset.chunk_starts(horizon)
+    shares = {name: solved_chunks(starts, masks, horizon).mean() for name, (_, masks) in training.rewards.items()}
+    solved = ", ".join(f"{name} {share:.2%}" for name, share in shares.items())
+    aim = f"solved in {solved} of {len(starts)} chunks" if solved else "goals in hindsight"
+    for note in training.dataset.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{rows} rows, {aim}; horizon {horizon}, {device}", highlight=False, soft_wrap=True)
+    if validation is None:
+        console.print("there is no validation file, so no validation loss", highlight=False)
 
 
 def _losses(losses: Mapping[str, float]) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from qgf_ros.learning.data.dataset import Dataset, Float, chunk_actions, chunk_returns
-from qgf_ros.learning.data.goals import goal_returns, later_rows, mixed_rows
+from qgf_ros.learning.data.goals import PartialGoal, goal_returns, later_rows, mixed_rows
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class ChunkData:
         returns, bootstraps: n-step return and discounted mask per task [K, B]; K = 0 where they follow from the goals.
         horizon: Actions per chunk H.
         discount: Per control step.
+        goal: What goals hold; None where they are whole observations, or there are none.
     """
 
     observations: Tensor
@@ -59,6 +60,7 @@ class ChunkData:
     bootstraps: Tensor
     horizon: int
     discount: float
+    goal: PartialGoal | None = None
 
     @classmethod
     def build(
@@ -68,6 +70,7 @@ class ChunkData:
         horizon: int,
         discount: float,
         device: torch.device,
+        goal: PartialGoal | None = None,
     ) -> ChunkData:
         """Cut a data set into chunks.
 
@@ -77,6 +80,7 @@ class ChunkData:
             horizon: Actions per chunk H.
             discount: Per control step.
             device: Where the data lives.
+            goal: What goals hold, as far as there are any; None for whole observations.
 
         Raises:
             DatasetError: No trajectory is long enough.
@@ -98,7 +102,13 @@ class ChunkData:
             bootstraps=tensor(bootstraps),
             horizon=horizon,
             discount=discount,
+            goal=goal,
         )
+
+    @property
+    def goal_size(self) -> int:
+        """Values of a goal."""
+        return self.observations.shape[1] if self.goal is None else self.goal.size
 
     def batch(self, index: Tensor, draws: Mapping[str, Tensor]) -> Batch:
         """Return the chunks of the numbers `index` [N] with what was drawn for them."""
@@ -125,8 +135,11 @@ class ChunkData:
         rows, ends = self.starts[index], self.ends[index]
         policy_goals = self.observations[later_rows(rows, ends, generator)]
         goal_rows = mixed_rows(rows, ends, len(self.observations), self.discount, generator)
-        goals = self.observations[goal_rows]
-        returns, bootstraps = goal_returns(goal_rows - rows, self.horizon, self.discount)
+        goals, distance = self.observations[goal_rows], goal_rows - rows
+        if self.goal is not None:
+            policy_goals, goals = self.goal.of(policy_goals), self.goal.of(goals)
+            distance = self.goal.steps(self.observations, rows, goals, self.horizon)
+        returns, bootstraps = goal_returns(distance, self.horizon, self.discount)
         return replace(
             batch,
             policy_s=torch.cat([batch.s, policy_goals], dim=1),

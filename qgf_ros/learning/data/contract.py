@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from qgf_ros.bundle.demonstrations import Demonstrations, demonstrations_of
-from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField, goal_field
+from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField
+from qgf_ros.bundle.goal_fields import field_of_goal, goal_columns
 from qgf_ros.bundle.quaternions import with_mean_quaternions
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
@@ -49,19 +50,21 @@ class Contract:
             "control_rate": self.control_rate,
         }
 
-    def with_goal(self, in_own_unit: Collection[str] = ()) -> Contract:
+    def with_goal(self, in_own_unit: Collection[str] = (), names: Sequence[str] = ()) -> Contract:
         """Return the contract of a policy that is told what to reach: the goal follows the observation.
 
         Args:
             in_own_unit: Names of fields that a data set, and so a goal, has in their own unit; the others it has scaled.
+            names: Fields that a goal holds; none for all of them.
 
         Raises:
             TrainingError: There is a field or a topic of this name already.
         """
         if any(GOAL in (field.name, field.topic) for field in self.observation):
             raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
-        goal, offsets, scales = goal_field(sum(field.size for field in self.observation)), [], []
-        for field in self.observation:
+        goal, offsets, scales = field_of_goal(self.observation, names), [], []
+        fields = {field.name: field for field in self.observation}
+        for field in (fields[name] for name in names or fields):
             own = field.name in in_own_unit
             offsets.append(np.tile(np.broadcast_to(field.offset if own else 0.0, field.instant_size), field.history))
             scales.append(np.tile(np.broadcast_to(field.scale if own else 1.0, field.instant_size), field.history))
@@ -70,7 +73,9 @@ class Contract:
             goal = goal.model_copy(update={name: tuple(values) for name, values in chosen.items()})
         return replace(self, observation=(*self.observation, goal))
 
-    def described(self, dataset: Dataset, name: str) -> tuple[Contract, Demonstrations]:
+    def described(
+        self, dataset: Dataset, name: str, goal_fields: Sequence[str] = ()
+    ) -> tuple[Contract, Demonstrations]:
         """Return the contract with the mean quaternions of a data set that fits it, and what its observations were like.
 
         A goal behind them is any of them.
@@ -78,9 +83,12 @@ class Contract:
         Args:
             dataset: The data.
             name: Of the file.
+            goal_fields: Fields that a goal holds, where there is one; none for all of them.
         """
-        size = sum(field.size for field in self.observation)
-        observations = np.tile(dataset.observations, size // dataset.observations.shape[1])
+        observations = dataset.observations
+        if sum(field.size for field in self.observation) > observations.shape[1]:
+            goals = observations[:, goal_columns(self.observation, goal_fields)]
+            observations = np.concatenate([observations, goals], axis=1)
         fields = with_mean_quaternions(self.observation, observations, dataset.trajectory_ends)
         return replace(self, observation=fields), demonstrations_of(fields, observations, name)
 

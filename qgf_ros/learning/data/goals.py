@@ -9,15 +9,76 @@ The rows of goals are drawn anew for every batch, as by OGBench's reference agen
                   0.3  any row of the data set
 
 A control step costs 1 until the goal is reached, so that a value is the discounted number of steps still to go, negative.
+
+A goal is a whole row, and reached at that row; or, with `PartialGoal`, some fields of it, and reached wherever they are near.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.goal_fields import goal_columns
+
 #: Shares of the critic's goals that are the row itself, and that are later in its trajectory.
 CURRENT, LATER = 0.2, 0.5
+
+
+@dataclass(frozen=True)
+class PartialGoal:
+    """Goals that say of some fields only what they are to be, such as where the objects are and not where the arm is.
+
+    Attributes:
+        blocks: For each field that a goal holds, in its order: its components in an observation, and how far they may be
+            from the goal [norm, in the units of the data].
+    """
+
+    blocks: tuple[tuple[tuple[int, ...], float], ...]
+
+    @classmethod
+    def of_fields(cls, observation: Sequence[ObservationField], tolerances: Mapping[str, float]) -> PartialGoal:
+        """Return that of the fields of an observation that are named, with how far each may be from the goal."""
+        named = tolerances.items()
+        return cls(tuple((tuple(goal_columns(observation, (name,)).tolist()), far) for name, far in named))
+
+    @property
+    def size(self) -> int:
+        """Values of a goal G."""
+        return sum(len(columns) for columns, _ in self.blocks)
+
+    def of(self, observations: Tensor) -> Tensor:
+        """Return what a goal would hold of observations [..., S]: [..., G]."""
+        columns = [column for block, _ in self.blocks for column in block]
+        return observations[..., columns]
+
+    def reached(self, observations: Tensor, goals: Tensor) -> Tensor:
+        """Return in which observations [..., S] everything is where goals [..., G] want it, bool [...]."""
+        ends = np.cumsum([len(columns) for columns, _ in self.blocks]).tolist()
+        apart = self.of(observations) - goals
+        near = [
+            torch.linalg.vector_norm(apart[..., end - len(columns) : end], dim=-1) <= tolerance
+            for (columns, tolerance), end in zip(self.blocks, ends)
+        ]
+        return torch.stack(near).all(dim=0)
+
+    def steps(self, observations: Tensor, rows: Tensor, goals: Tensor, horizon: int) -> Tensor:
+        """Return after how many steps of its chunk each goal is reached first, int64 [N]; `horizon` where it is not.
+
+        Args:
+            observations: Of the data set [R, S].
+            rows: First rows of the chunks, int64 [N].
+            goals: [N, G].
+            horizon: Chunk length H.
+        """
+        first = torch.full_like(rows, horizon)
+        for step in reversed(range(horizon)):
+            first = torch.where(self.reached(observations[rows + step], goals), step, first)
+        return first
 
 
 def later_rows(rows: Tensor, ends: Tensor, generator: torch.Generator) -> Tensor:

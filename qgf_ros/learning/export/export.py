@@ -84,6 +84,7 @@ def export_bundle(
         environment=header.get("environment"),
         observation=observation,
         goal=header.get("goal"),
+        goal_fields=tuple(header.get("goal_tolerances", ())),
         action=action,
         horizon=config.horizon,
         execution_horizon=config.horizon,
@@ -109,7 +110,7 @@ def export_bundle(
 def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
     kept: dict[str, Any] = {
         key: header[key]
-        for key in ("algorithm", "reward", FROM_DATA, "dataset", "hardware", "versions")
+        for key in ("algorithm", "reward", "goal_tolerances", FROM_DATA, "dataset", "hardware", "versions")
         if key in header
     }
     return {"updates": step, "config": header["config"], **kept}

@@ -15,7 +15,7 @@ from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
 from qgf_ros.learning.data.chunks import Batch, ChunkData  # noqa: E402
 from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
-from qgf_ros.learning.data.goals import goal_returns, later_rows, mixed_rows  # noqa: E402
+from qgf_ros.learning.data.goals import PartialGoal, goal_returns, later_rows, mixed_rows  # noqa: E402
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -119,6 +119,49 @@ def test_a_batch_differs_from_a_plain_one_by_its_goals_and_by_what_they_are_wort
         expected = cost_of_the_way(row, goal, CONFIG.horizon, CONFIG.discount)
         assert (total, factor) == pytest.approx(expected, abs=1e-5)
         assert factor > 0.0 or of_goal == trajectory, "a goal of another trajectory was reached"
+
+
+#: Of observations [place, x, y, switch], the switch and where x and y are to be, in another order than the observation's.
+OBJECTS = PartialGoal((((3,), 0.5), ((1, 2), 0.25)))
+
+
+def moving(lengths: list[int], seed: int) -> Dataset:
+    """A point that drifts a quarter at a time, and a switch; both are often as they were."""
+    data = dataset(lengths)
+    random = np.random.default_rng(seed)
+    rows = len(data.terminals)
+    walk = np.cumsum(random.integers(-1, 2, size=(rows, 2)), axis=0) * 0.25
+    switch = np.cumsum(random.random(rows) < 0.2) % 2
+    observations = np.column_stack([np.arange(rows), walk, switch]).astype(np.float32)
+    return replace(data, observations=observations)
+
+
+@given(LENGTHS, st.integers(0, 2**31))
+def test_a_partial_goal_is_reached_at_the_first_row_that_is_as_it_says(lengths: list[int], seed: int) -> None:
+    data = moving(lengths, seed)
+    chunks = ChunkData.build(data, {}, CONFIG.horizon, CONFIG.discount, CPU, OBJECTS)
+    subject = Trainer(CONFIG, new_algorithm(CONFIG, IqlFlow, OPTIONS, ("goal",), chunks), chunks, CPU)
+    batch = subject.sample(chunks, CONFIG.batch_size, generator(seed))
+    assert batch.s.shape == batch.policy_s.shape == batch.next_s.shape == (CONFIG.batch_size, 4 + 3)
+    told = {tuple(row) for row in data.observations[:, [3, 1, 2]].tolist()}
+    ends = data.trajectory_ends
+    for s, policy_s, next_s, total, factor in zip(
+        *(part.tolist() for part in (batch.s, batch.policy_s, batch.next_s)),
+        *batch.returns.tolist(),
+        *batch.bootstraps.tolist(),
+    ):
+        row, goal = int(s[0]), s[4:]
+        assert tuple(goal) in told
+        assert next_s == [*data.observations[row + CONFIG.horizon].tolist(), *goal]
+        later = data.observations[row + 1 : ends[np.searchsorted(ends, row)] + 1, [3, 1, 2]]
+        assert policy_s[:4] == s[:4]
+        assert policy_s[4:] in later.tolist()
+        ahead = data.observations[row : row + CONFIG.horizon]
+        there = [at[3] == goal[0] and np.hypot(at[1] - goal[1], at[2] - goal[2]) <= 0.25 for at in ahead]
+        first = row + there.index(True) if True in there else -1
+        assert (total, factor) == pytest.approx(
+            cost_of_the_way(row, first, CONFIG.horizon, CONFIG.discount), abs=1e-5
+        )
 
 
 def test_goals_are_part_of_what_a_resumed_run_repeats() -> None:

@@ -16,6 +16,7 @@ pytest.importorskip("ogbench", reason="goals need the sim extra")
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.cli import main
 from qgf_ros.control.run_options import BC, RunOptions
+from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.halving import Outcome
 from qgf_ros.evaluation.trials import Trial, Trials, TrialStore
 from qgf_ros.evaluation.tuning import Protocol, critics_of, tune, write_evidence
@@ -74,6 +75,24 @@ def test_a_policy_is_told_the_goal_of_its_own_episode(goal_bundle: Path, environ
         spy.asked.clear()
 
 
+def test_a_policy_is_told_no_more_than_its_goal_holds(object_goal_bundle: Path, environment: TaskEnvironment) -> None:
+    spy = Spy(object_goal_bundle)
+    (_,) = run_batch(spy, [environment], RunOptions(0.1, "goal", execution_horizon=5), [3])
+    goals = np.array(spy.asked)[:, 28:]
+    wanted = environment.unwrapped._cur_goal_ob[19:22]
+    np.testing.assert_array_equal(goals, np.tile(wanted.astype(np.float32), (len(goals), 1)))
+    manifest = load_manifest(object_goal_bundle)
+    (field,) = (field for field in manifest.observation if field.name == manifest.goal)
+    assert (field.topic, field.size) == ("object_goal", 3)
+
+
+def test_a_bundle_whose_goals_hold_what_no_environment_tells_is_refused(object_goal_bundle: Path) -> None:
+    manifest = load_manifest(object_goal_bundle)
+    other = manifest.model_copy(update={"goal_fields": ("effector_position",)})
+    with pytest.raises(SimulationError, match="does not have the observation contract of cube-single"):
+        check_environment(other)
+
+
 def test_one_bundle_serves_every_task(goal_bundle: Path) -> None:
     manifest = Policy.load(goal_bundle).manifest
     assert check_environment(manifest) == NAME
@@ -129,8 +148,9 @@ def test_the_one_critic_is_tuned_over_the_goals_of_every_task_or_of_those_that_a
         ran.clear()
 
 
+@pytest.mark.parametrize("name", ["goal_bundle", pytest.param("object_goal_bundle", marks=pytest.mark.slow)])
 def test_episodes_over_ros_get_their_goals_as_in_process_to_the_bit(
-    goal_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
     from qgf_ros.evaluation.plan import EpisodePlan
@@ -145,9 +165,10 @@ def test_episodes_over_ros_get_their_goals_as_in_process_to_the_bit(
         def add(self, episode: Any) -> None: ...
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    bundle = request.getfixturevalue(name)
     run = {"task": 4, "guidance_weights": (0.1,), "episodes": 2, "options": RunOptions(seed=3), "record": True}
-    ours = run_demo(EpisodePlan(goal_bundle, **run), Display())[0.1]
-    reference = evaluate(EvaluationPlan(goal_bundle, **run, batch_size=1))[0.1]
+    ours = run_demo(EpisodePlan(bundle, **run), Display())[0.1]
+    reference = evaluate(EvaluationPlan(bundle, **run, batch_size=1))[0.1]
     for one, other in zip(ours, reference, strict=True):
         assert (one.seed, one.success, one.length) == (other.seed, other.success, other.length)
         np.testing.assert_array_equal(one.commands, other.commands)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 pytest.importorskip("ogbench", reason="environments need the sim extra")
 
 import gymnasium
+import mujoco
 
 from qgf_ros.commands.generate import generate
 from qgf_ros.control.extraction import JointReading, extract
@@ -74,3 +76,46 @@ def test_the_documentation_says_of_each_family_what_the_code_says() -> None:
         counts = [str(size), str(topics), "1 to 5", *map(str, limits), f"{family.random_actions:g}"]
         expected[name] = [", ".join(objects), *counts]
     assert documented == expected
+
+
+@pytest.mark.parametrize("name", ["cube-double", "scene", "puzzle-3x3"])
+def test_a_goal_without_the_arm_is_ogbench_s_own_and_is_reached_as_its_success_says(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="goals are drawn by the train extra")
+    from qgf_ros.learning.data.goals import PartialGoal
+    from qgf_sim.worlds.environment import TaskEnvironment
+
+    env, fields, family = TaskEnvironment(name, 2), observation_fields(name), family_of(name)
+    goals = PartialGoal.of_fields(fields, family.object_goal)
+    random, found = np.random.default_rng(5), set()
+    try:
+        env.reset(1)
+        raw = env.unwrapped
+        for _ in range(40):
+            place_near_goal(raw, random)
+            own = goals.of(torch.from_numpy(env.observation()))
+            np.testing.assert_array_equal(own.numpy(), raw.compute_oracle_observation())
+            wanted = goals.of(torch.from_numpy(env.goal))
+            solved = all(np.hstack([np.ravel(part) for part in raw._compute_successes()]))
+            assert bool(goals.reached(torch.from_numpy(env.observation()), wanted)) == solved
+            found.add(solved)
+    finally:
+        env.close()
+    assert found == {True, False}
+
+
+def place_near_goal(raw: Any, random: np.random.Generator) -> None:
+    """Put each object where OGBench's task wants it, or just as often so far off that it is not there."""
+
+    def off() -> float:
+        return float(random.choice([0.0, 0.02, 0.02, 0.06]) * random.choice([-1.0, 1.0]))
+
+    data = raw._data
+    for i, mocap in enumerate(getattr(raw, "_cube_target_mocap_ids", [])):
+        data.joint(f"object_joint_{i}").qpos[:3] = data.mocap_pos[mocap] + [off(), 0.0, 0.0]
+    if hasattr(raw, "_target_button_states"):
+        flipped = random.random(len(raw._target_button_states)) < 0.05
+        raw._cur_button_states = np.where(flipped, 1 - raw._target_button_states, raw._target_button_states)
+    if hasattr(raw, "_target_drawer_pos"):
+        data.joint("drawer_slide").qpos[0] = raw._target_drawer_pos + off()
+        data.joint("window_slide").qpos[0] = raw._target_window_pos + off()
+    mujoco.mj_forward(raw._model, data)

@@ -289,7 +289,7 @@ def test_a_run_that_ended_between_its_two_files_goes_on_and_then_they_are_finish
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.npz"
-    merge, begun = oracle_data._merge, []
+    merge, begun = oracle_data.merge, []
 
     def once(shards: list[Path], path: Path) -> None:
         if begun:
@@ -297,7 +297,7 @@ def test_a_run_that_ended_between_its_two_files_goes_on_and_then_they_are_finish
         begun.append(path)
         merge(shards, path)
 
-    monkeypatch.setattr(oracle_data, "_merge", once)
+    monkeypatch.setattr(oracle_data, "merge", once)
     with pytest.raises(KeyboardInterrupt):
         make(out)
     monkeypatch.undo()
