@@ -17,14 +17,17 @@ from typing import Annotated, get_type_hints
 
 import numpy as np
 import pytest
+import tyro
 
 import qgf_ros
 from qgf_ros.cli import COMMANDS, main
+from qgf_ros.commands.show.algorithm_arguments import algorithm_arguments
 from qgf_ros.commands.show.arguments import run_arguments
 from qgf_ros.commands.show.option_groups import GROUPS, grouped
 from qgf_ros.control.run_options import ROWS, RunOptions
 from qgf_ros.errors import QgfError
 from qgf_ros.launching.extras import install_command
+from qgf_ros.learning.algorithms.options import OPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -176,7 +179,7 @@ def test_sigterm_unwinds_like_an_exit(command):
         ("evaluate x --workers two", "--workers 'two' was given, expected an integer; see qgf evaluate --help"),
         ("evaluate x --workers None", "--workers 'None' was given, expected an integer"),
         ("tune x --max-gradient-norm a", "--max-gradient-norm 'a' was given, expected a number"),
-        ("evaluate x --estimator qfg", "bptt, grad_step; did you mean qgf?"),
+        ("evaluate x --estimator qfg", "grad_step, robust, classifier_free; did you mean qgf?"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_sentence_with_the_nearest_name(words, sentence, capsys):
@@ -448,16 +451,41 @@ def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, fou
 def test_train_options_default_to_the_trainer_s_own():
     pytest.importorskip("torch")
 
-    from qgf_ros.learning.algorithms import ALGORITHMS, DEFAULT_ALGORITHM
+    from qgf_ros.learning.algorithms.catalogue import ALGORITHMS, DEFAULT_ALGORITHM, configured
     from qgf_ros.learning.trainer import TrainingConfig
 
     options = inspect.signature(COMMANDS["train"]).parameters
-    own = [*fields(TrainingConfig), *fields(ALGORITHMS[DEFAULT_ALGORITHM].config_class)]
-    defaults = {field.name: options[field.name].default for field in own}
+    defaults = {field.name: options[field.name].default for field in fields(TrainingConfig)}
     assert TrainingConfig.from_dict(defaults) == TrainingConfig()
-    kind = ALGORITHMS[DEFAULT_ALGORITHM].config_class
-    assert kind.from_dict(defaults) == kind()
     assert options["algorithm"].default == DEFAULT_ALGORITHM
+    given = {}
+
+    def train(*, options: Annotated[dict, algorithm_arguments()]) -> None:
+        given.update(options)
+
+    tyro.cli(grouped(train), args=[], config=(tyro.conf.OmitArgPrefixes,))
+    assert given == {}
+    for name, kind in ALGORITHMS.items():
+        assert configured(name, given) == kind.config_class()
+
+
+def test_train_takes_the_options_of_every_algorithm_in_its_own_words(capsys):
+    pytest.importorskip("torch")
+    from qgf_ros.learning.algorithms.catalogue import ALGORITHMS
+
+    assert {name: kind.config_class for name, kind in ALGORITHMS.items()} == OPTIONS
+    said = {}
+    for kind in OPTIONS.values():
+        for row in fields(kind):
+            hint = get_type_hints(kind)[row.name]
+            assert said.setdefault(row.name, (row.metadata["text"], hint)) == (row.metadata["text"], hint)
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    listed = re.sub(r"[\s│]+", " ", capsys.readouterr().out)
+    for name, kind in OPTIONS.items():
+        assert re.search(rf"--algorithm [^()]*\b{name}\b", listed)
+        for row in fields(kind):
+            assert f"--{row.name.replace('_', '-')} " in listed
 
 
 def write_dataset(path, rows=80, **extras):

@@ -255,7 +255,7 @@ def test_nobody_inside_comes_in_by_the_front_door() -> None:
 
 def test_only_the_parity_checks_run_models_in_the_learning_wing() -> None:
     users = {MODULES[m].name for m in MODULES if room_of(m) in wing("learning") and "onnxruntime" in imported(m)[1]}
-    assert users <= {"export.py", "import_checkpoint.py"}
+    assert users <= {"parity.py", "import_checkpoint.py"}
 
 
 def modules_of(*parts: str) -> list[str]:

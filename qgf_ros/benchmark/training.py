@@ -13,7 +13,8 @@ import torch
 
 from qgf_ros.benchmark.latency import Times, no_garbage_collection, ratio
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow
+from qgf_ros.learning.algorithms.options import IqlFlowConfig
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 from qgf_ros.reports.machine import LoadMeter, describe_machine

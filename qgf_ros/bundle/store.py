@@ -17,10 +17,12 @@ from qgf_ros.bundle.fields import Name
 from qgf_ros.bundle.graphs import Signature, check_graph
 from qgf_ros.bundle.locate import MANIFEST_NAME, is_bundle
 from qgf_ros.bundle.manifest import FileRecord, Manifest
+from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.text import check_text, first_complaint, one_line
 from qgf_ros.errors import BundleError
 from qgf_ros.files.destination import check_destination
 from qgf_ros.files.folders import replacing_folder
+from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 
 T = TypeVar("T")
 
@@ -118,7 +120,7 @@ def _open(bundle: Path) -> tuple[Path, Manifest]:
 
 
 def _signatures(manifest: Manifest) -> dict[str, Signature]:
-    """Return the graphs a bundle must have, by path."""
+    """Return the graphs a bundle must have, and those of its own that it has, by path."""
     s, a = (None, manifest.observation_size), (None, manifest.chunk_size)
     at = {"s": s, "a": a}
     signatures = {
@@ -127,6 +129,9 @@ def _signatures(manifest: Manifest) -> dict[str, Signature]:
     }
     for name, card in manifest.critics.items():
         signatures[critic_file(name)] = Signature(at, {"q": (card.ensemble_size, None), "dq_da": a})
+        for estimator, outputs in ((ROBUST, {"q": (1, None), "dq_da": a}), (CLASSIFIER_FREE, {"v": a})):
+            if own_file(name, estimator) in manifest.files:
+                signatures[own_file(name, estimator)] = Signature({**at, "t": (None,)}, outputs)
     return signatures
 
 

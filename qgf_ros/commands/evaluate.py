@@ -53,6 +53,7 @@ def evaluate(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
+    from qgf_ros.bundle.own_graphs import estimator_meant
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.show.arguments import here_or_on_a_cluster
     from qgf_ros.commands.show.display import RunDisplay
@@ -90,7 +91,8 @@ def evaluate(
         plans.append(plan)
     check_destination(json, force=force, option="--json")
     horizon = options.execution_horizon or manifest.execution_horizon
-    columns = {**options.record(), "execution_horizon": horizon}
+    estimator = estimator_meant(manifest, options.estimator)
+    columns = {**options.record(), "execution_horizon": horizon, "estimator": estimator}
     settings = {"seed": options.seed, "batch_size": batch_size, "delay": delay, **columns}
     found: dict[str, list[Any]] = {"runs": []} if shift is None else {"levels": []}
     with nullcontext() if ray is None else join_cluster(ray) as cluster:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from qgf_ros.commands.show.algorithm_arguments import algorithm_arguments
 from qgf_ros.commands.show.arguments import Integers
 from qgf_ros.commands.show.interruptions import interruptions
 
@@ -33,16 +34,11 @@ def train(
     horizon: int = 1,
     updates: int = 75_000,
     batch_size: int = 256,
-    hidden: Integers = (256, 256, 256),
     learning_rate: float = 3e-4,
     final_learning_rate: float = 3e-4,
     restart_at: Integers = (),
     discount: float = 0.99,
-    expectile: float = 0.9,
-    target_rate: float = 0.005,
-    ensemble: int = 2,
-    aggregate: str = "min",
-    denoising_steps: int = 10,
+    critics_from: Path | None = None,
     seed: int = 0,
     compile: bool = False,
     goal_conditioned: bool = False,
@@ -50,8 +46,10 @@ def train(
     threads: int | None = None,
     save_every: int = 2500,
     smoke: bool = False,
+    *,
+    options: Annotated[dict[str, Any], algorithm_arguments()],
 ) -> None:
-    """Fit a velocity field, shared by all tasks, and one critic per task, or a single one for every goal.
+    """Fit a policy, and one critic per task, or a single one for every goal.
 
     A run goes on from the newest checkpoint in --out, to the bit; Ctrl-C saves one first. A finished one is made longer by
     more --updates, with --restart-at where it ended if its learning rate falls. Losses on FILE-val.npz, if
@@ -60,7 +58,7 @@ def train(
     Args:
         dataset: Data set, FILE.npz, of OGBench's or another convention that docs/data.md names.
         out: Folder of checkpoints.
-        algorithm: How to train; see docs/training.md.
+        algorithm: How to train: iql_flow, edp, cfgrl, robust_q; see docs/training.md.
         env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
             --goal-conditioned is given.
         tasks: With --env, single-task numbers.
@@ -74,17 +72,11 @@ def train(
         horizon: Actions per chunk H.
         updates: Number of updates.
         batch_size: Chunks per update.
-        hidden: Hidden layer sizes of every network.
         learning_rate: Adam's, at the start.
         final_learning_rate: Adam's at the last update, reached along a cosine.
         restart_at: Updates at which that cosine begins again, in order; none by default.
         discount: Per control step.
-        expectile: Of the value regression; published runs have 0.9 to 0.95.
-        target_rate: Share of the critic that enters the target critic at each update.
-        ensemble: Q networks per critic E; qgf export --members may give the bundle fewer.
-        aggregate: How their values become the one that the value regresses on and that guides: min, mean, or
-            'mean - RHO std', such as 'mean - 0.5 std'.
-        denoising_steps: Euler steps T.
+        critics_from: Folder of another run of the same data and tasks; its critics are taken as they are, and none are trained.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
         goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are
@@ -93,6 +85,7 @@ def train(
         threads: CPU threads; every core by default.
         save_every: Updates between checkpoints.
         smoke: A few updates of tiny networks, to see that everything works.
+        options: Of the algorithm; one that it does not have is refused.
     """
     import torch
     from rich.console import Console
@@ -100,7 +93,7 @@ def train(
     from qgf_ros.commands.show.training_display import introduce, training_progress, warn_of_rest
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
-    from qgf_ros.learning.algorithms import algorithm_named
+    from qgf_ros.learning.algorithms.catalogue import configured
     from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.data.normalisation import FROM_DATA, from_data, left_to_data, normalised
     from qgf_ros.learning.run import Intervals, choose_device, dataset_record
@@ -111,8 +104,8 @@ def train(
 
     given = {**locals(), **SMOKE} if smoke else locals()
     reward = _reward(env, reward, goal_conditioned)
-    kind = algorithm_named(algorithm)
-    config, options = TrainingConfig.from_dict(given), kind.config_class.from_dict(given)
+    own = configured(algorithm, options, SMOKE if smoke else {}, critics_train=critics_from is None)
+    config = TrainingConfig.from_dict(given)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)
     where = choose_device(device)
     if threads is not None and threads < 1:
@@ -161,7 +154,8 @@ def train(
             out,
             device=where,
             algorithm=algorithm,
-            options=options,
+            options=own,
+            critics_from=critics_from,
             intervals=intervals,
             report=report,
             interrupted=interrupted,

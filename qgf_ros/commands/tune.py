@@ -56,7 +56,8 @@ def tune(
     Args:
         bundle: Folder or name of the bundle, such as cube-single.
         tasks: Single-task numbers, separated by commas; all of the bundle by default.
-        guidance_weights: What is tried, separated by commas; 0.0025 to 1.28, each twice the one before, by default.
+        guidance_weights: What is tried, separated by commas; 0.0025 to 1.28, each twice the one before, by default, and 1 to
+            15 where the bundle is guided by two velocity fields.
         choosing_episodes: Episodes to choose on, for a weight that lasts to the end.
         choosing_seed: First of their seeds.
         reporting_episodes: Episodes of plain BC and of the chosen weight to report.
@@ -79,6 +80,7 @@ def tune(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
+    from qgf_ros.bundle.own_graphs import guided_by_difference
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
     from qgf_ros.commands.show.arguments import here_or_on_a_cluster
@@ -87,7 +89,7 @@ def tune(
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.halving import most_episodes, rung_sizes
     from qgf_ros.evaluation.trials import Trials, TrialStore
-    from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
+    from qgf_ros.evaluation.tuning import DIFFERENCE_WEIGHTS, WEIGHTS, Protocol, critics_of, write_evidence
     from qgf_ros.evaluation.tuning import tune as search
     from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.origin import origin
@@ -104,8 +106,9 @@ def tune(
         raise SimulationError(f"{words(options.changed())} was given with --ros; set it on the node, which keeps it")
     bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory
     manifest = load_manifest(bundle)
+    usual = DIFFERENCE_WEIGHTS if guided_by_difference(manifest) else WEIGHTS
     protocol = Protocol(
-        WEIGHTS if guidance_weights is None else guidance_weights,
+        usual if guidance_weights is None else guidance_weights,
         *(choosing_episodes, choosing_seed, reporting_episodes, reporting_seed),
         tried=tried,
         base=replace(options, guidance_weight=0.0),

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from qgf_ros.bundle.own_graphs import check_estimator, estimator_meant
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.names import GRAD_STEP, METHODS, MOST_ASCENT_STEPS, SCHEDULES
+from qgf_ros.guidance.names import EVERY_METHOD, GRAD_STEP, MOST_ASCENT_STEPS, SCHEDULES
 
 if TYPE_CHECKING:
     from qgf_ros.bundle.manifest import Manifest
@@ -157,8 +158,8 @@ class RunOptions:
     estimator: str = _option(
         "qgf",
         "How the guidance gradient is estimated; grad_step climbs the critic from the finished action, with the guidance "
-        "weight as step size",
-        choices=METHODS,
+        "weight as step size; robust and classifier_free need a bundle with their graphs, and qgf means the latter there",
+        choices=EVERY_METHOD,
         plural="estimators",
         steered=True,
         guiding=True,
@@ -282,8 +283,11 @@ class RunOptions:
                 f"execution_horizon {horizon} was given with asynchronous execution; it must be below {manifest.horizon}, "
                 "the bundle's horizon, so that actions are left while the next chunk is inferred"
             )
-        self.guidance(manifest)
-        return replace(self, guidance_weight=float(weight), critic=critic, execution_horizon=horizon)
+        check_estimator(manifest, self.estimator)
+        own = {name: _meant(name, getattr(self, name), manifest) for name in ("estimator", "execution_horizon")}
+        resolved = replace(self, guidance_weight=float(weight), critic=critic, **own)
+        resolved.guidance(manifest)
+        return resolved
 
     def guidance(self, manifest: Manifest) -> Guidance:
         """Return the estimator and what is around it, as these words mean them for a bundle.
@@ -402,20 +406,15 @@ DECISIVE = tuple(name for name, row in ROWS.items() if row.decisive)
 REPLAYABLE = tuple(n for n, row in ROWS.items() if row.group == "guidance" and n != "guidance_weight_slew")
 _OF_THE_EPISODE = ("guidance_weight", "critic", "seed")
 _FIGURES = (
-    "guidance_weight",
-    "critic",
-    "num_samples",
-    "execution_horizon",
-    "seed",
-    "estimator",
-    "execution",
-    "seam",
-    "blend_steps",
+    *("guidance_weight", "critic", "num_samples", "execution_horizon", "seed"),
+    *("estimator", "execution", "seam", "blend_steps"),
 )
 
 
 def _meant(name: str, value: Any, manifest: Manifest) -> Any:
     """Return the value that a bundle is run with where an option has this one."""
+    if name == "estimator":
+        return estimator_meant(manifest, value)
     return manifest.execution_horizon if name == "execution_horizon" and value == OWN_HORIZON else value
 
 

@@ -12,6 +12,13 @@ flow from step k to the end, and Q the aggregated critic:
 ``bptt``           (dPhi_k/da_t)^T dQ/da1 at a1 = clip(Phi_k(a_t)), through every step
 =================  =======================================================================
 
+Two more need something of the critic that most bundles do not have (`protocols`):
+
+===================  =====================================================================
+``robust``           dQ_rob(a_t, t)/da_t, Q_rob being the value expected given the noised action (RobustQ)
+``classifier_free``  v_1(a_t, t) - v(a_t, t), v_1 being the flow of the data that the critic chose (CFGRL)
+===================  =====================================================================
+
 Source of the names and formulas: Q-Guided Flow, arXiv 2606.11087. ``grad_step``, which leaves the flow alone and climbs
 the critic from the finished action, is in `sampler`.
 """
@@ -19,11 +26,12 @@ the critic from the finished action, is in `sampler`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow
 
 
@@ -121,7 +129,30 @@ def bptt(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: in
     return Estimate(u, q)
 
 
-#: Estimators by the name used in parameters and on the command line.
+def robust(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = dQ_rob(a_t, t)/da_t with a critic that was trained on noised actions: RobustQ; a_t is not clipped.
+
+    Arguments as for `qgf`, but that the value is a `NoisedActionValue`.
+
+    Raises:
+        GuidanceError: It is none.
+    """
+    q, gradient = _own(value, "noised_value_and_grad")(a, t)
+    return Estimate(gradient, q)
+
+
+def classifier_free(flow: Flow, value: ActionValue, a: Array, t: Array, v: Array, steps: int) -> Estimate:
+    """Estimate g_t = v_1(a_t, t) - v(a_t, t), so that weight 0 is the plain flow and 1 that of the chosen data: CFGRL.
+
+    No critic is asked, and no value is there. Arguments as for `qgf`, but that the value is a `FilteringActionValue`.
+
+    Raises:
+        GuidanceError: It is none.
+    """
+    return Estimate(_own(value, "filtered_velocity")(a, t) - v, np.empty((0, len(a)), dtype=a.dtype))
+
+
+#: Estimators over any flow and action value, by the name used in parameters and on the command line.
 ESTIMATORS: dict[str, Estimator] = {
     "qgf": qgf,
     "qgf_jacobian": qgf_jacobian,
@@ -129,6 +160,16 @@ ESTIMATORS: dict[str, Estimator] = {
     "noisy": noisy,
     "bptt": bptt,
 }
+#: Estimators over something that the critic brings itself.
+OWN_ESTIMATORS: dict[str, Estimator] = {ROBUST: robust, CLASSIFIER_FREE: classifier_free}
+
+
+def _own(value: ActionValue, name: str) -> Callable[[Array, Array], Any]:
+    """Return what a critic brings itself."""
+    found: Callable[[Array, Array], Any] | None = getattr(value, name, None)
+    if found is None:
+        raise GuidanceError(f"a critic without {name} was given; this estimator needs a bundle that has it")
+    return found
 
 
 def _through_clip(u: Array, unclipped: Array) -> Array:

@@ -46,3 +46,19 @@ class ActionValue(Protocol):
     def rows(self, rows: Rows) -> ActionValue:
         """Return the values given some of the observations; nothing of them is computed again."""
         ...
+
+
+class NoisedActionValue(ActionValue, Protocol):
+    """An action value with one of noised chunks beside it, trained on them."""
+
+    def noised_value_and_grad(self, a: Array, t: Array) -> tuple[Array, Array]:
+        """Return the values expected of noised chunks [N, C] at times [N] once they are clean [1, N], and the gradient [N, C]."""
+        ...
+
+
+class FilteringActionValue(ActionValue, Protocol):
+    """An action value that has chosen data, and the flow of what it chose."""
+
+    def filtered_velocity(self, a: Array, t: Array) -> Array:
+        """Map noised chunks [N, C] and times [N] to the velocities [N, C] of the chosen data alone."""
+        ...

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgf_ros.errors import GuidanceError
-from qgf_ros.guidance.estimators import ESTIMATORS, Estimate
+from qgf_ros.guidance.estimators import ESTIMATORS, OWN_ESTIMATORS, Estimate
 from qgf_ros.guidance.names import GRAD_STEP
 from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow
@@ -74,7 +74,7 @@ def sample(
     guided = slice(None) if len(rows) == len(weight) else rows
     guided_flow, weight_guided = flow.rows(guided), weight[guided, None]
     guiding = value.rows(guided) if value is not None and len(rows) else None
-    estimator = ESTIMATORS.get(guidance.estimator)
+    estimator = ESTIMATORS.get(guidance.estimator) or OWN_ESTIMATORS.get(guidance.estimator)
     bound = np.flatnonzero(prefix.weight.any(axis=1)) if prefix is not None else rows[:0]
     tied = prefix.rows(bound) if prefix is not None and len(bound) else None
     tied_flow = flow.rows(bound)

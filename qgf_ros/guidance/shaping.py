@@ -10,7 +10,7 @@ import numpy as np
 
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import Estimate
-from qgf_ros.guidance.names import GRAD_STEP, METHODS, MOST_ASCENT_STEPS, SCHEDULES
+from qgf_ros.guidance.names import CLASSIFIER_FREE, EVERY_METHOD, GRAD_STEP, MOST_ASCENT_STEPS, ROBUST, SCHEDULES
 from qgf_ros.guidance.protocols import Array
 
 # What norms and scales, and factors, may be, so that float32 holds every product.
@@ -23,7 +23,7 @@ class Guidance:
     """A way to guide; the guidance weight comes on top.
 
     Attributes:
-        estimator: One of `METHODS`.
+        estimator: One of `EVERY_METHOD`.
         ascent_steps: Steps L of ``grad_step``, whose step size alpha is the guidance weight.
         ascent_sign: Whether ``grad_step`` follows the sign of each component instead of the gradient.
         max_gradient_norm: Longer gradients are shortened to this Euclidean norm; infinity for none.
@@ -44,8 +44,8 @@ class Guidance:
     mask: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.estimator not in METHODS:
-            raise GuidanceError(f"estimator {self.estimator!r} was given; expected one of {', '.join(METHODS)}")
+        if self.estimator not in EVERY_METHOD:
+            raise GuidanceError(f"estimator {self.estimator!r} was given; expected one of {', '.join(EVERY_METHOD)}")
         if not 1 <= self.ascent_steps <= MOST_ASCENT_STEPS:
             raise GuidanceError(
                 f"ascent_steps {self.ascent_steps} was given; it must be at least 1 and at most {MOST_ASCENT_STEPS}"
@@ -57,6 +57,11 @@ class Guidance:
                     f"{name} {value} was given; it must be above 0, or infinity to switch it off "
                     f"(numbers go from {_NUMBERS[0]:g} to {_NUMBERS[1]:g})"
                 )
+        if self.estimator in (ROBUST, CLASSIFIER_FREE) and self.disagreement_scale < math.inf:
+            raise GuidanceError(
+                f"disagreement_scale {self.disagreement_scale} was given with {self.estimator}, which asks no ensemble; "
+                "leave it at infinity"
+            )
         factors = [] if isinstance(self.schedule, str) else self.schedule
         if isinstance(self.schedule, str) and self.schedule not in SCHEDULES:
             raise GuidanceError(

@@ -8,12 +8,15 @@ from typing import Any
 
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM
+from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.trainer import Trainer, TrainingConfig
 
 #: What a resumed run must share with the one it continues, apart from the configuration.
-_IDENTITY = ("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate", "dataset")
+_IDENTITY = (
+    *("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate"),
+    *("dataset", "critics_from"),
+)
 #: Settings that only say when the learning rate falls and when the run ends.
 _COURSE = ("updates", "restart_at")
 
@@ -61,7 +64,7 @@ def _different(trainer: Trainer, found: Mapping[str, Any], header: Mapping[str, 
     if trained_with != header["algorithm"]:
         different.insert(0, f"algorithm {trained_with} -> {header['algorithm']}")
     for key in _IDENTITY:
-        was, is_now = _identity(found, key), _identity(header, key)
+        was, is_now = identity_of(found, key), identity_of(header, key)
         if was != is_now:
             scalar = not any(isinstance(value, (list, dict)) for value in (was, is_now))
             different.append(f"{key} {was} -> {is_now}" if scalar else key)
@@ -89,7 +92,7 @@ def _how_to_extend(trainer: Trainer, found: Mapping[str, Any], different: list[s
     return f"; this one is made longer with --updates {config.updates} --restart-at {restarts}"
 
 
-def _identity(header: Mapping[str, Any], key: str) -> Any:
+def identity_of(header: Mapping[str, Any], key: str) -> Any:
     """Return a value that must be the same; of the observation without what follows from the data, or is newer."""
     value = header.get(key)
     if key == "reward" and value is None and header.get("environment") and "goal" not in header:

@@ -17,13 +17,14 @@ from torch.utils.tensorboard import SummaryWriter
 from qgf_ros import __version__
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
-from qgf_ros.learning.algorithms.algorithm import StoredConfig
+from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, algorithm_named
+from qgf_ros.learning.algorithms.options import OF_CRITICS, StoredConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, save_checkpoint
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
 from qgf_ros.learning.data.goals import PartialGoal
 from qgf_ros.learning.resumption import resume
+from qgf_ros.learning.taken_critics import CriticSource
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
 Rewards = Mapping[str, tuple[Float, Float]]
@@ -140,6 +141,7 @@ def train(
     device: torch.device,
     algorithm: str = DEFAULT_ALGORITHM,
     options: StoredConfig | None = None,
+    critics_from: Path | None = None,
     intervals: Intervals | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     interrupted: Callable[[], bool] = lambda: False,
@@ -158,6 +160,7 @@ def train(
         device: Where to train.
         algorithm: Name of the algorithm.
         options: The algorithm's own configuration; its defaults where there is none.
+        critics_from: Folder of a run whose critics are taken as they are; None for critics that train.
         intervals: How often to report and save.
         report: Called after every update.
         interrupted: Asked after every update; when it says yes the run saves and ends.
@@ -166,8 +169,8 @@ def train(
         The newest checkpoint.
 
     Raises:
-        TrainingError: There is no such algorithm, the folder holds another run or cannot be written, or a loss is not
-            finite.
+        TrainingError: There is no such algorithm, the folder holds another run or cannot be written, the critics do not
+            fit, or a loss is not finite.
         DatasetError: No trajectory is long enough.
     """
     intervals = intervals or Intervals()
@@ -180,9 +183,17 @@ def train(
         "config": {**config.to_dict(), **options.to_dict()},
         "critics": list(critics),
     }
+    source = None
+    if critics_from is not None:
+        source = CriticSource.read(critics_from, kind, header)
+        settings = {name: value for name, value in header["config"].items() if name not in OF_CRITICS}
+        header = {**header, "config": settings, "critics_from": source.record}
     data = _chunks(training, config, device)
     held_out = _chunks(validation, config, device) if validation else None
-    trainer = Trainer(config, new_algorithm(config, kind, options, critics, data), data, device)
+    networks = new_algorithm(config, kind, options, critics, data, source.form() if source else None)
+    if source is not None:
+        networks.take_critics(source.tensors)
+    trainer = Trainer(config, networks, data, device)
     seconds = resume(trainer, header, out)
     clock = time.monotonic()
 

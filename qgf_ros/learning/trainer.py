@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms.algorithm import Algorithm, Losses, Problem, Stored, StoredConfig
+from qgf_ros.learning.algorithms.algorithm import Algorithm, Losses, Problem, TakenCritics
+from qgf_ros.learning.algorithms.options import Stored, StoredConfig
 from qgf_ros.learning.compilation import compiled
 from qgf_ros.learning.data.chunks import Batch, ChunkData
 
@@ -87,7 +88,12 @@ class TrainingConfig(StoredConfig):
 
 
 def new_algorithm(
-    config: TrainingConfig, kind: type[Made], options: StoredConfig, critics: tuple[str, ...], data: ChunkData
+    config: TrainingConfig,
+    kind: type[Made],
+    options: StoredConfig,
+    critics: tuple[str, ...],
+    data: ChunkData,
+    taken: TakenCritics | None = None,
 ) -> Made:
     """Return an algorithm for the data with its initial weights, the same for the same seed.
 
@@ -97,9 +103,10 @@ def new_algorithm(
         options: Its own configuration.
         critics: Names of the critics, in order.
         data: Chunks to train on.
+        taken: What its critics are like, where they are another run's.
     """
     observation_size = data.observations.shape[1] + (data.goal_size if config.goal_conditioned else 0)
-    problem = Problem(critics, observation_size, data.actions.shape[1])
+    problem = Problem(critics, observation_size, data.actions.shape[1], taken)
     return kind(options, problem, torch.Generator().manual_seed(config.seed))
 
 

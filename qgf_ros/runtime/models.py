@@ -13,7 +13,10 @@ import numpy as np
 import onnxruntime
 
 from qgf_ros.bundle.aggregation import aggregate
+from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.store import critic_file
+from qgf_ros.errors import GuidanceError
+from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 from qgf_ros.guidance.protocols import Array, Rows
 from qgf_ros.runtime.session import open_session
 
@@ -91,11 +94,16 @@ class OnnxCritic:
     ) -> None:
         path = critic_file(name)
         self._session = open_session(files[path], path, providers, threads)
+        self._own = {
+            estimator: open_session(files[own], own, providers, threads)
+            for estimator in (ROBUST, CLASSIFIER_FREE)
+            if (own := own_file(name, estimator)) in files
+        }
         self._aggregation = aggregation
 
     def given(self, observations: Array) -> OnnxActionValue:
         """See `Critic`; float32."""
-        return OnnxActionValue(self._session, observations)
+        return OnnxActionValue(self._session, observations, self._own)
 
     def aggregate(self, q: Array) -> Array:
         """See `Critic`."""
@@ -108,10 +116,16 @@ class OnnxActionValue:
     Args:
         session: Of its primitive.
         observations: float32 [N, S].
+        own: Sessions of the graphs that it has beside it, by the estimator that needs each.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, observations: Array) -> None:
-        self._session = session
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        observations: Array,
+        own: Mapping[str, onnxruntime.InferenceSession],
+    ) -> None:
+        self._session, self._own = session, own
         self._s = np.ascontiguousarray(observations)
 
     def __call__(self, a: Array) -> Array:
@@ -124,6 +138,21 @@ class OnnxActionValue:
         q, gradient = self._session.run(("q", "dq_da"), {"s": self._s, "a": a})
         return q, gradient
 
+    def noised_value_and_grad(self, a: Array, t: Array) -> tuple[Array, Array]:
+        """See `NoisedActionValue`; float32. Raises GuidanceError where the bundle has no such graph."""
+        q, gradient = self._graph(ROBUST).run(("q", "dq_da"), {"s": self._s, "a": a, "t": t})
+        return q, gradient
+
+    def filtered_velocity(self, a: Array, t: Array) -> Array:
+        """See `FilteringActionValue`; float32. Raises GuidanceError where the bundle has no such graph."""
+        (v,) = self._graph(CLASSIFIER_FREE).run(("v",), {"s": self._s, "a": a, "t": t})
+        return np.asarray(v)
+
     def rows(self, rows: Rows) -> OnnxActionValue:
         """See `ActionValue`."""
-        return OnnxActionValue(self._session, self._s[rows])
+        return OnnxActionValue(self._session, self._s[rows], self._own)
+
+    def _graph(self, estimator: str) -> onnxruntime.InferenceSession:
+        if estimator not in self._own:
+            raise GuidanceError(f"estimator {estimator} was given; the bundle has no graph for it, choose another one")
+        return self._own[estimator]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.own_graphs import own_estimators
 from qgf_ros.bundle.store import read_bundle
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
@@ -115,7 +116,8 @@ class Policy:
         for name in self._critics:
             self.act(observation, noise, name, 1.0)
             self.act(observation, noise, name, 0.0)
-            self.act(observation, noise, name, 1.0, Guidance(estimator="noisy"))  # never on the fast path
+            for estimator in ("noisy", *own_estimators(self.manifest)):  # never on the fast path
+                self.act(observation, noise, name, 1.0, Guidance(estimator=estimator))
         start = noise[0, :1]
         self._plain(observation, start)
         self._velocity.given(observation).vjp(start, np.zeros(1, dtype=np.float32), start)

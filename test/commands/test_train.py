@@ -38,7 +38,12 @@ def recording(tmp_path: Path) -> Path:
         (["--final-learning-rate", "nan"], "final_learning_rate nan was given"),
         (["--final-learning-rate=-1"], "final_learning_rate -1.0 was given"),
         (["--expectile", "1"], "expectile 1.0 was given"),
-        (["--algorithm", "astrology"], "algorithm 'astrology' was given; expected iql_flow"),
+        (["--algorithm", "astrology"], "algorithm 'astrology' was given; expected"),
+        (["--critics-from", "nowhere"], "nowhere holds no checkpoint to take critics from"),
+        (
+            ["--critics-from", "nowhere", "--ensemble", "3", "--expectile", "0.8"],
+            "--expectile and --ensemble was given with --critics-from, whose critics are as they are; leave it out",
+        ),
         (["--reward", "sparse"], "--reward sparse was given, but the data set's own rewards are taken as they are"),
         (["--reward", "dense", "--goal-conditioned"], "--reward dense was given, but goals reward themselves"),
         (["--reward", "sparse", "--goal-conditioned", "--env", "scene"], "but goals reward themselves"),

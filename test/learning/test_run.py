@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="training needs the train extra")
 import torch
 
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.algorithms.iql_flow import IqlFlowConfig
+from qgf_ros.learning.algorithms.options import IqlFlowConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import Dataset

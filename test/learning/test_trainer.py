@@ -11,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.errors import TrainingError  # noqa: E402
-from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow  # noqa: E402
+from qgf_ros.learning.algorithms.options import IqlFlowConfig  # noqa: E402
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
 from qgf_ros.learning.data.chunks import ChunkData  # noqa: E402
 from qgf_ros.learning.data.dataset import Dataset  # noqa: E402

@@ -62,7 +62,7 @@ def run_arguments(*, without: Collection[str] = ()) -> Any:
         return RunOptions(**values)
 
     options = {name: Annotated[_kind_of(name), tyro.conf.arg(help=_help(ROWS[name]))] for name in names}
-    return _flat(build, options, {name: DEFAULTS[name] for name in names})
+    return flat(build, options, {name: DEFAULTS[name] for name in names})
 
 
 def override_arguments(names: Collection[str]) -> Any:
@@ -75,7 +75,7 @@ def override_arguments(names: Collection[str]) -> Any:
         name: Annotated[_kind_of(name) | None, tyro.conf.arg(help=f"In place of the recorded one: {_help(ROWS[name])}")]
         for name in names
     }
-    return _flat(build, options, dict.fromkeys(names))
+    return flat(build, options, dict.fromkeys(names))
 
 
 def tried_arguments(*, without: Collection[str] = ()) -> Any:
@@ -93,10 +93,10 @@ def tried_arguments(*, without: Collection[str] = ()) -> Any:
         ]
         for plural, name in names.items()
     }
-    return _flat(build, options, {plural: (DEFAULTS[name],) for plural, name in names.items()})
+    return flat(build, options, {plural: (DEFAULTS[name],) for plural, name in names.items()})
 
 
-def _flat(build: Callable[..., Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
+def flat(build: Callable[..., Any], options: Mapping[str, Any], defaults: Mapping[str, Any]) -> Any:
     """Return the setting of tyro that fills an argument through a function, each of whose options stands by itself."""
     keyword = inspect.Parameter.KEYWORD_ONLY
     build.__signature__ = inspect.Signature(  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from qgf_ros.bundle.demonstrations import QUANTILES, component_name
 from qgf_ros.bundle.expectation import UNKNOWN
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess
+from qgf_ros.bundle.own_graphs import estimators_of
 
 
 def card(manifest: Manifest) -> RenderableType:
@@ -101,6 +102,8 @@ def _header(manifest: Manifest) -> RenderableType:
         ("chunk", f"{manifest.horizon} actions predicted, {manifest.execution_horizon} executed"),
         ("control rate", f"{manifest.control_rate:g} Hz"),
         ("denoising steps", str(manifest.denoising_steps)),
+        ("policy", str(manifest.training.get("policy", "-"))),
+        ("guided by", ", ".join(estimators_of(manifest))),
     ]
     return Group(
         Text(f"{manifest.name} (manifest version {manifest.schema_version})", style="bold"), _pairs("bundle", rows)

@@ -10,10 +10,13 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import docstring_parser
 import tyro
 
+from qgf_ros.commands.show.algorithm_arguments import defaults_by_option
 from qgf_ros.control.run_options import ROWS
 
-#: Which options stand together; any other is the command's own, and so are those of a run where it makes no run.
+#: Which options stand together; any other is the command's own, and so are those of a run where it makes no run, and those
+#: of an algorithm where it trains none.
 GROUPS: dict[str, tuple[str, ...]] = {
+    "algorithm": tuple(defaults_by_option()),
     "guidance": (
         "guidance_weight",
         "guidance_weights",
@@ -36,9 +39,12 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 _OF_A_RUN = ("guidance", "execution")
-_GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 #: A list of values to try stands beside the single value.
-_GROUP_OF |= {row.plural: _GROUP_OF[name] for name, row in ROWS.items() if row.plural and name in _GROUP_OF}
+_MEMBERS = {
+    group: (*names, *(ROWS[name].plural for name in names if name in ROWS and ROWS[name].plural))
+    for group, names in GROUPS.items()
+}
+_RUN_NAMES = {*ROWS, *(row.plural for row in ROWS.values() if row.plural)}
 
 
 class _Option(NamedTuple):
@@ -61,7 +67,9 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
         found.arg_name: found.description or "" for found in docstring_parser.parse(command.__doc__ or "").params
     }
     makers = {name: maker for name, hint in hints.items() if (maker := _maker(hint)) is not None}
-    group_of = {name: group for name, group in _GROUP_OF.items() if makers or group not in _OF_A_RUN}
+    made = {name for maker in makers.values() for name in inspect.signature(maker).parameters}
+    absent = {*(() if made & _RUN_NAMES else _OF_A_RUN), *(() if made & set(GROUPS["algorithm"]) else ("algorithm",))}
+    group_of = {name: group for group, names in _MEMBERS.items() if group not in absent for name in names}
     options: list[_Option] = []
     signature: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():

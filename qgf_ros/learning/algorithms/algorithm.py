@@ -15,36 +15,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityNetwork
+from qgf_ros.errors import TrainingError
+from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork
+from qgf_ros.learning.algorithms.options import StoredConfig
 from qgf_ros.learning.data.chunks import Batch
-
-Stored = TypeVar("Stored", bound="StoredConfig")
 
 
 @dataclass(frozen=True)
-class StoredConfig:
-    """A part of a run's configuration, as a checkpoint's header holds it: numbers, switches, text and tuples of them."""
+class TakenCritics(StoredConfig):
+    """The form of critics that another run has trained, and that stay as they are in this one.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as JSON values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    Attributes:
+        hidden: Their hidden layer sizes.
+        ensemble: Members E.
+        aggregate: How these become one value.
+    """
 
-    @classmethod
-    def from_dict(cls: type[Stored], values: Mapping[str, Any]) -> Stored:
-        """Return this part of a header's configuration; what is not there has its default.
-
-        Raises:
-            TrainingError: A value is outside its domain.
-        """
-        own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})
+    hidden: tuple[int, ...]
+    ensemble: int
+    aggregate: str
 
 
 @dataclass(frozen=True)
@@ -55,11 +50,13 @@ class Problem:
         critics: Names of the critics, one per task, K in all.
         observation_size: S, the goal included where there is one.
         chunk_size: C, horizon times action size.
+        taken: What the critics are like where they are another run's; None where the algorithm trains its own.
     """
 
     critics: tuple[str, ...]
     observation_size: int
     chunk_size: int
+    taken: TakenCritics | None = None
 
 
 class Losses(NamedTuple):
@@ -84,6 +81,10 @@ class ExportedPolicy:
         critics: Their names, some or all of the run's, in the order of the tasks of `critic`.
         denoising_steps: Euler steps T.
         aggregation: How the members of each critic become the value that guides; see `bundle.aggregation`.
+        about: What the bundle is, in a few words for people.
+        robust: A critic of noised chunks beside each critic, over [s, a, embedding(t)], for the estimator `robust`; None for
+            none.
+        filtered: A second velocity field, for the estimator `classifier_free`, which then guides; None for none.
     """
 
     velocity: VelocityNetwork
@@ -91,6 +92,9 @@ class ExportedPolicy:
     critics: tuple[str, ...]
     denoising_steps: int
     aggregation: str = "min"
+    about: str = ""
+    robust: StackedMLP | None = None
+    filtered: VelocityNetwork | None = None
 
 
 class Algorithm(nn.Module, ABC):
@@ -102,6 +106,8 @@ class Algorithm(nn.Module, ABC):
 
     #: Its part of the configuration; no field is called as one of `TrainingConfig`.
     config_class: ClassVar[type[StoredConfig]]
+    #: Its networks that may be another run's, critics stacked over the tasks; none where nothing is trained against critics.
+    critic_networks: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def __init__(self, config: Any, problem: Problem, generator: torch.Generator) -> None:
@@ -127,6 +133,22 @@ class Algorithm(nn.Module, ABC):
     @abstractmethod
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return what can be exported, by name, the usual one first."""
+
+    def take_critics(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the critics of another run.
+
+        Args:
+            tensors: Of all of `critic_networks`, for the tasks of the problem.
+
+        Raises:
+            TrainingError: They are of other networks.
+        """
+        own = {key for key in self.state_dict() if key.partition(".")[0] in self.critic_networks}
+        if own != tensors.keys():
+            raise TrainingError(
+                f"critics of another form were given ({', '.join(sorted(own ^ tensors.keys())[:3])}); train them again"
+            )
+        self.load_state_dict(tensors, strict=False)
 
     def load_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over the networks of a checkpoint.

@@ -87,6 +87,15 @@ def _dense(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.baddbmm(bias, x, weight)
 
 
+def _time(t: Tensor, sinusoidal: bool) -> Tensor:
+    return time_embedding(t) if sinusoidal else t[:, None]
+
+
+def _beside(s: Tensor, a: Tensor, *more: Tensor) -> Tensor:
+    """Return s [N, S], a [N, C] or [K, N, C], and more [N, F], joined along the last axis; shared unless a is not."""
+    return torch.cat([part.expand(*a.shape[:-1], -1) if a.dim() == 3 else part for part in (s, a, *more)], dim=-1)
+
+
 class StackedMLP(nn.Module):
     """`members` independent MLPs of the same shape.
 
@@ -96,6 +105,7 @@ class StackedMLP(nn.Module):
         hidden: Hidden layer sizes.
         outputs: Output size.
         norm_last: Whether the last hidden layer has a LayerNorm.
+        norm: Whether any has one.
         generator: Source of the initial weights (Glorot uniform; biases are zero).
     """
 
@@ -107,12 +117,13 @@ class StackedMLP(nn.Module):
         outputs: int,
         *,
         norm_last: bool,
+        norm: bool = True,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden, outputs)
         self.members = members
-        self.normed = len(hidden) if norm_last else len(hidden) - 1
+        self.normed = len(hidden) - (not norm_last) if norm else 0
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.scales = nn.ParameterList()
@@ -127,8 +138,8 @@ class StackedMLP(nn.Module):
                 self.shifts.append(nn.Parameter(torch.zeros(members, 1, fan_out)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, inputs], shared by all members, to [M, N, outputs]."""
-        x = x.expand(self.members, *x.shape)
+        """Map [N, inputs], shared by all members, or [M, N, inputs] to [M, N, outputs]."""
+        x = x.expand(self.members, *x.shape[-2:])
         last = len(self.weights) - 1
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
             x = _dense(x, weight, bias)
@@ -140,26 +151,73 @@ class StackedMLP(nn.Module):
 
 
 class VelocityNetwork(nn.Module):
-    """The behaviour-cloned velocity field v(s, a, t).
+    """A velocity field v(s, a, t).
 
     Args:
         observation_size: Length of s.
         chunk_size: Length of a flattened action chunk a.
         hidden: Hidden layer sizes.
         generator: Source of the initial weights.
+        norm: Whether hidden layers have a LayerNorm.
+        sinusoidal: Whether t is embedded, or one raw number.
     """
 
     def __init__(
-        self, observation_size: int, chunk_size: int, hidden: Sequence[int], generator: torch.Generator | None = None
+        self,
+        observation_size: int,
+        chunk_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
+        *,
+        norm: bool = True,
+        sinusoidal: bool = True,
     ) -> None:
         super().__init__()
-        inputs = observation_size + chunk_size + EMBEDDING_SIZE
-        self.mlp = StackedMLP(1, inputs, hidden, chunk_size, norm_last=False, generator=generator)
+        self.sinusoidal = sinusoidal
+        inputs = observation_size + chunk_size + (EMBEDDING_SIZE if sinusoidal else 1)
+        self.mlp = StackedMLP(1, inputs, hidden, chunk_size, norm_last=False, norm=norm, generator=generator)
 
     def forward(self, s: Tensor, a: Tensor, t: Tensor) -> Tensor:
         """Map s [N, S], a [N, C], t [N] to the velocity [N, C]."""
-        velocity: Tensor = self.mlp(torch.cat([s, a, time_embedding(t)], dim=-1))[0]
+        velocity: Tensor = self.mlp(torch.cat([s, a, _time(t, self.sinusoidal)], dim=-1))[0]
         return velocity
+
+
+class VelocityStack(nn.Module):
+    """A velocity field for each of several tasks, trained side by side.
+
+    Args:
+        tasks: Number of tasks K.
+        observation_size, chunk_size, hidden, generator, norm, sinusoidal: As for `VelocityNetwork`, of each.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        observation_size: int,
+        chunk_size: int,
+        hidden: Sequence[int],
+        generator: torch.Generator | None = None,
+        *,
+        norm: bool = True,
+        sinusoidal: bool = True,
+    ) -> None:
+        super().__init__()
+        self.sinusoidal = sinusoidal
+        self._sizes, self._norm = (observation_size, chunk_size, tuple(hidden)), norm
+        inputs = observation_size + chunk_size + (EMBEDDING_SIZE if sinusoidal else 1)
+        self.mlp = StackedMLP(tasks, inputs, hidden, chunk_size, norm_last=False, norm=norm, generator=generator)
+
+    def forward(self, s: Tensor, a: Tensor, t: Tensor) -> Tensor:
+        """Map s [N, S], a [N, C], the same for all tasks, or [K, N, C], and t [N] to the velocities [K, N, C]."""
+        velocity: Tensor = self.mlp(_beside(s, a, _time(t, self.sinusoidal)))
+        return velocity
+
+    def member(self, task: int) -> VelocityNetwork:
+        """Return the velocity field of one task, counted from 0, sharing nothing with this."""
+        alone = VelocityNetwork(*self._sizes, norm=self._norm, sinusoidal=self.sinusoidal)
+        alone.load_state_dict({name: value[task : task + 1] for name, value in self.state_dict().items()})
+        return alone
 
 
 class CriticNetwork(nn.Module):
@@ -197,9 +255,18 @@ class CriticNetwork(nn.Module):
         fewer.load_state_dict({name: value[:, :count].flatten(0, 1) for name, value in every.items()})
         return fewer
 
+    def task(self, number: int) -> CriticNetwork:
+        """Return the critic of one task, counted from 0, sharing nothing with these."""
+        alone, first = CriticNetwork(1, self.ensemble, *self._shape), number * self.ensemble
+        alone.load_state_dict({name: value[first : first + self.ensemble] for name, value in self.state_dict().items()})
+        return alone
+
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
-        """Map s [N, S], a [N, C] to the values [K, E, N]."""
-        q: Tensor = self.mlp(torch.cat([s, a], dim=-1))
+        """Map s [N, S] and a [N, C], the same for all tasks, or [K, N, C] to the values [K, E, N]."""
+        x = _beside(s, a)
+        if x.dim() == 3:
+            x = x[:, None].expand(-1, self.ensemble, -1, -1).flatten(0, 1)
+        q: Tensor = self.mlp(x)
         return q.view(self.tasks, self.ensemble, -1)
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 
-from qgf_ros.bundle.aggregation import deviations, member_weights
+from qgf_ros.bundle.aggregation import deviations
 from qgf_ros.bundle.demonstrations import Demonstrations
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
+from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.store import critic_file, write_bundle
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms import DEFAULT_ALGORITHM, algorithm_named
-from qgf_ros.learning.algorithms.algorithm import ExportedPolicy, Problem
+from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
+from qgf_ros.learning.algorithms.algorithm import ExportedPolicy, Problem, TakenCritics
+from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.networks import (
     EMBEDDING_PERIOD,
     CriticNetwork,
@@ -28,12 +30,57 @@ from qgf_ros.learning.algorithms.networks import (
 )
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.data.normalisation import FROM_DATA
-from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
+from qgf_ros.learning.export.parity import own_parity, primitive_parity
+from qgf_ros.learning.export.primitives import critic_graph, noised_critic_graph, velocity_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
 #: Largest difference between torch and ONNX Runtime that an export may show.
 TOLERANCE = 1e-4
-_PARITY_ROWS = 256
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What the newest checkpoint of a training folder holds."""
+
+    step: int
+    header: dict[str, Any]
+    config: TrainingConfig
+    observation: tuple[ObservationField, ...]
+    action: tuple[ActionField, ...]
+    sizes: tuple[int, int]
+    policies: Mapping[str, ExportedPolicy]
+
+    @classmethod
+    def read(cls, run: Path) -> _Trained:
+        path = latest_checkpoint(run)
+        if path is None:
+            raise TrainingError(f"{run} holds no checkpoint; give the --out folder of 'qgf train'")
+        tensors, header = load_checkpoint(path)
+        config = TrainingConfig.from_dict(header["config"])
+        observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
+        action = tuple(ActionField.model_validate(field) for field in header["action"])
+        sizes = sum(field.size for field in observation), len(action) * config.horizon
+        kind = algorithm_named(header.get("algorithm", DEFAULT_ALGORITHM))
+        taken = TakenCritics.from_dict(header["critics_from"]) if "critics_from" in header else None
+        problem = Problem(tuple(header["critics"]), *sizes, taken)
+        trained = kind(kind.config_class.from_dict(header["config"]), problem, torch.Generator())
+        try:
+            trained.load_tensors(tensors)
+        except RuntimeError as error:
+            raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
+        return cls(int(tensors["step"]), header, config, observation, action, sizes, trained.policies())
+
+    def policy(self, name: str | None) -> ExportedPolicy:
+        """Return the policy of a name, or the only one."""
+        if name is None and len(self.policies) == 1:
+            (name,) = self.policies
+        if name is None or name not in self.policies:
+            asked = "no policy" if name is None else f"policy {name!r}"
+            raise TrainingError(
+                f"{asked} was given; {self.header.get('algorithm', DEFAULT_ALGORITHM)} makes "
+                f"{', '.join(self.policies) or 'none'}; give one of them as --policy"
+            )
+        return self.policies[name]
 
 
 def export_bundle(
@@ -64,17 +111,17 @@ def export_bundle(
             not known, there are not as many members, or ONNX Runtime differs from torch by more than `TOLERANCE`.
         BundleError: The folder cannot be written.
     """
-    path = latest_checkpoint(run)
-    if path is None:
-        raise TrainingError(f"{run} holds no checkpoint; give the --out folder of 'qgf train'")
-    tensors, header = load_checkpoint(path)
-    config = TrainingConfig.from_dict(header["config"])
-    observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
-    action = tuple(ActionField.model_validate(field) for field in header["action"])
-    sizes = sum(field.size for field in observation), len(action) * config.horizon
-    chosen = _with_members(_policy(tensors, header, sizes, policy, path), members, aggregate)
+    found = _Trained.read(run)
+    header, config, observation, action = found.header, found.config, found.observation, found.action
+    chosen = _with_members(found.policy(policy), members, aggregate)
     files, parity = export_networks(
-        chosen.velocity, chosen.critic, list(chosen.critics), sizes, aggregation=chosen.aggregation
+        chosen.velocity,
+        chosen.critic,
+        list(chosen.critics),
+        found.sizes,
+        aggregation=chosen.aggregation,
+        robust=chosen.robust,
+        filtered=chosen.filtered,
     )
     about = {name: pair for name, *pair in zip(header["critics"], header["tasks"], header["task_ids"])}
     manifest = Manifest(
@@ -100,49 +147,39 @@ def export_bundle(
             )
             for name in chosen.critics
         },
-        training=_training_record(header, int(tensors["step"])),
+        training=_training_record(header, found.step, chosen.about),
         demonstrations=_demonstrations(header),
         parity=parity,
     )
     return write_bundle(out, manifest, files)
 
 
-def _training_record(header: dict[str, Any], step: int) -> dict[str, Any]:
+def policy_names(run: Path) -> list[str]:
+    """Return the policies that the newest checkpoint of a training folder makes, the usual one first.
+
+    Raises:
+        TrainingError: There is no checkpoint, it does not fit its header, or its algorithm is not known.
+    """
+    return list(_Trained.read(run).policies)
+
+
+def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str, Any]:
     kept: dict[str, Any] = {
         key: header[key]
-        for key in ("algorithm", "reward", "goal_tolerances", FROM_DATA, "dataset", "hardware", "versions")
+        for key in (
+            *("algorithm", "reward", "goal_tolerances", FROM_DATA),
+            *("dataset", "critics_from", "hardware", "versions"),
+        )
         if key in header
     }
-    return {"updates": step, "config": header["config"], **kept}
+    said = {"policy": about} if about else {}
+    return {"updates": step, **said, "config": header["config"], **kept}
 
 
 def _demonstrations(header: dict[str, Any]) -> Demonstrations | None:
     """Return what the training data were like; older runs did not keep it."""
     found = header.get("demonstrations")
     return None if found is None else Demonstrations.model_validate(found)
-
-
-def _policy(
-    tensors: dict[str, torch.Tensor], header: dict[str, Any], sizes: tuple[int, int], name: str | None, path: Path
-) -> ExportedPolicy:
-    """Return what the algorithm of a checkpoint makes of it: the policy of a name, or the only one."""
-    algorithm = header.get("algorithm", DEFAULT_ALGORITHM)
-    kind = algorithm_named(algorithm)
-    config = kind.config_class.from_dict(header["config"])
-    trained = kind(config, Problem(tuple(header["critics"]), *sizes), torch.Generator())
-    try:
-        trained.load_tensors(tensors)
-    except RuntimeError as error:
-        raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
-    policies = trained.policies()
-    if name is None and len(policies) == 1:
-        (name,) = policies
-    if name is None or name not in policies:
-        asked = "no policy" if name is None else f"policy {name!r}"
-        raise TrainingError(
-            f"{asked} was given; {algorithm} makes {', '.join(policies) or 'none'}; give one of them as --policy"
-        )
-    return policies[name]
 
 
 def _with_members(policy: ExportedPolicy, members: int | None, aggregate: str | None) -> ExportedPolicy:
@@ -167,6 +204,8 @@ def export_networks(
     sizes: tuple[int, int],
     *,
     aggregation: str = "min",
+    robust: StackedMLP | None = None,
+    filtered: VelocityNetwork | None = None,
 ) -> tuple[dict[str, bytes], dict[str, float]]:
     """Return the primitives of a bundle and their largest differences from torch.
 
@@ -176,6 +215,7 @@ def export_networks(
         names: Critic names.
         sizes: Observation size S and chunk size C.
         aggregation: How the members of a critic become one value.
+        robust, filtered: As in `ExportedPolicy`.
 
     Returns:
         File contents by path, and parity errors by path and output.
@@ -183,16 +223,20 @@ def export_networks(
     Raises:
         TrainingError: A difference exceeds `TOLERANCE`.
     """
-    frequencies = embedding_frequencies().numpy()
-    layers = mlp_layers(velocity.mlp, 0)
     files = {
-        "velocity.onnx": velocity_graph(layers, *sizes, frequencies, EMBEDDING_PERIOD, vjp=False),
-        "velocity_vjp.onnx": velocity_graph(layers, *sizes, frequencies, EMBEDDING_PERIOD, vjp=True),
+        "velocity.onnx": _velocity(velocity, sizes, vjp=False),
+        "velocity_vjp.onnx": _velocity(velocity, sizes, vjp=True),
     }
     for task, name in enumerate(names):
         members = [mlp_layers(critic.mlp, task * critic.ensemble + e) for e in range(critic.ensemble)]
         files[critic_file(name)] = critic_graph(members, *sizes, aggregation)
-    parity = _parity(files, velocity, critic, names, sizes, aggregation)
+        if robust is not None:
+            noised, frequencies = mlp_layers(robust, task), embedding_frequencies().numpy()
+            files[own_file(name, ROBUST)] = noised_critic_graph(noised, *sizes, frequencies, EMBEDDING_PERIOD)
+        if filtered is not None:
+            files[own_file(name, CLASSIFIER_FREE)] = _velocity(filtered, sizes, vjp=False)
+    parity = primitive_parity(files, velocity, critic, names, sizes, aggregation)
+    parity |= own_parity(files, names, sizes, robust, filtered)
     # A difference that is no number is the worst there is.
     worst = max(parity, key=lambda key: np.nan_to_num(parity[key], nan=np.inf))
     if not parity[worst] <= TOLERANCE:
@@ -200,6 +244,11 @@ def export_networks(
             f"{worst} differs from torch by {parity[worst]:.2e}, at most {TOLERANCE:g} is allowed; nothing was written"
         )
     return files, parity
+
+
+def _velocity(network: VelocityNetwork, sizes: tuple[int, int], *, vjp: bool) -> bytes:
+    frequencies = embedding_frequencies().numpy() if network.sinusoidal else None
+    return velocity_graph(mlp_layers(network.mlp, 0), *sizes, frequencies, EMBEDDING_PERIOD, vjp=vjp)
 
 
 def mlp_layers(mlp: StackedMLP, member: int) -> list[Layer]:
@@ -216,50 +265,3 @@ def mlp_layers(mlp: StackedMLP, member: int) -> list[Layer]:
         else:
             layers.append(Layer(array(weight), array(bias)[0]))
     return layers
-
-
-def _parity(
-    files: dict[str, bytes],
-    velocity: VelocityNetwork,
-    critic: CriticNetwork,
-    names: list[str],
-    sizes: tuple[int, int],
-    aggregation: str,
-) -> dict[str, float]:
-    """Compare every output with torch on random inputs; the graphs were built from weights and have seen none."""
-    random = np.random.default_rng(20260612)
-    s, a, u = (
-        torch.from_numpy(random.standard_normal((_PARITY_ROWS, size), dtype=np.float32)) for size in (*sizes, sizes[1])
-    )
-    t = torch.from_numpy(random.integers(0, 11, _PARITY_ROWS).astype(np.float32) / 10.0)
-    inputs = {"s": s.numpy(), "a": a.numpy(), "t": t.numpy()}
-
-    leaf = a.clone().requires_grad_()
-    v = velocity(s, leaf, t)
-    (vjp,) = torch.autograd.grad(v, leaf, u)
-    report = {"velocity.onnx/v": _difference(_run(files["velocity.onnx"], inputs)["v"], v)}
-    outputs = _run(files["velocity_vjp.onnx"], {**inputs, "u": u.numpy()})
-    report["velocity_vjp.onnx/v"] = _difference(outputs["v"], v)
-    report["velocity_vjp.onnx/u_dv_da"] = _difference(outputs["u_dv_da"], vjp)
-
-    a = a.clamp(-1.0, 1.0)
-    for task, name in enumerate(names):
-        outputs = _run(files[critic_file(name)], {"s": inputs["s"], "a": a.numpy()})
-        leaf = a.clone().requires_grad_()
-        q = critic(s, leaf)[task]
-        # Members that tie to rounding may be ranked either way: each counts as much as the graph made it.
-        weights = torch.from_numpy(member_weights(outputs["q"], aggregation))
-        (gradient,) = torch.autograd.grad((q * weights).sum(), leaf)
-        report[f"{critic_file(name)}/q"] = _difference(outputs["q"], q)
-        report[f"{critic_file(name)}/dq_da"] = _difference(outputs["dq_da"], gradient)
-    return report
-
-
-def _run(model: bytes, inputs: dict[str, Any]) -> dict[str, Any]:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, inputs)))
-
-
-def _difference(ours: Any, reference: torch.Tensor) -> float:
-    return float(np.abs(ours - reference.detach().numpy()).max())

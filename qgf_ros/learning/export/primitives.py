@@ -35,6 +35,7 @@ from qgf_ros.bundle.layers import (
 
 OPSET = 17
 IR_VERSION = 8
+NOISED = "noised_q"
 _GELU = float(np.sqrt(2.0 / np.pi))
 _GELU_CUBIC = _GELU * 0.044715
 
@@ -243,6 +244,28 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
     g.add("Sum", *gradients, outputs=["dq_da"])
     outputs: dict[str, Sequence[int | str]] = {"q": [len(members), "N"], "dq_da": ["N", chunk_size]}
     return g.model({"s": observation_size, "a": chunk_size}, outputs)
+
+
+def noised_critic_graph(
+    layers: Sequence[Layer], observation_size: int, chunk_size: int, frequencies: Weights, period: float
+) -> bytes:
+    """Build ``q_robust_grad.onnx`` (s, a, t -> q [1, N], dq_da [N, C]), a critic of noised chunks.
+
+    Args:
+        layers: Dense layers of the MLP over [s, a, embedding(t)].
+        observation_size, chunk_size, frequencies, period: As for `velocity_graph`.
+
+    Returns:
+        The serialised model.
+    """
+    g = _Builder()
+    x = g.add("Concat", "s", "a", _embedded(g, frequencies, period), axis=1)
+    q, tapes = _forward(g, x, layers, NOISED)
+    g.add("Transpose", q, outputs=["q"], perm=[1, 0])
+    action = slice(observation_size, observation_size + chunk_size)
+    _backward(g, g.constant(layers[-1].weight.T, f"{NOISED}.row"), layers, tapes, action, NOISED, "dq_da")
+    outputs: dict[str, Sequence[int | str]] = {"q": [1, "N"], "dq_da": ["N", chunk_size]}
+    return g.model({"s": observation_size, "a": chunk_size, "t": None}, outputs)
 
 
 def _member_columns(g: _Builder, columns: str, count: int, rho: float) -> list[str]:

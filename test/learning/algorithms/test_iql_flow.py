@@ -13,14 +13,9 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 from qgf_ros.bundle.aggregation import aggregate  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.algorithm import Problem  # noqa: E402
-from qgf_ros.learning.algorithms.iql_flow import (  # noqa: E402
-    IqlFlow,
-    IqlFlowConfig,
-    aggregated,
-    critic_loss,
-    flow_loss,
-    value_loss,
-)
+from qgf_ros.learning.algorithms.iql_critics import aggregated, critic_loss, value_loss  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow, flow_loss  # noqa: E402
+from qgf_ros.learning.algorithms.options import IqlFlowConfig  # noqa: E402
 from qgf_ros.learning.data.chunks import Batch  # noqa: E402
 
 

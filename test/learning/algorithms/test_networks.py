@@ -11,6 +11,7 @@ from qgf_ros.learning.algorithms.networks import (  # noqa: E402
     CriticNetwork,
     StackedMLP,
     VelocityNetwork,
+    VelocityStack,
     embedding_frequencies,
     gelu,
     time_embedding,
@@ -99,3 +100,28 @@ def test_time_embedding_is_cosines_then_sines_of_the_published_frequencies() -> 
 def test_same_seed_gives_the_same_weights() -> None:
     one, two = (VelocityNetwork(3, 2, (8,), torch.Generator().manual_seed(4)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters()))
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("sinusoidal", [True, False])
+def test_a_stack_of_velocity_fields_is_its_members_side_by_side(norm: bool, sinusoidal: bool) -> None:
+    stack = VelocityStack(3, 4, 2, (16, 8), torch.Generator().manual_seed(0), norm=norm, sinusoidal=sinusoidal)
+    assert bool(stack.mlp.scales) == norm
+    assert stack.mlp.weights[0].shape[1] == 4 + 2 + (16 if sinusoidal else 1)
+    s, t = torch.randn(5, 4), torch.rand(5)
+    for a in (torch.randn(5, 2), torch.randn(3, 5, 2)):
+        every = stack(s, a, t)
+        assert every.shape == (3, 5, 2)
+        for task in range(3):
+            alone = stack.member(task)(s, a if a.dim() == 2 else a[task], t)
+            torch.testing.assert_close(every[task], alone, atol=1e-6, rtol=1e-5)
+
+
+def test_critics_value_an_action_of_each_task_with_its_own_members() -> None:
+    critic = CriticNetwork(3, 2, 4, 2, (16, 8), torch.Generator().manual_seed(0))
+    s, a = torch.randn(5, 4), torch.randn(3, 5, 2)
+    q = critic(s, a)
+    assert q.shape == (3, 2, 5)
+    for task in range(3):
+        torch.testing.assert_close(q[task], critic(s, a[task])[task], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(q[task], critic.task(task)(s, a[task])[0], atol=1e-6, rtol=1e-5)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.errors import TrainingError  # noqa: E402
-from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow  # noqa: E402
+from qgf_ros.learning.algorithms.options import IqlFlowConfig  # noqa: E402
 from qgf_ros.learning.data.chunks import Batch, ChunkData  # noqa: E402
 from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
 from qgf_ros.learning.data.goals import PartialGoal, goal_returns, later_rows, mixed_rows  # noqa: E402

@@ -15,7 +15,9 @@ from qgf_ros.bundle.store import load_manifest  # noqa: E402
 from qgf_ros.control.run_options import RunOptions  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.algorithm import Problem  # noqa: E402
-from qgf_ros.learning.algorithms.iql_flow import IqlFlow, IqlFlowConfig  # noqa: E402
+from qgf_ros.learning.algorithms.iql_flow import IqlFlow  # noqa: E402
+from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityStack  # noqa: E402
+from qgf_ros.learning.algorithms.options import IqlFlowConfig  # noqa: E402
 from qgf_ros.learning.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from qgf_ros.learning.export import export  # noqa: E402
 from qgf_ros.learning.trainer import TrainingConfig  # noqa: E402
@@ -164,3 +166,14 @@ def mlp_copy(mlp: Any) -> Any:
 def test_a_folder_without_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="holds no checkpoint"):
         export.export_bundle(tmp_path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("norm", [True, False])
+@pytest.mark.parametrize("sinusoidal", [True, False])
+def test_a_member_of_a_stack_of_any_form_is_exported_as_torch_has_it(norm: bool, sinusoidal: bool) -> None:
+    generator = torch.Generator().manual_seed(4)
+    stack = VelocityStack(2, 4, 6, (16, 16), generator, norm=norm, sinusoidal=sinusoidal)
+    critic = CriticNetwork(2, 2, 4, 6, (16, 16), generator)
+    _, parity = export.export_networks(stack.member(1), critic.task(1), ["push"], (4, 6))
+    assert len(parity) == 5
+    assert max(parity.values()) < 1e-4
