@@ -55,13 +55,13 @@ $(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
 
 $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what training and the tests need (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,dev]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,camera,dev]'
 	@touch $(VENV)/.demo-$(RUNTIME) $@
 
 # Without them, the tests beside JAX and on a Ray cluster would be skipped.
 $(VENV)/.all-$(RUNTIME): $(VENV)/.test-$(RUNTIME)
 	@echo "installing JAX and Ray for the slow tests (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,dev,peers,ray]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,train,analysis,record,film,camera,dev,peers,ray]'
 	@touch $@
 
 setup: $(VENV)/.test-$(RUNTIME)

@@ -35,6 +35,8 @@ EXTRAS = {
     # The server of the dashboard wraps viser's own, which a minor version may change.
     "dashboard": ["viser>=1.1.1,<1.2", "trimesh>=4.0", "websockets>=13.0"],
     "film": ["av>=12"],
+    # Of a bundle with cameras: pictures are decoded and resized by it, on the robot and where data sets are made.
+    "camera": ["opencv-python-headless>=4.8"],
     "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
     "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
     "analysis": ["matplotlib>=3.8", "onnx>=1.16"],

@@ -304,6 +304,24 @@ def test_inspect_prints_the_card_of_a_bundle(tiny_bundle, capsys):
         assert part in text
 
 
+def test_inspect_draws_the_flow_of_data_of_a_bundle_that_sees(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("onnx", reason="building encoders needs onnx")
+    from camera_bundles import write_camera_bundle
+
+    monkeypatch.setenv("COLUMNS", "160")
+    critics = {"near": None, "far": 5, "other": None}
+    assert main(["inspect", str(write_camera_bundle(tmp_path / "seeing", critics=critics))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.strip() == "flow of data")
+    assert [line.rstrip() for line in lines[start + 1 : start + 5]] == [
+        "  wrist  uint8 [6, 8, 3] ──┼─> encoder.onnx, once ──> z [7] ──┬─> velocity.onnx, 10 times ──> 3 actions",
+        "  front  uint8 [8, 8, 3] ──┼                                  ├─> q_grad.onnx of critic near",
+        "  state  float32 [2]     ──┼                                  └─> q_grad.onnx of critic other",
+        "                           │─> critics/far/encoder.onnx, once ──> z [5] ────> q_grad.onnx of critic far",
+    ]
+    assert any("wrist/image_raw" in line and "rgb8, 16 x 12" in line for line in lines)
+
+
 def test_inspect_shows_the_evidence_of_an_evaluated_critic(tiny_bundle, capsys):
     from rich.console import Console
 

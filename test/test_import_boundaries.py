@@ -258,6 +258,17 @@ def test_only_the_parity_checks_run_models_in_the_learning_wing() -> None:
     assert users <= {"parity.py", "import_checkpoint.py"}
 
 
+def test_a_bundle_without_cameras_needs_no_opencv() -> None:
+    """What decodes pictures is loaded where a contract has cameras, and by nobody before."""
+    modules = modules_of("bundle", "control", "loop", "learning.data", "recording")
+    blind = [module for module in modules if room_of(module) != "control.vision"]
+    script = (
+        f"import importlib, sys\nfor name in {blind!r}: importlib.import_module(name)\nprint('cv2' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
 def modules_of(*parts: str) -> list[str]:
     """Return the modules of some rooms and of their sub-rooms."""
     return [module for module in MODULES if any(f"{room_of(module)}.".startswith(f"{part}.") for part in parts)]
@@ -267,7 +278,7 @@ def modules_of(*parts: str) -> list[str]:
     ("parts", "needed", "forbidden"),
     [
         (("errors", "files", "guidance"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco", "pydantic")),
-        (("bundle", "control"), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
+        (("bundle", "control"), ("cv2",), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
         (("runtime",), ("onnxruntime",), ("torch", "rclpy", "mujoco")),
         (("loop",), (), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),
         (("recording",), ("mcap",), ("torch", "onnx", "onnxruntime", "rclpy", "mujoco")),

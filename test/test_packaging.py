@@ -27,6 +27,7 @@ EXECUTABLES = {"dashboard", "policy_node", "recorder", "sim_bridge", "qgf"}
 DISTRIBUTIONS = {
     "torch.utils.tensorboard": "tensorboard",
     "PIL": "pillow",
+    "cv2": "opencv-python-headless",
     "mcap_ros2.decoder": "mcap-ros2-support",
     "yaml": "pyyaml",
 }

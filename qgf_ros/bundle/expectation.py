@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +89,22 @@ def expected_fields(
     """
     known = {} if manifest.demonstrations is None else manifest.demonstrations.fields
     return tuple(_expected(own, field, known.get(own.name), factor) for own, field in zip(manifest.observation, served))
+
+
+def plausible_bounds(fields: Sequence[ObservationField], expected: Mapping[str, Expected]) -> tuple[Array, Array]:
+    """Return between what every extracted value of an observation is plausible, or at least finite, float64 [S] each.
+
+    Args:
+        fields: As a robot serves them.
+        expected: What each is expected to yield, by name; of one that is left out, anything finite is.
+    """
+    upper = np.full(sum(field.size for field in fields), np.finfo(np.float64).max)
+    lower = -upper
+    for field, place in places(fields):
+        if field.constant is None and field.name in expected:
+            lower[place] = np.tile(expected[field.name].lower, field.history)
+            upper[place] = np.tile(expected[field.name].upper, field.history)
+    return lower, upper
 
 
 def _expected(own: ObservationField, served: ObservationField, known: Distribution | None, factor: float) -> Expected:

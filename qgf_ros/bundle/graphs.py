@@ -8,7 +8,8 @@ It copies no weights, never recurses, and needs no onnx package.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import struct
+from collections.abc import Container, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 #: Length of each axis; None where the graph leaves it open, as it must for the batch.
@@ -23,13 +24,23 @@ _ARITHMETIC = """
     Unsqueeze Where
 """
 OPERATORS = frozenset(_ARITHMETIC.split())
+#: What an encoder of images needs beside that. A Resize is bounded below; the others give no more than they take.
+_VISION = """
+    AveragePool BatchNormalization Conv GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish
+    InstanceNormalization MaxPool Reshape Resize SpaceToDepth
+"""
+ENCODER_OPERATORS = OPERATORS | frozenset(_VISION.split())
+#: Most that all operators of a graph may enlarge an axis together [1], longest axis after a Resize, and most padding.
+MOST_ENLARGEMENT, MOST_RESIZED, MOST_PADDING = 8.0, 2048, 4096
 #: Most protobuf fields in a graph; an ensemble of ten critics of the paper's size has some 9,000.
 MOST_FIELDS = 200_000
 
 _MOST_AXES = 8
-_FLOAT = 1
+_FLOAT, _UINT8 = 1, 2
 #: Bytes per element, by the number of the type in TensorProto.DataType.
-_ITEM_SIZES = {_FLOAT: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
+_ITEM_SIZES = {_FLOAT: 4, _UINT8: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
+#: How `struct` reads those that say the size of an image.
+_FORMATS = {_FLOAT: "<f", 7: "<q"}
 
 #: Fields that each message may have, by number; a star marks those that repeat.
 _FIELDS = {
@@ -86,10 +97,12 @@ _PACKABLE = ("dims", "ints", "floats")
 
 
 class Signature(NamedTuple):
-    """Inputs and outputs of a graph, float32, by name."""
+    """Inputs and outputs of a graph by name, float32 but for images of uint8, and the operators that it may have."""
 
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
+    images: Mapping[str, Shape] = {}
+    operators: frozenset[str] = OPERATORS
 
 
 def check_graph(content: bytes, signature: Signature) -> None:
@@ -111,12 +124,15 @@ def check_graph(content: bytes, signature: Signature) -> None:
     for opset in model["opset_import"]:
         _check_domain(_text(reader.read("opset", opset)["domain"]))
     graph = reader.read("graph", model["graph"][0])
-    for node in graph["node"]:
-        _check_node(reader, node)
-    for tensor in graph["initializer"]:
-        _check_weights(reader.read("tensor", tensor))
-    for direction, expected in (("input", signature.inputs), ("output", signature.outputs)):
-        values = [reader.value(value) for value in graph[direction]]
+    nodes = [_checked_node(reader, node, signature.operators) for node in graph["node"]]
+    weights = [reader.read("tensor", tensor) for tensor in graph["initializer"]]
+    for tensor in weights:
+        _check_weights(tensor)
+    if signature.operators > OPERATORS:
+        _check_growth(nodes, {_text(tensor["name"]): tensor for tensor in weights})
+    taken = {**signature.images, **signature.inputs}
+    for direction, expected in (("input", taken), ("output", signature.outputs)):
+        values = [reader.value(value, images=signature.images) for value in graph[direction]]
         found = dict(values)
         if len(values) != len(found) or found.keys() != expected.keys():
             raise ValueError(
@@ -127,14 +143,50 @@ def check_graph(content: bytes, signature: Signature) -> None:
                 raise ValueError(f"{direction} {name} of shape {_show(found[name])} was found, expected {_show(shape)}")
 
 
-def _check_node(reader: _ProtobufReader, message: memoryview) -> None:
+def _checked_node(reader: _ProtobufReader, message: memoryview, allowed: frozenset[str]) -> dict[str, list[Any]]:
+    """Return an operator; its attributes are read."""
     node = reader.read("node", message)
     _check_domain(_text(node["domain"]))
     operator = _text(node["op_type"])
-    if operator not in OPERATORS:
+    if operator not in allowed:
         raise ValueError(f"the operator {operator!r} was found, expected arithmetic on tensors")
-    for attribute in node["attribute"]:
-        reader.read("attribute", attribute)
+    node["attribute"] = [reader.read("attribute", attribute) for attribute in node["attribute"]]
+    return node
+
+
+def _check_growth(nodes: Sequence[dict[str, list[Any]]], weights: Mapping[str, dict[str, list[Any]]]) -> None:
+    """Raise ValueError where resizing, or padding, could make something enormous of an image."""
+    enlargement, padding = 1.0, 0
+    for node in nodes:
+        for attribute in node["attribute"]:
+            if _text(attribute["name"]) == "pads":
+                padding += sum(_dims(attribute["ints"]))
+        if _text(node["op_type"]) != "Resize":
+            continue
+        given = [_text([name]) for name in node["input"][2:] if len(name)]
+        if len(given) != 1 or given[0] not in weights:
+            raise ValueError(
+                "a Resize to what only an input can tell was found, expected one of constant scales or sizes"
+            )
+        largest = max(map(abs, _numbers(weights[given[0]])), key=lambda value: (math.isnan(value), value))
+        if len(node["input"]) == 3:
+            enlargement *= max(largest, 1.0)
+        elif not largest <= MOST_RESIZED:
+            raise ValueError(f"a Resize to {largest:g} was found, expected at most {MOST_RESIZED}")
+    if not enlargement <= MOST_ENLARGEMENT:
+        raise ValueError(f"Resizes by {enlargement:g} were found, expected at most {MOST_ENLARGEMENT:g} together")
+    if padding > MOST_PADDING:
+        raise ValueError(f"{padding} rows and columns of padding were found, expected at most {MOST_PADDING}")
+
+
+def _numbers(tensor: dict[str, list[Any]]) -> list[float]:
+    """Return the numbers of weights with few of them, such as the sizes of a Resize."""
+    if not 0 < math.prod(_dims(tensor["dims"])) <= _MOST_AXES:
+        raise ValueError(f"a Resize of more than {_MOST_AXES} axes was found, or of none")
+    kind = _FORMATS.get(tensor["data_type"][0])
+    if kind is None:
+        raise ValueError("a Resize by something else than numbers was found")
+    return [float(value) for (value,) in struct.iter_unpack(kind, b"".join(map(bytes, tensor["raw_data"])))]
 
 
 def _check_domain(domain: str) -> None:
@@ -181,8 +233,8 @@ class _ProtobufReader:
             values[name].append(value)
         return values
 
-    def value(self, message: memoryview) -> tuple[str, Shape]:
-        """Return name and shape of an input or output."""
+    def value(self, message: memoryview, *, images: Container[str] = ()) -> tuple[str, Shape]:
+        """Return name and shape of an input or output; those named as images are of uint8, all others of float32."""
         value = self.read("value", message)
         name = _text(value["name"])
         try:
@@ -190,8 +242,9 @@ class _ProtobufReader:
             dimensions = [self.read("dimension", dim) for dim in self.read("shape", tensor["shape"][0])["dim"]]
         except IndexError:
             raise ValueError(f"{name!r} without a shape was found") from None
-        if tensor["elem_type"] != [_FLOAT]:
-            raise ValueError(f"{name!r} of another type than float32 was found")
+        kind, called = (_UINT8, "uint8") if name in images else (_FLOAT, "float32")
+        if tensor["elem_type"] != [kind]:
+            raise ValueError(f"{name!r} of another type than {called} was found")
         return name, tuple(dim["dim_value"][0] if dim["dim_value"] else None for dim in dimensions)
 
 

@@ -7,26 +7,21 @@ learning wing, which writes bundles, and the robot wing, which runs them.
 from __future__ import annotations
 
 import math
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from qgf_ros.bundle.aggregation import Aggregation
+from qgf_ros.bundle.cameras import MOST_CAMERAS, CameraField, Encoding, check_cameras
 from qgf_ros.bundle.demonstrations import Demonstrations, invertible
 from qgf_ros.bundle.fields import ActionField, Finite, Measurement, Name, ObservationField, Record, check_topics
+from qgf_ros.bundle.file_records import FileRecords
 from qgf_ros.bundle.goal_fields import check_goal
 
 SCHEMA_VERSION: Literal[1] = 1
 
-#: Most bytes of all files of a bundle together; at the paper's size, with five critics, there are 0.16e9.
-MOST_BYTES = 2**30
-
 Cost = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Settings = dict[Name, bool | int | Finite | str]
-
-# At most 255 characters, which every file system takes.
-_PATH = re.compile(r"(?!.{256})[A-Za-z0-9_\-.]+(/[A-Za-z0-9_\-.]+)*")
 
 
 class Evaluation(Record):
@@ -181,13 +176,6 @@ class PrecisionCard(Record):
     critics: dict[Name, PrecisionEvidence] = Field(default_factory=dict)
 
 
-class FileRecord(Record):
-    """Size in bytes and SHA-256 of one file of the bundle."""
-
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    size: Annotated[int, Field(ge=0)]
-
-
 class Manifest(Record):
     """Everything a robot must know to run a bundle.
 
@@ -195,7 +183,9 @@ class Manifest(Record):
         schema_version: Version of this schema.
         name, description, licence: What the bundle is and who may use it.
         environment: Simulated environment it was trained in, or None.
-        observation: Blocks of the observation vector, in order.
+        observation: Blocks of the observation vector, in order; none only where there are cameras.
+        cameras: Cameras by the names of the encoders' inputs.
+        encoding: What the encoders make of cameras and observation vector; None without cameras.
         goal: The observation field that says what to reach, which every critic values; None where each critic has a task.
         goal_fields: Which of the other fields a goal holds, in its order; none where it is a whole observation.
         action: Components of one action, in order.
@@ -217,7 +207,9 @@ class Manifest(Record):
     description: str = ""
     licence: str = "Apache-2.0"
     environment: str | None = None
-    observation: Annotated[tuple[ObservationField, ...], Field(min_length=1, max_length=1000)]
+    observation: Annotated[tuple[ObservationField, ...], Field(max_length=1000)]
+    cameras: dict[Name, CameraField] = Field(default_factory=dict, max_length=MOST_CAMERAS)
+    encoding: Encoding | None = None
     goal: Name | None = None
     goal_fields: tuple[Name, ...] = ()
     action: Annotated[tuple[ActionField, ...], Field(min_length=1, max_length=1000)]
@@ -231,22 +223,13 @@ class Manifest(Record):
     training: dict[str, Any] = Field(default_factory=dict)
     demonstrations: Demonstrations | None = None
     parity: dict[str, float] = Field(default_factory=dict)
-    files: dict[str, FileRecord] = Field(default_factory=dict, max_length=1000)
+    files: FileRecords = Field(default_factory=dict)
 
-    @field_validator("files")
-    @classmethod
-    def _inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
-        for path in files:
-            if not _PATH.fullmatch(path) or {".", ".."} & set(path.split("/")):
-                raise ValueError(
-                    f"file {path!r} points outside the bundle or is not of letters, digits, '-', '_', '.' and '/'"
-                )
-        # Some file systems do not tell cases apart.
-        if len({path.lower() for path in files}) < len(files):
-            raise ValueError("two files have one name, but for the case of its letters")
-        if (total := sum(record.size for record in files.values())) > MOST_BYTES:
-            raise ValueError(f"the files have {total} bytes together, at most {MOST_BYTES} are allowed")
-        return files
+    @model_serializer(mode="wrap")
+    def _as_before_cameras(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write a bundle without cameras as it was written, and hashed, before there were any."""
+        written: dict[str, Any] = handler(self)
+        return written if self.cameras else {k: v for k, v in written.items() if k not in ("cameras", "encoding")}
 
     @model_validator(mode="after")
     def _consistent(self) -> Manifest:
@@ -258,6 +241,7 @@ class Manifest(Record):
             if twice:
                 raise ValueError(f"{kind} {', '.join(twice)} is named twice")
         check_topics(self.observation)
+        check_cameras(self.cameras, self.encoding, self.observation, self.critics)
         check_goal(self.observation, self.goal, self.goal_fields)
         for action in self.action:
             if action.measured is not None:
@@ -293,6 +277,16 @@ class Manifest(Record):
     def observation_size(self) -> int:
         """Length of the observation vector."""
         return sum(field.size for field in self.observation)
+
+    @property
+    def feature_size(self) -> int:
+        """Length of what the velocity field is given: the features of the encoder, or the observation vector."""
+        return self.observation_size if self.encoding is None else self.encoding.features
+
+    def critic_feature_size(self, critic: str) -> int:
+        """Return the length of what a critic is given."""
+        own = {} if self.encoding is None else self.encoding.critics
+        return own.get(critic, self.feature_size)
 
     @property
     def action_size(self) -> int:

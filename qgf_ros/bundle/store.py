@@ -13,10 +13,12 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from qgf_ros.bundle.cameras import STATE
 from qgf_ros.bundle.fields import Name
-from qgf_ros.bundle.graphs import Signature, check_graph
+from qgf_ros.bundle.file_records import FileRecord
+from qgf_ros.bundle.graphs import ENCODER_OPERATORS, Signature, check_graph
 from qgf_ros.bundle.locate import MANIFEST_NAME, is_bundle
-from qgf_ros.bundle.manifest import FileRecord, Manifest
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.text import check_text, first_complaint, one_line
 from qgf_ros.errors import BundleError
@@ -36,6 +38,16 @@ _TRIES = 100
 def critic_file(critic: str) -> str:
     """Return the path, inside a bundle, of a critic's primitive."""
     return f"critics/{critic}/q_grad.onnx"
+
+
+def encoder_file(critic: str | None = None) -> str:
+    """Return the path, inside a bundle, of the encoder of its policy, or of a critic that has one of its own."""
+    return "encoder.onnx" if critic is None else f"critics/{critic}/encoder.onnx"
+
+
+def reference_picture_file(camera: str) -> str:
+    """Return the path, inside a bundle, of a PNG of what the policy saw of a camera in training; it need not be there."""
+    return f"pictures/{camera}.png"
 
 
 def load_manifest(bundle: Path) -> Manifest:
@@ -121,17 +133,24 @@ def _open(bundle: Path) -> tuple[Path, Manifest]:
 
 def _signatures(manifest: Manifest) -> dict[str, Signature]:
     """Return the graphs a bundle must have, and those of its own that it has, by path."""
-    s, a = (None, manifest.observation_size), (None, manifest.chunk_size)
+    s, a = (None, manifest.feature_size), (None, manifest.chunk_size)
     at = {"s": s, "a": a}
     signatures = {
         "velocity.onnx": Signature({**at, "t": (None,)}, {"v": a}),
         "velocity_vjp.onnx": Signature({**at, "t": (None,), "u": a}, {"v": a, "u_dv_da": a}),
     }
     for name, card in manifest.critics.items():
-        signatures[critic_file(name)] = Signature(at, {"q": (card.ensemble_size, None), "dq_da": a})
+        seen = {"s": (None, manifest.critic_feature_size(name)), "a": a}
+        signatures[critic_file(name)] = Signature(seen, {"q": (card.ensemble_size, None), "dq_da": a})
         for estimator, outputs in ((ROBUST, {"q": (1, None), "dq_da": a}), (CLASSIFIER_FREE, {"v": a})):
             if own_file(name, estimator) in manifest.files:
-                signatures[own_file(name, estimator)] = Signature({**at, "t": (None,)}, outputs)
+                signatures[own_file(name, estimator)] = Signature({**seen, "t": (None,)}, outputs)
+    if manifest.encoding is not None:
+        images = {name: (None, *camera.size, 3) for name, camera in manifest.cameras.items()}
+        state = {STATE: (None, manifest.observation_size)} if manifest.observation else {}
+        for critic in (None, *manifest.encoding.critics):
+            size = manifest.feature_size if critic is None else manifest.critic_feature_size(critic)
+            signatures[encoder_file(critic)] = Signature(state, {"z": (None, size)}, images, ENCODER_OPERATORS)
     return signatures
 
 

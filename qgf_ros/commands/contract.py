@@ -11,6 +11,7 @@ import tyro
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
+    from qgf_ros.bundle.cameras import CameraField
     from qgf_ros.bundle.expectation import Expected
     from qgf_ros.bundle.fields import ObservationField
     from qgf_ros.control.outputs import Output
@@ -23,8 +24,10 @@ class Check:
 
     Beside each value stands between what it was in the training data, where the bundle knows.
 
-    Exit code 1 if a field is not served, somebody listens to an output for another type, a controller has other joints, or
-    the driver does not say that the robot is ready.
+    Of a camera it says size, encoding and frame, too, and `pictures` shows a person what the policy would see of it.
+
+    Exit code 1 if a field or a camera is not served, somebody listens to an output for another type, a controller has other
+    joints, or the driver does not say that the robot is ready.
 
     Attributes:
         bundle: Folder or name of the bundle.
@@ -34,6 +37,8 @@ class Check:
         use_sim_time: Take the time from /clock.
         namespace: Namespace of the topics.
         limits: Limits of the action that differ from the bundle's, as for the parameter of the node.
+        pictures: Folder to write a PNG of each camera to, as the policy would see it; on its left what it saw in training,
+            where the bundle has that.
     """
 
     bundle: Path
@@ -43,6 +48,7 @@ class Check:
     use_sim_time: bool = False
     namespace: str = ""
     limits: str = ""
+    pictures: Path | None = None
 
     def run(self, console: Console) -> None:
         """Run the check."""
@@ -52,19 +58,24 @@ class Check:
         from qgf_ros.control.limit_overrides import manifest_with_limits
         from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
         from qgf_ros.errors import ContractError
+        from qgf_ros.files.destination import check_folder
         from qgf_ros.nodes.contract_check import judge, judge_output, listen
         from qgf_ros.nodes.neighbours import judge_joints, unverified
 
         if not 0.0 < self.duration <= 3600.0:
             raise ContractError(f"duration {self.duration} was given; it must be above 0 and at most 3600 s")
+        if self.pictures is not None:
+            check_folder(self.pictures, "--pictures")
         manifest = manifest_with_limits(load_manifest(locate_bundle(self.bundle)), self.limits)
         contract = RobotContract() if self.contract is None else read_robot_contract(self.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
+        cameras = contract.apply_to_cameras(manifest)
         with console.status(f"listening for {self.duration:g} s"):
             by_topic, listeners, joints, states, end = listen(
                 fields,
                 self.duration,
                 outputs,
+                cameras=cameras,
                 states=contract.driver_state,
                 reliable=self.reliable,
                 use_sim_time=self.use_sim_time,
@@ -81,6 +92,7 @@ class Check:
         }
         console.print(_table(fields, heard, complaints, f"{manifest.name}, {self.duration:g} s"))
         console.print(_value_table(expected, heard))
+        blind = self._look(console, cameras, by_topic, allowed, end) if cameras else False
         mismatches = {output.topic: judge_output(output, listeners[output.topic]) for output in outputs}
         console.print(_output_table(outputs, listeners, mismatches))
         if states:
@@ -91,8 +103,47 @@ class Check:
                 console.print(doubt, style="yellow", markup=False)
         for difference in filter(None, differences):
             console.print(difference, style="red", markup=False)
-        if any((*complaints.values(), *mismatches.values(), *differences, *(state.complaint for state in states))):
+        if blind or any(
+            (*complaints.values(), *mismatches.values(), *differences, *(state.complaint for state in states))
+        ):
             raise SystemExit(1)
+
+    def _look(
+        self,
+        console: Console,
+        cameras: dict[str, CameraField],
+        by_topic: dict[str, Heard],
+        allowed: dict[str, tuple[str, int]],
+        end: float,
+    ) -> bool:
+        """Print the verdict on each camera, and write its picture; return whether one is not served."""
+        from qgf_ros.bundle.locate import locate_bundle
+        from qgf_ros.bundle.store import read_bundle
+        from qgf_ros.commands.show.sight import camera_verdicts
+        from qgf_ros.nodes.cameras.camera_check import delivered, judge_camera, write_pictures
+
+        judged = {
+            name: judge_camera(name, camera, by_topic[camera.topic], end, allowed[camera.topic][1])
+            for name, camera in cameras.items()
+        }
+        heard = {name: by_topic[camera.topic] for name, camera in cameras.items()}
+        rows = [
+            (
+                name,
+                camera.topic,
+                *delivered(heard[name].picture),
+                heard[name].rate,
+                _oldest(heard[name]),
+                judged[name][0],
+            )
+            for name, camera in cameras.items()
+        ]
+        console.print(camera_verdicts(rows))
+        if self.pictures is not None:
+            seen = {name: pixels for name, (_, pixels) in judged.items() if pixels is not None}
+            for path in write_pictures(self.pictures, seen, read_bundle(locate_bundle(self.bundle))[1]):
+                console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        return any(complaint is not None for complaint, _ in judged.values())
 
 
 @dataclass(frozen=True)
@@ -163,16 +214,20 @@ def _table(
         if seen is None:
             table.add_row(field.name, "constant", "", "", "", verdict)
             continue
-        oldest = max(seen.ages, key=abs) if seen.ages else None
         table.add_row(
             field.name,
             field.topic,
             ", ".join(seen.types) or "-",
             f"{number(seen.rate, 1)} Hz",
-            f"{number(None if oldest is None else 1e3 * oldest, 1)} ms",
+            f"{number(_oldest(seen), 1)} ms",
             verdict,
         )
     return table
+
+
+def _oldest(heard: Heard) -> float | None:
+    """Return the largest age of a message on its arrival [ms], below 0 of one from the future; None where none has an age."""
+    return 1e3 * max(heard.ages, key=abs) if heard.ages else None
 
 
 def _value_table(expected: tuple[Expected, ...], heard: dict[str, Heard | None]) -> Any:

@@ -79,7 +79,7 @@ class Controller:
         self.critic, self.guidance_weight = settings.critic, self._weight
         self._telemetry: Mapping[str, float] = {}
         fields = manifest.observation if fields is None else fields
-        self._lasting = np.flatnonzero(np.repeat([not one.live for one in fields], [one.size for one in fields]))
+        self._lasting = np.flatnonzero(np.array([not one.live for one in fields for _ in range(one.size)], dtype=bool))
         self._goal, self._other_goal = _NOTHING, False  # and whether the chunk under way is for another one
         self._guided = False  # whether the chunk under way is guided, or blended from one that is
         self.noise = NoiseSource(settings.seed)
@@ -161,6 +161,7 @@ class Controller:
             self._weight,
             self._guidance,
             make_prefix(left, max(self._delays, default=0), manifest.horizon) if agree else None,
+            observation.sight,
         )
 
     def begin(self, stamp: int, chunk: Chunk, now: int | None = None) -> bool:

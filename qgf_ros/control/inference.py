@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.shaping import Guidance
+
+if TYPE_CHECKING:
+    from qgf_ros.control.vision.newest_pictures import Sight
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,12 @@ class ChunkPolicy(Protocol):
         guidance_weight: float,
         guidance: Guidance,
         prefix: Prefix | None = None,
+        images: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> list[Chunk]:
-        """Return a chunk for each of B observations [B, S], their noise [B, N, C] and their prefixes [B, C]."""
+        """Return a chunk for each of B observations [B, S], their noise [B, N, C], prefixes [B, C] and images [B, h, w, 3].
+
+        Prefixes and images are given only where there are any.
+        """
         ...
 
 
@@ -61,6 +68,7 @@ class ChunkRequest:
         guidance_weight: 1/beta.
         guidance: Gradient estimator and its options.
         prefix: Actions that the chunk has to agree with, target and weight [C]; None for a free chunk.
+        sight: What the cameras see; None without any.
     """
 
     stamp: int
@@ -70,13 +78,17 @@ class ChunkRequest:
     guidance_weight: float
     guidance: Guidance
     prefix: Prefix | None = None
+    sight: Sight | None = None
 
 
 def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
-    """Infer the chunks of requests that differ in observation, noise and prefix alone, in one batch.
+    """Infer the chunks of requests that differ in observation, sight, noise and prefix alone, in one batch.
+
+    What the cameras see is decoded here, on the thread that infers, and counts as inference.
 
     Raises:
         GuidanceError: Inference failed.
+        ObservationError: A picture cannot be decoded, or is none that the contract allows.
     """
     first = requests[0]
     if len(requests) == 1:  # a robot's tick, which need not be copied
@@ -85,12 +97,29 @@ def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
         observations = np.stack([request.observation for request in requests])
         noise = np.stack([request.noise for request in requests])
     settings = (first.critic, first.guidance_weight, first.guidance)
-    if all(request.prefix is None for request in requests):
-        return policy.act(observations, noise, *settings)
-    free = np.zeros(noise.shape[2], dtype=np.float32)
-    prefixes = [request.prefix or Prefix(free, free) for request in requests]
-    prefix = Prefix(np.stack([each.target for each in prefixes]), np.stack([each.weight for each in prefixes]))
-    return policy.act(observations, noise, *settings, prefix=prefix)
+    sights = [request.sight for request in requests if request.sight is not None]
+    options: dict[str, Any] = {"images": _images(sights)} if sights else {}
+    if any(request.prefix is not None for request in requests):
+        free = np.zeros(noise.shape[2], dtype=np.float32)
+        prefixes = [request.prefix or Prefix(free, free) for request in requests]
+        prefix = Prefix(np.stack([each.target for each in prefixes]), np.stack([each.weight for each in prefixes]))
+        options["prefix"] = prefix
+    chunks = policy.act(observations, noise, *settings, **options)
+    return [_with_sight(chunk, sight) for chunk, sight in zip(chunks, sights)] if sights else chunks
+
+
+def _images(sights: Sequence[Sight]) -> dict[str, NDArray[np.uint8]]:
+    """Return what each camera sees in a batch of instants, uint8 [B, h, w, 3]; of one, nothing is copied."""
+    if len(sights) == 1:
+        return {name: pixels[None] for name, pixels in sights[0].images().items()}
+    found = [sight.images() for sight in sights]
+    return {name: np.stack([images[name] for images in found]) for name in found[0]}
+
+
+def _with_sight(chunk: Chunk, sight: Sight) -> Chunk:
+    """Return a chunk whose telemetry says how long decoding took and how old the oldest picture was."""
+    said = {"decode_ms": sight.decode_seconds * 1e3, "frame_age_ms": sight.oldest * 1e3}
+    return replace(chunk, telemetry={**chunk.telemetry, **said})
 
 
 class Inference:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.bundle.demonstrations import scales_of
-from qgf_ros.bundle.expectation import Expected
+from qgf_ros.bundle.cameras import CameraField
+from qgf_ros.bundle.demonstrations import places, scales_of
+from qgf_ros.bundle.expectation import Expected, plausible_bounds
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.extraction import FollowedSign, JointReading, Reading, Scaling, instant, not_finite
 from qgf_ros.control.joint_merge import joint_merges
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
+
+if TYPE_CHECKING:
+    from qgf_ros.control.vision.newest_pictures import NewestPictures, Sight
 
 Array = NDArray[np.float64]
 
@@ -36,10 +42,12 @@ class Observation:
     Attributes:
         vector: float32 [observation_size].
         stamp: Newest stamp of the live topics [ns].
+        sight: What the cameras see; None without any.
     """
 
     vector: NDArray[np.float32]
     stamp: int
+    sight: Sight | None = None
 
 
 class MeasuredValues:
@@ -52,7 +60,7 @@ class MeasuredValues:
     def __init__(self, manifest: Manifest) -> None:
         self._nothing = np.full(manifest.action_size, np.nan)
         fields = {field.name: field for field in manifest.observation}
-        ends = dict(zip(fields, np.cumsum([field.size for field in manifest.observation]).tolist()))
+        ends = {field.name: place.stop for field, place in places(manifest.observation)}
         self._found: list[tuple[int, int, float, float]] = []
         for i, action in enumerate(manifest.action):
             if action.measured is not None:
@@ -77,13 +85,15 @@ class ObservationAssembler:
     fast ones say belongs together. Either way the observation has the newest stamp of all. A field with a history takes
     the readings nearest to the instants that lie whole control periods before. The joints of a live topic may come in
     several messages; see `JointMerge`. Then its stamp is that of the newest, and each field is as old as the oldest message
-    that it takes a joint from.
+    that it takes a joint from. Of a camera only the newest picture is kept, to
+    which ``nearest`` brings the rest.
 
     Args:
         fields: The observation contract, in order.
         period: Control period [s].
         alignment: "latest" or "nearest".
         expected: What each field is expected to yield; by default anything finite.
+        cameras: The cameras by name.
     """
 
     def __init__(
@@ -92,56 +102,58 @@ class ObservationAssembler:
         period: float,
         alignment: str = "latest",
         expected: Sequence[Expected] = (),
+        cameras: Mapping[str, CameraField] | None = None,
     ) -> None:
         self.fields = tuple(fields)
         sourced = [field for field in self.fields if field.constant is None]
-        self.topics = tuple(dict.fromkeys(field.topic for field in sourced))
+        measured = tuple(dict.fromkeys(field.topic for field in sourced))
+        live = tuple(dict.fromkeys(field.topic for field in sourced if field.live))
+        watched = {camera.topic: camera.max_age for camera in (cameras or {}).values()}
+        self.topics = (*measured, *watched)
         #: Topics that deliver all the time, as opposed to goals.
-        self.live_topics = tuple(dict.fromkeys(field.topic for field in sourced if field.live))
+        self.live_topics = (*live, *watched)
         self._nearest = alignment == "nearest"
         self._period = round(period * 1e9)
-        self._kept = {topic: self._memory([f for f in sourced if f.topic == topic]) for topic in self.topics}
+        self._oldest = max([*(field.max_age or 0.0 for field in self.fields), *watched.values()], default=0.0)
+        self._kept = {topic: self._memory([f for f in sourced if f.topic == topic]) for topic in measured}
+        self._pictures: NewestPictures | None = None
+        if cameras:  # and only then is OpenCV needed
+            from qgf_ros.control.vision.newest_pictures import NewestPictures
+
+            self._pictures = NewestPictures(cameras)
         #: How far ahead of now a live topic may be [s].
-        self._ahead = {
-            topic: min(field.max_age or 0.0 for field in sourced if field.live and field.topic == topic)
-            for topic in self.live_topics
+        self._ahead = watched | {
+            topic: min(f.max_age or 0.0 for f in sourced if f.live and f.topic == topic) for topic in live
         }
-        ends = np.cumsum([field.size for field in self.fields]).tolist()
         #: Fields of a topic with their place in the vector, which begins with the constants in place.
-        self._filled = [
-            (field, slice(end - field.size, end)) for field, end in zip(self.fields, ends) if field.constant is None
-        ]
-        self._blank = np.zeros(ends[-1] if ends else 0)
-        for field, end in zip(self.fields, ends):
+        self._filled = [(field, place) for field, place in places(self.fields) if field.constant is None]
+        self._blank = np.zeros(sum(field.size for field in self.fields))
+        for field, place in places(self.fields):
             if field.constant is not None:
-                self._blank[end - field.size : end].reshape(field.history, -1)[:] = field.constant
+                self._blank[place].reshape(field.history, -1)[:] = field.constant
         self._scaling = Scaling(self.fields)
         self._merges = joint_merges(self.fields)
         self._expected = {one.served.name: one for one in expected}
-        #: Between what every value is plausible, or at least finite.
-        self._upper = np.full(len(self._blank), np.finfo(np.float64).max)
-        self._lower = -self._upper
-        for field, place in self._filled:
-            if field.name in self._expected:
-                self._lower[place] = np.tile(self._expected[field.name].lower, field.history)
-                self._upper[place] = np.tile(self._expected[field.name].upper, field.history)
+        self._lower, self._upper = plausible_bounds(self.fields, self._expected)
         self._readings: dict[str, deque[tuple[int, Reading]]] = {}
         self._signs = self._followed_signs()
 
     def _memory(self, fields: Sequence[ObservationField]) -> int:
         """Return how long [ns] the readings of a topic are kept behind its newest one."""
         instants = max(field.history for field in fields)
-        kept = instants * self._period if instants > 1 else 0
-        if self._nearest:
-            kept += max(round((field.max_age or 0.0) * 1e9) for field in self.fields)
-        return kept
+        behind = round(self._oldest * 1e9) if self._nearest else 0
+        return behind + (instants * self._period if instants > 1 else 0)
 
-    def update(self, topic: str, stamp: int, reading: Reading) -> bool:
+    def update(self, topic: str, stamp: int, reading: Reading | Picture) -> bool:
         """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored, but a goal always replaces.
 
         Returns:
             Whether it says anything of what is read from the topic: a message about other joints may not.
         """
+        if isinstance(reading, Picture):
+            if self._pictures is not None:
+                self._pictures.keep(topic, stamp, reading)
+            return True
         merge = self._merges.get(topic)
         if merge is not None and isinstance(reading, JointReading) and not merge.passes(reading.names):
             taken = merge.take(stamp, reading)
@@ -179,6 +191,8 @@ class ObservationAssembler:
         self._readings.pop(topic, None)
         if topic in self._merges:
             self._merges[topic].clear()
+        if self._pictures is not None:
+            self._pictures.forget(topic)
 
     def _followed_signs(self) -> dict[str, FollowedSign]:
         return {field.topic: FollowedSign(field) for field, _ in self._filled if field.sign_follows and field.live}
@@ -203,16 +217,17 @@ class ObservationAssembler:
         return stamps.pop() if len(stamps) == 1 else None
 
     def _newest(self, topic: str) -> int | None:
-        kept = self._readings.get(topic)
-        return kept[-1][0] if kept else None
+        if kept := self._readings.get(topic):
+            return kept[-1][0]
+        return None if self._pictures is None else self._pictures.newest(topic)
 
     def assemble(self, now: int) -> Observation:
         """Return the observation as of `now` [ns].
 
         Raises:
             ObservationError: A field is missing, stale, from the future by more than its max_age, misshapen or not
-                finite, or far from everything that is expected, or its history has a gap; the message names the field and
-                the topic.
+                finite, or far from everything that is expected, or its history has a gap; or there is no picture of a
+                camera that the policy may see. The message names field or camera, and the topic.
         """
         reached = [stamp for stamp in map(self._newest, self.live_topics) if stamp is not None]
         common = min(reached, default=now)
@@ -221,7 +236,8 @@ class ObservationAssembler:
             raw[place] = self._block(field, now, common)
         if not ((raw >= self._lower) & (raw <= self._upper)).all():
             self._complain(raw)
-        return Observation(self._scaling(raw).astype(np.float32), max(reached, default=now))
+        sight = None if self._pictures is None else self._pictures.sight(now)
+        return Observation(self._scaling(raw).astype(np.float32), max(reached, default=now), sight)
 
     def _complain(self, raw: Array) -> None:
         """Raise ObservationError for the first field with a value that is not finite, or else not plausible."""

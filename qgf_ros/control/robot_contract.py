@@ -32,11 +32,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, Topic, check_topics
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.text import first_complaint, one_line
 from qgf_ros.control.output_source import COMMAND_TOPIC, OutputSource
 from qgf_ros.control.outputs import Output
+from qgf_ros.control.vision.camera_sources import CameraSource, camera_template, served_cameras
 from qgf_ros.errors import ContractError
 from qgf_ros.files.content import read_content
 from qgf_ros.files.plain_yaml import LARGEST_FILE, parse_yaml
@@ -115,12 +117,14 @@ class RobotContract(_Record):
     Attributes:
         alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         fields: Source of each field that is not served as the bundle says.
+        cameras: Source of each camera that is not.
         command: What is sent to which controller; together they take every component of the action.
         driver_state: What the driver has to say before the robot is commanded, all of it.
     """
 
     alignment: Literal["latest", "nearest"] = "latest"
     fields: dict[str, FieldSource] = {}
+    cameras: dict[str, CameraSource] = {}
     command: tuple[OutputSource, ...] = (OutputSource(),)
     driver_state: tuple[DriverState, ...] = ()
 
@@ -151,6 +155,10 @@ class RobotContract(_Record):
             raise ContractError(f"the contract does not hold together: {error}") from error
         return mapped
 
+    def apply_to_cameras(self, manifest: Manifest) -> dict[str, CameraField]:
+        """Return the cameras of a bundle as this robot serves them; raises ContractError as `apply` does."""
+        return served_cameras(manifest, self.cameras, self.apply(manifest))
+
     def publishers(self, manifest: Manifest) -> dict[str, tuple[str, int]]:
         """Return how many may publish a topic, with a field that is read from it, by topic.
 
@@ -167,6 +175,9 @@ class RobotContract(_Record):
             if field.constant is None and (field.live or given is not None):
                 name, most = allowed.get(field.topic, (field.name, 1))
                 allowed[field.topic] = name, max(most, given or 1)
+        for camera, served in self.apply_to_cameras(manifest).items():
+            seen = self.cameras.get(camera, CameraSource())
+            allowed[served.topic] = camera, seen.allow_publishers
         return allowed
 
     def outputs(self, manifest: Manifest) -> tuple[Output, ...]:
@@ -241,6 +252,7 @@ def template(manifest: Manifest) -> str:
             *([f"    joints: [{joints}]"] if joints else []),
             f"    max_age: {'null' if field.max_age is None else f'{field.max_age:g}'}  # [s]",
         ]
+    lines += camera_template(manifest.cameras)
     names = ", ".join(action.name for action in manifest.action)
     lines += [
         "command:",

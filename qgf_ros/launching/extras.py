@@ -22,6 +22,7 @@ EXTRAS = {
     **dict.fromkeys(("onnx", "onnxruntime"), "cpu"),
     "matplotlib": "analysis",
     "av": "film",
+    "cv2": "camera",
     **dict.fromkeys(("mcap", "mcap_ros2", "zstandard", "lz4"), "record"),
     **dict.fromkeys(("jax", "jaxlib"), "peers"),
     "ray": "ray",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import Expected, outside_demonstrations
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import NO_CLOCK, foreign_clock
 
@@ -77,6 +79,7 @@ class ObservationIntake:
             so a stamp ahead of the clock is not held against it.
         backward_jump: A clock that falls back by more than this [s] has been restarted.
         expected: What each field is expected to yield; by default anything finite.
+        cameras: The cameras by name. Their stamps are taken for those of the host less each one's clock_offset.
     """
 
     def __init__(
@@ -88,8 +91,10 @@ class ObservationIntake:
         backward_jump: float,
         alignment: str = "latest",
         expected: Sequence[Expected] = (),
+        cameras: Mapping[str, CameraField] | None = None,
     ) -> None:
-        self._assembler = ObservationAssembler(fields, period, alignment, expected)
+        self._assembler = ObservationAssembler(fields, period, alignment, expected, cameras)
+        self._cameras = {camera.topic: camera for camera in (cameras or {}).values()}
         self._expected = tuple(expected)
         self._collected: Observation | None = None
         self._simulated_time = simulated_time
@@ -100,6 +105,7 @@ class ObservationIntake:
         self._newest: dict[str, int] = {}
         self._fresh: set[str] = set()
         self._max_age = {field.topic: field.max_age for field in fields if field.live}
+        self._max_age |= {topic: camera.max_age for topic, camera in self._cameras.items()}
         #: Of the newest reading of a live topic: stamp, and what is wrong with its clock.
         self._arrived: dict[str, tuple[int, str | None]] = {}
 
@@ -125,8 +131,10 @@ class ObservationIntake:
         self.clear()
         return True
 
-    def receive(self, topic: str, stamp: int, reading: Reading, now: int | None = None) -> bool:
+    def receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int | None = None) -> bool:
         """Take a reading stamped `stamp` [ns] that arrived at `now` [ns]; return whether it completes a set."""
+        if topic in self._cameras:
+            stamp = self._cameras[topic].host_stamp(stamp)
         if not self._assembler.update(topic, stamp, reading):
             return False
         if now is not None:
@@ -191,6 +199,14 @@ class ObservationIntake:
         """Say what of the newest complete observation the training data never reached; "" if nothing."""
         vector = None if self._collected is None else self._collected.vector.astype(np.float64)
         return outside_demonstrations(self._expected, vector)
+
+    def frame_ages(self) -> dict[str, str]:
+        """Return how old the picture of each camera was in the newest complete observation, in words; nothing without any."""
+        if not self._cameras:
+            return {}
+        sight = None if self._collected is None else self._collected.sight
+        ages = {} if sight is None else sight.ages
+        return {"frame_ages": ", ".join(f"{name} {age * 1e3:.0f} ms" for name, age in ages.items())}
 
     def describe_gap(self) -> str:
         """Say what keeps the set from being complete, such as a silent topic or stamps that differ."""

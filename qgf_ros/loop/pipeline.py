@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import expected_fields
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import Controller
@@ -17,6 +18,7 @@ from qgf_ros.control.extraction import Reading
 from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import LONGEST_STOP
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import NO_CLOCK, ClockJumps, TimerBeats
 from qgf_ros.loop.command_stream import Outputs
@@ -55,7 +57,7 @@ class Pipeline:
         policy: The loaded bundle.
         settings: Initial settings.
         outputs: Where commands, telemetry and messages to people go.
-        fields: Observation fields as this robot serves them; the bundle's own by default.
+        fields, cameras: Observation fields and cameras as this robot serves them; the bundle's own by default.
         alignment: How readings of different topics are brought together; see `ObservationAssembler`.
         by_observation: Tick at every complete set of readings, rather than when `tick` is called.
         motion: Whether commands go to the robot; see `TickLoop`.
@@ -77,6 +79,7 @@ class Pipeline:
         by_observation: bool,
         simulated_time: bool,
         fields: Sequence[ObservationField] | None = None,
+        cameras: Mapping[str, CameraField] | None = None,
         alignment: str = "latest",
         motion: bool = True,
         previews: bool = False,
@@ -104,21 +107,16 @@ class Pipeline:
             backward_jump=period,
             alignment=alignment,
             expected=expected_fields(self.manifest, fields, supervision.plausible_range),
+            cameras=self.manifest.cameras if cameras is None else cameras,
         )
         self._thread: InferenceThread[Tick] = InferenceThread(self.loop.handle, self._on_error, collect_garbage)
         self._jumps = ClockJumps()
         self._asked_at: float | None = None
         self.watchdog = Watchdog(
-            self.gate,
-            outputs,
-            period=period,
-            limit=self._longest_wait,
-            busy=self._busy_for,
-            waiting=self._waiting,
+            self.gate, outputs, period=period, limit=self._longest_wait, busy=self._busy_for, waiting=self._waiting
         )
         self._open = False
-        self._opened_at = 0
-        self._answered_before = 0
+        self._opened_at = self._answered_before = 0
         self._pace = ControlPeriods(period)
         self._beats = TimerBeats(period)
         self._complete_at = wall()
@@ -154,7 +152,7 @@ class Pipeline:
         self._controller.close()
         self._thread.stop(DRAIN_TIMEOUT)
 
-    def receive(self, topic: str, stamp: int, reading: Reading, now: int) -> None:
+    def receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int) -> None:
         """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks.
 
         While closed only goals are kept: they may be published once, before the first `open`.
@@ -262,7 +260,7 @@ class Pipeline:
         """Return settings and statistics by name."""
         settings = self.loop.settings
         backend = self._policy.backend(settings.critic, settings.estimator)
-        observed = {"outside_demonstrations": self._intake.outside_demonstrations()}
+        observed = {"outside_demonstrations": self._intake.outside_demonstrations(), **self._intake.frame_ages()}
         return {**settings.figures(), "inference": backend, **observed, **self.loop.figures()}
 
     def _longest_wait(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,21 +15,17 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import Expected
-from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import JointReading, Reading, extract, instant
 from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import DriverState
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
-from qgf_ros.nodes.messages import (
-    MESSAGE_CLASSES,
-    from_time,
-    observation_quality,
-    output_type,
-    to_reading,
-)
+from qgf_ros.nodes.messages import from_time, output_type, received, subscriptions
 from qgf_ros.nodes.neighbours import DriverListener, joints_of_controllers, publishers_of, quality_of_state, too_many
 
 
@@ -44,6 +40,7 @@ class Heard:
         arrivals: Times of arrival [s].
         ages: Age of each message on its arrival [s], of those that came when there was a time.
         newest: The newest reading.
+        picture: The newest picture, of a camera.
     """
 
     types: tuple[str, ...] = ()
@@ -52,6 +49,7 @@ class Heard:
     arrivals: list[float] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)
     newest: Reading | None = None
+    picture: Picture | None = None
 
     @property
     def rate(self) -> float | None:
@@ -88,31 +86,43 @@ def judge(
     """
     if heard is None:
         return None
-    if publishers is not None and len(heard.publishers) > publishers:
-        return too_many(wanted.topic, heard.publishers, wanted.name, publishers)
-    if not heard.types and not heard.arrivals:
-        return f"nobody publishes {wanted.topic}"
-    if heard.types and wanted.message_type not in heard.types:
-        return f"{wanted.topic} carries {', '.join(heard.types)}, expected {wanted.message_type}"
-    if not heard.arrivals or heard.newest is None:
-        return ", ".join(heard.mismatches) or f"{wanted.topic} has a publisher, but nothing was heard"
+    if reason := unheard(wanted.topic, wanted.message_type, wanted.name, heard, publishers):
+        return reason
+    if heard.newest is None:
+        return f"{wanted.topic} has a publisher, but nothing was heard"
     try:
         extract(wanted, heard.newest)
     except ObservationError as error:
         return str(error).partition(": ")[2]
     if expected is not None and (reason := expected.implausible(instant(wanted, heard.newest))):
         return f"{reason}; compare its units with the training data"
-    if wanted.max_age is None:
-        return None
+    return None if wanted.max_age is None else untimely(wanted.max_age, heard, now)
+
+
+def unheard(topic: str, message_type: str, name: str, heard: Heard, publishers: int | None) -> str | None:
+    """Say why nothing of a topic can be used, or None if something can; of `name`, and see `judge` for the rest."""
+    if publishers is not None and len(heard.publishers) > publishers:
+        return too_many(topic, heard.publishers, name, publishers)
+    if not heard.types and not heard.arrivals:
+        return f"nobody publishes {topic}"
+    if heard.types and message_type not in heard.types:
+        return f"{topic} carries {', '.join(heard.types)}, expected {message_type}"
+    if not heard.arrivals:
+        return ", ".join(heard.mismatches) or f"{topic} has a publisher, but nothing was heard"
+    return None
+
+
+def untimely(max_age: float, heard: Heard, now: float) -> str | None:
+    """Say why messages are too old or too few for a largest age [s], or None; see `judge` for the rest."""
     if not heard.ages:
         return "simulated time was asked for and stands at 0 because nobody publishes /clock, so no stamp has an age"
     oldest = max(heard.ages, key=abs, default=0.0)
-    if abs(oldest) > wanted.max_age:
+    if abs(oldest) > max_age:
         where = "from the future by" if oldest < 0.0 else "old by"
-        return f"stamps are {where} {abs(oldest):.3f} s on arrival, at most {wanted.max_age:g} s allowed; compare the clocks"
+        return f"stamps are {where} {abs(oldest):.3f} s on arrival, at most {max_age:g} s allowed; compare the clocks"
     silent = max(b - a for a, b in zip(heard.arrivals, [*heard.arrivals[1:], now]))
-    if silent > wanted.max_age:
-        return f"nothing for {silent:.3f} s at a time, at most {wanted.max_age:g} s allowed"
+    if silent > max_age:
+        return f"nothing for {silent:.3f} s at a time, at most {max_age:g} s allowed"
     return None
 
 
@@ -133,6 +143,7 @@ def listen(
     duration: float,
     outputs: Sequence[Output] = (),
     *,
+    cameras: Mapping[str, CameraField] | None = None,
     states: Sequence[DriverState] = (),
     reliable: bool = False,
     use_sim_time: bool = False,
@@ -144,6 +155,7 @@ def listen(
         fields: The observation contract.
         duration: How long [s].
         outputs: Where commands would go.
+        cameras: The cameras.
         states: What the driver has to say.
         reliable: Whether to ask for reliable delivery where a field does not say.
         use_sim_time: Whether to compare stamps with ``/clock``.
@@ -167,7 +179,7 @@ def listen(
             parameter_overrides=[Parameter("use_sim_time", value=use_sim_time)],
         )
         driver = DriverListener(node, states)
-        listener = Listener(node, fields, reliable=reliable)
+        listener = Listener(node, fields, cameras, reliable=reliable)
         end = listener.listen(duration)
         told = heard_states(node, driver)
         listeners = {
@@ -219,18 +231,26 @@ class Listener:
     Args:
         node: Subscribes; nobody else may spin it.
         fields: The observation contract.
+        cameras: The cameras.
         reliable: Whether to ask for reliable delivery where a field does not say.
     """
 
-    def __init__(self, node: Node, fields: Sequence[ObservationField], *, reliable: bool = False) -> None:
+    def __init__(
+        self,
+        node: Node,
+        fields: Sequence[ObservationField],
+        cameras: Mapping[str, CameraField] | None = None,
+        *,
+        reliable: bool = False,
+    ) -> None:
         self._node = node
-        self._wanted = {field.topic: field for field in fields if field.constant is None}
-        self.heard = {topic: Heard() for topic in self._wanted}
+        self._cameras = {camera.topic: camera for camera in (cameras or {}).values()}
         self._merges = joint_merges(fields)
-        self._qualities = {topic: observation_quality(field, reliable) for topic, field in self._wanted.items()}
-        for topic, wanted in self._wanted.items():
-            kind = MESSAGE_CLASSES[wanted.message_type]
-            node.create_subscription(kind, topic, functools.partial(self._hear, topic), self._qualities[topic])
+        self._qualities: dict[str, QoSProfile] = {}
+        for topic, kind, quality in subscriptions(fields, cameras or {}, reliable):
+            self._qualities[topic] = quality
+            node.create_subscription(kind, topic, functools.partial(self._hear, topic), quality)
+        self.heard = {topic: Heard() for topic in self._qualities}
 
     def listen(self, duration: float) -> float:
         """Listen for `duration` [s]; return the end on the clock of `Heard.arrivals` [s]."""
@@ -256,18 +276,24 @@ class Listener:
         heard.mismatches = _mismatches(publishers, quality)
 
     def _hear(self, topic: str, message: Any) -> None:
-        heard, reading = self.heard[topic], to_reading(message)
+        heard, reading = self.heard[topic], received(message)
         merge = self._merges.get(topic)
         if merge is not None and isinstance(reading, JointReading) and not merge.passes(reading.names):
             taken = merge.take(from_time(message.header.stamp), reading)
             if taken is None:  # about other joints
                 return
             reading = taken[1]
-        heard.newest = reading
+        if isinstance(reading, Picture):
+            heard.picture = reading
+        else:
+            heard.newest = reading
         heard.arrivals.append(time.monotonic())
-        if self._wanted[topic].message_type in UNSTAMPED:
+        if not hasattr(message, "header"):
             heard.ages.append(0.0)
         else:
             now = self._node.get_clock().now().nanoseconds
+            stamp = from_time(message.header.stamp)
+            if topic in self._cameras:
+                stamp = self._cameras[topic].host_stamp(stamp)
             if now > 0:  # simulated time has no clock before the first /clock
-                heard.ages.append((now - from_time(message.header.stamp)) * 1e-9)
+                heard.ages.append((now - stamp) * 1e-9)

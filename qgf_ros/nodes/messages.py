@@ -7,7 +7,7 @@ and comes from ``builtin_interfaces/Time``. Floats are float64 on both sides, so
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,16 @@ from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float32MultiArray, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ActionField, ObservationField, Quality
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.control.output_source import ANGLES, GRIPPER, PLACE
 from qgf_ros.control.outputs import Output, Sent, quaternion_xyzw
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
 from qgf_ros.errors import ObservationError
 
 #: Message classes by the names used in manifests.
@@ -34,6 +36,8 @@ MESSAGE_CLASSES: dict[str, type] = {
     "std_msgs/msg/Float32MultiArray": Float32MultiArray,
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
 }
+#: Those of cameras.
+CAMERA_CLASSES: dict[str, type] = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
 
 #: Message classes of the outputs of a robot contract; of an action, what its shadow and its client are given.
 OUTPUT_CLASSES: dict[str, type] = {
@@ -56,9 +60,18 @@ def type_name(kind: Any) -> str:
     return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
-def observation_quality(field: ObservationField, reliable: bool) -> QoSProfile:
-    """Return the quality of service of a field's subscription; `reliable` counts where the field does not say."""
-    return quality_of_service(field.quality, reliable)
+def subscriptions(
+    fields: Sequence[ObservationField], cameras: Mapping[str, CameraField], reliable: bool
+) -> list[tuple[str, type, QoSProfile]]:
+    """Return topic, message class and quality of service of each topic that observations are read from.
+
+    Goals first: of messages that are there together, an executor takes those of the first subscription first. Cameras
+    last: their messages are large, and the newest of them is as good as the one before.
+    """
+    sources = {one.topic: one for one in sorted(fields, key=lambda one: one.live) if one.constant is None}
+    read = [(topic, MESSAGE_CLASSES[one.message_type], one.quality) for topic, one in sources.items()]
+    read += [(camera.topic, CAMERA_CLASSES[camera.type], camera.quality) for camera in cameras.values()]
+    return [(topic, kind, quality_of_service(quality, reliable)) for topic, kind, quality in read]
 
 
 def quality_of_service(quality: Quality, reliable: bool) -> QoSProfile:
@@ -84,6 +97,16 @@ def from_time(time: Time) -> int:
 
 def _xyz(vector: Any) -> NDArray[np.float64]:
     return np.array([vector.x, vector.y, vector.z])
+
+
+def received(message: Any) -> Reading | Picture:
+    """Return what a message says, that of a camera, too, without ROS; the bytes of a picture are not copied."""
+    if isinstance(message, Image):
+        shape = message.width, message.height, message.step
+        return ImageReading(message.encoding, *shape, np.asarray(message.data, np.uint8), message.header.frame_id)
+    if isinstance(message, CompressedImage):
+        return CompressedReading(message.format, np.asarray(message.data, np.uint8), message.header.frame_id)
+    return to_reading(message)
 
 
 def to_reading(message: Any) -> Reading:

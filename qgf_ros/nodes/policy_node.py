@@ -30,7 +30,6 @@ from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.limit_overrides import check_limited, limits_text, manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.control.run_options import USE_RECOMMENDED
@@ -48,7 +47,7 @@ from qgf_ros.nodes.executors import make_executor
 from qgf_ros.nodes.guards import Guarding, callback, transition
 from qgf_ros.nodes.heartbeat import Heartbeat
 from qgf_ros.nodes.hold_services import HoldServices
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, observation_quality, to_reading
+from qgf_ros.nodes.messages import from_time, received, subscriptions
 from qgf_ros.nodes.neighbours import DriverListener, compare_joints, crowd, rival
 from qgf_ros.nodes.recommended_weight import RecommendedWeight
 
@@ -128,6 +127,7 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             check_limited(manifest, startup.unlimited)
         contract = RobotContract() if startup.contract is None else read_robot_contract(startup.contract)
         fields, outputs = contract.apply(manifest), contract.outputs(manifest)
+        cameras = contract.apply_to_cameras(manifest)
         compare_joints(self, outputs)
         asked = parameters.options_from(values)
         settings = asked.resolve(manifest)
@@ -142,6 +142,7 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             settings,
             commander,
             fields=fields,
+            cameras=cameras,
             alignment=contract.alignment,
             by_observation=startup.trigger == "observation",
             simulated_time=bool(self.get_parameter("use_sim_time").value),
@@ -155,7 +156,9 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             self._hold_services.stop_if_held(pipeline.gate)
             commander.advertise()
             configured.heartbeat = Heartbeat(self, pipeline.watchdog, startup.heartbeat_rate)
-            self._subscribe(configured, fields, startup.reliable)
+            for topic, kind, quality in subscriptions(fields, cameras, startup.reliable):
+                receive = functools.partial(self._on_message, topic)
+                configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))
             if contract.driver_state:
                 configured.driver = DriverListener(self, contract.driver_state, self._on_graph)
                 self.report(logging.INFO, configured.driver.describe())
@@ -224,14 +227,6 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
         self._release()
         super().destroy_node()
 
-    def _subscribe(self, configured: Configured, fields: Sequence[ObservationField], reliable: bool) -> None:
-        # Goals first: of messages that are there together, an executor takes those of the first subscription first.
-        sources = sorted((one for one in fields if one.constant is None), key=lambda one: one.live)
-        for topic, source in {one.topic: one for one in sources}.items():
-            kind, receive = MESSAGE_CLASSES[source.message_type], functools.partial(self._on_message, topic)
-            quality = observation_quality(source, reliable)
-            configured.subscriptions.append(self.create_subscription(kind, topic, receive, quality))
-
     def _stop_commanding(self) -> None:
         configured = self._configured
         if configured is None or configured.timer is None:
@@ -263,7 +258,7 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             if self._configured is not None:
                 now = self._now()
                 stamp = from_time(message.header.stamp) if hasattr(message, "header") else now
-                self._configured.pipeline.receive(topic, stamp, to_reading(message), now)
+                self._configured.pipeline.receive(topic, stamp, received(message), now)
 
     @callback
     def _on_timer(self) -> None:

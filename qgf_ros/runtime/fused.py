@@ -80,7 +80,7 @@ class FusedSampler:
         self.precision = precision
         self._threads = threads
         velocity = read_velocity(files["velocity.onnx"])
-        self._sizes = manifest.observation_size, manifest.chunk_size
+        self._sizes = manifest.feature_size, manifest.chunk_size
         self._layers = centred(velocity.layers)
         self._embed, self._time_weight = velocity.embed, self._layers[0].weight[sum(self._sizes) :]
         self.time = lru_cache(maxsize=8)(self._time_contribution)

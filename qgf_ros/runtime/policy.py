@@ -21,7 +21,8 @@ from qgf_ros.guidance.prefix import Prefix
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import Sample, best_candidate, sample
 from qgf_ros.guidance.shaping import QGF, Guidance
-from qgf_ros.launching.extras import missing
+from qgf_ros.runtime.encoders import Encode, Features, Images, check_images, dark, load_encoders
+from qgf_ros.runtime.fast_path import load_fast_path
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU, choose_providers
 
@@ -41,6 +42,7 @@ class Policy:
         critics: Critics by name.
         fused: The fast path over the same networks, for as many critics as it has.
         provider: The execution provider of the primitives.
+        encoders: By critic, the policy's under None; none for a bundle without cameras.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Policy:
         critics: dict[str, Critic],
         fused: FusedSampler | None = None,
         provider: str = CPU,
+        encoders: Mapping[str | None, Encode] | None = None,
     ) -> None:
         self.manifest = manifest
         self._velocity = velocity
         self._critics = critics
         self._fused = fused
         self._provider = provider
+        self._encoders = encoders or {}
 
     @classmethod
     def load(
@@ -87,11 +91,11 @@ class Policy:
         critics: dict[str, Critic] = {
             name: OnnxCritic(files, name, card.aggregation, started, threads) for name, card in manifest.critics.items()
         }
-        fast = _load_fused(files, manifest, velocity, critics, threads, precision, started) if fused else None
+        fast = load_fast_path(files, manifest, velocity, critics, threads, precision, started) if fused else None
         if precision not in ("fp32", fast and fast.precision):
             where = "its primitives" if fast is None else fast.provider
             _log.warning("precision %s was given, but the policy runs over %s, in fp32", precision, where)
-        return cls(manifest, velocity, critics, fast, started[0])
+        return cls(manifest, velocity, critics, fast, started[0], load_encoders(manifest, files, started, threads))
 
     def has_fast_path(self, critic: str) -> bool:
         """Return whether a critic guides over the fast path, where the estimator is ``qgf``."""
@@ -111,16 +115,17 @@ class Policy:
         """
         observation = np.zeros((1, self.manifest.observation_size), dtype=np.float32)
         noise = np.zeros((1, num_samples, self.manifest.chunk_size), dtype=np.float32)
+        images, features = dark(self.manifest), np.zeros((1, self.manifest.feature_size), dtype=np.float32)
         if self._fused is not None:
             self._fused.capturing = True
         for name in self._critics:
-            self.act(observation, noise, name, 1.0)
-            self.act(observation, noise, name, 0.0)
+            self.act(observation, noise, name, 1.0, images=images)
+            self.act(observation, noise, name, 0.0, images=images)
             for estimator in ("noisy", *own_estimators(self.manifest)):  # never on the fast path
-                self.act(observation, noise, name, 1.0, Guidance(estimator=estimator))
+                self.act(observation, noise, name, 1.0, Guidance(estimator=estimator), images=images)
         start = noise[0, :1]
-        self._plain(observation, start)
-        self._velocity.given(observation).vjp(start, np.zeros(1, dtype=np.float32), start)
+        self._plain(features, start)
+        self._velocity.given(features).vjp(start, np.zeros(1, dtype=np.float32), start)
         if self._fused is not None:
             self._fused.capturing = False
 
@@ -132,6 +137,7 @@ class Policy:
         guidance_weight: float | NDArray[np.float32],
         guidance: Guidance = QGF,
         prefix: Prefix | None = None,
+        images: Images | None = None,
     ) -> list[Chunk]:
         """Infer one action chunk for each observation.
 
@@ -146,28 +152,32 @@ class Policy:
             guidance: Gradient estimator and its options.
             prefix: Actions that the chunks have to agree with, target and weight float32 [B, C]; with one, every step
                 goes over the bundle's primitives.
+            images: What each camera of the bundle sees, uint8 [B, h, w, 3], RGB; each encoder runs once on them.
 
         Returns:
             B chunks. Telemetry: ``q`` of the action (NaN if no critic ran), ``gradient_norm``, ``clip_fraction``,
             ``guidance_distance`` (largest component of guided minus unguided action, normalised), ``critic_failed``
-            (0 or 1) and ``latency_ms`` of the whole batch.
+            (0 or 1) and ``latency_ms`` of the whole batch; with cameras ``encode_ms`` of it.
 
         Raises:
-            GuidanceError: Shapes, dtypes or weights are wrong, the critic is unknown, or the velocity field fails.
+            GuidanceError: Shapes, dtypes or weights are wrong, the critic is unknown, or encoder or velocity field fail.
         """
         start = time.perf_counter()
         weight = self._check(observations, noise, critic, guidance_weight, prefix)
-        failed = False
+        check_images(self.manifest, images, len(noise))
+        seen = Features(self._encoders, observations, images) if self._encoders else None
+        given, failed = observations if seen is None else seen.policy, False
         try:
-            result, unguided, q = self._infer(observations, noise, critic, weight, guidance, prefix)
+            result, unguided, q = self._infer(given, seen, noise, critic, weight, guidance, prefix)
         except Exception as error:  # whatever a critic does, the policy goes on without it
             if not weight.any() and noise.shape[1] == 1:
                 raise
             _log.error("critic %s failed (%s); plain BC goes on", critic, error)
             failed = True
-            result = self._plain(observations, noise[:, 0], prefix=prefix)
+            result = self._plain(given, noise[:, 0], prefix=prefix)
             unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
+        encoding = {} if seen is None else {"encode_ms": seen.seconds * 1e3}
         shape = (self.manifest.horizon, self.manifest.action_size)
         distance = np.abs(result.action - unguided).max(axis=1)
         return [
@@ -181,6 +191,7 @@ class Policy:
                     "guidance_distance": float(distance[i]),
                     "critic_failed": float(failed),
                     "latency_ms": latency,
+                    **encoding,
                 },
             )
             for i in range(len(noise))
@@ -213,7 +224,14 @@ class Policy:
         return weights
 
     def _infer(
-        self, observations: Array, noise: Array, name: str, weight: Array, guidance: Guidance, prefix: Prefix | None
+        self,
+        given: Array,
+        seen: Features | None,
+        noise: Array,
+        name: str,
+        weight: Array,
+        guidance: Guidance,
+        prefix: Prefix | None,
     ) -> tuple[Sample, Array, Array]:
         """Return the kept candidates [B, C], their unguided twins [B, C] and their Q [B]."""
         batch, candidates, size = noise.shape
@@ -227,18 +245,19 @@ class Policy:
         asked = judged
         value: ActionValue | None = None  # bound where it is asked: the fast path answers for a guided chunk by itself
         if not weights.any():
-            result = self._plain(observations, start, rows, tied)
+            result = self._plain(given, start, rows, tied)
             unguided = result.action
         elif tied is None and guidance.estimator == QGF.estimator and self._fused is not None and self._fused.has(name):
-            tick = self._fused.given(observations).rows(rows)
+            tick = self._fused.given(given).rows(rows)
             result, unguided, values = tick.guided(name, start, weights, self.manifest.denoising_steps, guidance)
             q[weights > 0.0] = critic.aggregate(values)
             asked = judged & (weights == 0.0)
         else:
-            flow, value = self._velocity.given(observations).rows(rows), critic.given(observations).rows(rows)
+            value = critic.given(given if seen is None else seen.of(name)).rows(rows)
+            flow = self._velocity.given(given).rows(rows)
             result, unguided = self._guided(flow, value, start, weights, guidance, tied)
         if asked.any():
-            value = critic.given(observations).rows(rows) if value is None else value
+            value = critic.given(given if seen is None else seen.of(name)).rows(rows) if value is None else value
             q[asked] = critic.aggregate(value.rows(np.flatnonzero(asked))(result.action[asked]))
         if not np.isfinite(q[judged]).all():
             raise GuidanceError("the critic's value is not finite; check the observation and the critic")
@@ -253,7 +272,7 @@ class Policy:
     def _plain(
         self, observations: Array, noise: Array, rows: Rows = slice(None), prefix: Prefix | None = None
     ) -> Sample:
-        """Return unguided samples of noises [R, C], given R rows of observations [B, S]."""
+        """Return unguided samples of noises [R, C], given R rows of observations, or features, [B, S]."""
         steps = self.manifest.denoising_steps
         if self._fused is not None and prefix is None:
             return self._fused.given(observations).rows(rows).plain(noise, steps)
@@ -278,20 +297,3 @@ class Policy:
         unguided = result.action[:count].copy()
         unguided[guided] = result.action[count:]
         return Sample(result.action[:count], result.gradient_norm[:count], result.clip_fraction[:count]), unguided
-
-
-def _load_fused(
-    files: Mapping[str, bytes],
-    manifest: Manifest,
-    velocity: VelocityField,
-    critics: dict[str, Critic],
-    threads: int,
-    precision: Precision,
-    providers: Sequence[str],
-) -> FusedSampler | None:
-    try:
-        from qgf_ros.runtime.proof import load_fused  # here, because it needs the package onnx
-    except ImportError as error:
-        _log.warning("the policy runs over the reference path, because %s", missing(error) or error)
-        return None
-    return load_fused(files, manifest, velocity, critics, threads, precision, providers)

@@ -51,6 +51,7 @@ def load_fused(
         providers: Execution providers that have started. Where the first of them does not run the fast path, the CPU
             does, with a warning.
     """
+    manifest = _sharing(manifest)
     prove = partial(_prove, manifest=manifest, velocity=velocity, critics=critics)
     if providers[0] != CPU:
         for capture, instead in ((True, "it goes on without replaying it"), (False, "the CPU does")):
@@ -76,6 +77,15 @@ def load_fused(
     return fused
 
 
+def _sharing(manifest: Manifest) -> Manifest:
+    """Return the manifest without critics that have an encoder of their own: a composed graph has one observation."""
+    if manifest.encoding is None or not manifest.encoding.critics:
+        return manifest
+    own = manifest.encoding.critics
+    _log.warning("critic %s runs over the reference path, because it has an encoder of its own", ", ".join(own))
+    return manifest.model_copy(update={"critics": {k: v for k, v in manifest.critics.items() if k not in own}})
+
+
 def _prove(
     fused: FusedSampler, manifest: Manifest, velocity: VelocityField, critics: Mapping[str, Critic], seed: int = 0
 ) -> None:
@@ -86,8 +96,7 @@ def _prove(
     """
     random = np.random.default_rng(seed)
     s, noise = (
-        random.standard_normal((_ROWS, size), dtype=np.float32)
-        for size in (manifest.observation_size, manifest.chunk_size)
+        random.standard_normal((_ROWS, size), dtype=np.float32) for size in (manifest.feature_size, manifest.chunk_size)
     )
     weight = np.full(_ROWS, _WEIGHT, dtype=np.float32)
     steps = fused.proof_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +37,10 @@ class _Watched:
         guidance_weight: float,
         guidance: Guidance = QGF,
         prefix: Prefix | None = None,
+        images: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> list[Chunk]:
         self.asked.append(observations)
-        return self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix)
+        return self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix, images)
 
 
 def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, seed: int = 0) -> NDArray[np.float32]:

@@ -182,7 +182,7 @@ def test_a_critic_that_fails_is_no_fast_tick(bundle: Path, monkeypatch: pytest.M
 
 
 def test_the_fast_path_is_not_timed_where_it_is_the_reference(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(policy_module, "_load_fused", lambda *_: None)
+    monkeypatch.setattr(policy_module, "load_fast_path", lambda *_: None)
     with pytest.raises(GuidanceError, match="a: there is no fast path for this bundle"):
         measure({"a": bundle}, TickPlan(("qgf",), (1,), threads=1, schedule=SCHEDULE))
 

@@ -24,7 +24,8 @@ from exploration import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from qgf_ros.bundle.manifest import MOST_BYTES, Manifest
+from qgf_ros.bundle.file_records import MOST_BYTES
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import MOST_MANIFEST_BYTES, file_record, load_manifest, read_bundle
 from qgf_ros.control.run_options import ROWS, RunOptions
 from qgf_ros.errors import BundleError, QgfError

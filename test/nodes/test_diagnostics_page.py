@@ -31,6 +31,9 @@ READINGS: dict[str, Reading] = {
 SPEAKERS = (
     "control/controller.py",
     "control/extraction.py",
+    "control/vision/decoding.py",
+    "control/vision/newest_pictures.py",
+    "control/vision/pictures.py",
     "control/joint_merge.py",
     "control/observation.py",
     "control/limit_overrides.py",
@@ -62,6 +65,10 @@ def documented_keys(column: int) -> set[str]:
     return {key for row in rows if row[column] for key in re.findall(r"`(\w+)`", row[0])}
 
 
+#: Said only of a bundle with cameras.
+OF_CAMERAS = {"frame_ages", "frame_age_ms", "decode_ms", "encode_ms"}
+
+
 def test_every_number_is_explained_and_there_is_no_other(
     policy: Any, manifest: Manifest, recorder: Any, tiny_policy: Any
 ) -> None:
@@ -78,7 +85,28 @@ def test_every_number_is_explained_and_there_is_no_other(
         pipeline.receive(topic, 1, reading, 1)
     recorder.wait(lambda r: r.telemetry)
     pipeline.stop()
+    assert set(pipeline.figures()) == documented_keys(1) - OF_CAMERAS
+    assert set(recorder.telemetry[0]) == documented_keys(2) - OF_CAMERAS
+
+
+def test_every_number_of_cameras_is_explained(recorder: Any, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="building encoders needs onnx")
+    pytest.importorskip("cv2", reason="pictures need the camera extra")
+    from camera_bundles import CAMERAS, write_camera_bundle
+
+    from qgf_ros.control.vision.pictures import ImageReading
+    from qgf_ros.runtime.policy import Policy
+
+    wrist = {"wrist": CAMERAS["wrist"]}
+    policy = Policy.load(write_camera_bundle(tmp_path / "seeing", wrist))
+    pipeline = Pipeline(policy, RunOptions(0.1, "near"), recorder, by_observation=True, simulated_time=False)
+    pipeline.open()
+    pipeline.receive("joint_states", 1, READINGS["joint_states"], 1)
+    pipeline.receive("wrist/image_raw", 1, ImageReading.of(np.zeros((12, 16, 3), np.uint8)), 1)
+    recorder.wait(lambda r: r.telemetry)
+    pipeline.stop()
     assert set(pipeline.figures()) == documented_keys(1)
+    assert pipeline.figures()["frame_ages"] == "wrist 0 ms"
     assert set(recorder.telemetry[0]) == documented_keys(2)
 
 

@@ -14,7 +14,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.bundle.manifest import CriticCard, FileRecord, Manifest
+from qgf_ros.bundle.file_records import FileRecord
+from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import Chunk

@@ -14,7 +14,7 @@ pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 inst
 
 from rcl_interfaces.msg import Parameter, ParameterEvent, ParameterType, ParameterValue
 
-from qgf_ros.bundle.manifest import FileRecord
+from qgf_ros.bundle.file_records import FileRecord
 from qgf_ros.cli import main
 from qgf_ros.control.robot_contract import RobotContract
 from qgf_ros.control.run_options import REPLAYABLE

@@ -14,11 +14,15 @@ from qgf_ros.bundle.expectation import UNKNOWN
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedSuccess
 from qgf_ros.bundle.own_graphs import estimators_of
+from qgf_ros.commands.show.sight import cameras_table, flow_of_data
 
 
 def card(manifest: Manifest) -> RenderableType:
     """Return everything a manifest says, as tables."""
-    parts: list[RenderableType] = [_header(manifest), _observation(manifest), _action(manifest), _critics(manifest)]
+    parts: list[RenderableType] = [_header(manifest), _observation(manifest)]
+    if manifest.cameras:
+        parts += [cameras_table(manifest), flow_of_data(manifest)]
+    parts += [_action(manifest), _critics(manifest)]
     if any(critic.evaluations for critic in manifest.critics.values()):
         parts.append(_evaluations(manifest))
     if manifest.precisions:
