@@ -69,6 +69,19 @@ ARGUMENTS = (
         "Domain shift: standard deviation of the camera's pose [m, rad]; empty: as in sim_params_file.",
         None,
     ),
+    (
+        "picture_noise",
+        "",
+        "Domain shift: noise of each number of a pixel [0 to 255]; empty: as in sim_params_file.",
+        None,
+    ),
+    (
+        "brightness_factor",
+        "",
+        "Domain shift: times the brightness of the pictures; empty: as in sim_params_file.",
+        None,
+    ),
+    ("occlusion", "", "Domain shift: sides of a grey patch over the pictures [1]; empty: as in sim_params_file.", None),
 )
 
 # Arguments that become parameters of the bridge when they are given: parameter and type, or smallest and largest number.
@@ -91,6 +104,9 @@ OVERRIDES = {
     "mass_factor": ("mass_factor", Number(float, 0.05, 20.0)),
     "size_factor": ("size_factor", Number(float, 0.5, 2.0)),
     "camera_jitter": ("camera_jitter", Number(float, 0.0, 0.5)),
+    "picture_noise": ("picture_noise", Number(float, 0.0, 128.0)),
+    "brightness_factor": ("brightness_factor", Number(float, 0.0, 4.0)),
+    "occlusion": ("occlusion", Number(float, 0.0, 1.0)),
 }
 NUMBERS = {name: kind for name, (_, kind) in OVERRIDES.items() if isinstance(kind, Number)}
 

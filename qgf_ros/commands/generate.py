@@ -23,7 +23,8 @@ def generate(
 
     Args:
         environment: cube-single, cube-double, cube-triple, cube-quadruple, cube-octuple, scene, puzzle-3x3, puzzle-4x4,
-            puzzle-4x5 or puzzle-4x6.
+            puzzle-4x5 or puzzle-4x6. With visual- before any of these but cube-octuple, the robot sees the objects by a camera
+            instead of being told where they are.
         out: Data set to write, FILE.npz; a validation set a tenth its size goes to FILE-val.npz.
         type: play (plan oracles) or noisy (Markov oracles with action noise).
         episodes: Training episodes of 1000 transitions.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,13 +12,14 @@ from qgf_ros.commands.show.arguments import Integers
 from qgf_ros.commands.show.interruptions import interruptions
 
 if TYPE_CHECKING:
+    from qgf_ros.learning.course import Progress
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import Dataset
-    from qgf_ros.learning.run import Progress, Rewarded
+    from qgf_ros.learning.run import Rewarded
     from qgf_sim.worlds.families import Reward
 
 #: What --smoke puts in place of the given size of a run.
-SMOKE = {"updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
+SMOKE = {"updates": 20, "encoder_updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
 
 
 def train(
@@ -39,6 +40,9 @@ def train(
     restart_at: Integers = (),
     discount: float = 0.99,
     critics_from: Path | None = None,
+    features: int = 64,
+    encoder_updates: int = 20_000,
+    shift: int = 4,
     seed: int = 0,
     compile: bool = False,
     goal_conditioned: bool = False,
@@ -77,6 +81,9 @@ def train(
         restart_at: Updates at which that cosine begins again, in order; none by default.
         discount: Per control step.
         critics_from: Folder of another run of the same data and tasks; its critics are taken as they are, and none are trained.
+        features: With pictures, numbers that an encoder makes of them; they go beside the state.
+        encoder_updates: With pictures, updates of encoder and velocity field together, before critics train on the features.
+        shift: With pictures, most pixels that each is moved at random in these updates.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
         goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are
@@ -93,10 +100,11 @@ def train(
     from qgf_ros.commands.show.training_display import introduce, training_progress, warn_of_rest
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
-    from qgf_ros.learning.algorithms.catalogue import configured
+    from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, configured
+    from qgf_ros.learning.course import Intervals
     from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.data.normalisation import FROM_DATA, from_data, left_to_data, normalised
-    from qgf_ros.learning.run import Intervals, choose_device, dataset_record
+    from qgf_ros.learning.run import choose_device, dataset_record
     from qgf_ros.learning.run import train as run
     from qgf_ros.learning.trainer import TrainingConfig
     from qgf_ros.reports.machine import usable_cores
@@ -113,6 +121,10 @@ def train(
     torch.set_num_threads(threads or usable_cores())
     check_folder(out, "--out folder")
     training = _load(dataset, config.horizon, env)
+    if training.pictures is not None and algorithm != DEFAULT_ALGORITHM:
+        raise TrainingError(
+            f"{dataset} has pictures, of which {algorithm} makes no policy yet; give --algorithm {DEFAULT_ALGORITHM}"
+        )
     beside = validation_path(dataset)
     held_out = _load_beside(training, beside, config.horizon, env) if beside.is_file() else None
     told = _contract(env, contract, control_rate, training)
@@ -126,6 +138,7 @@ def train(
         **_origin(env, tasks, critic, told, fitted, training, goal, dataset.name),
         **({} if reward is None else {"reward": reward}),
         **({} if told == fitted else {FROM_DATA: left_to_data(told)}),
+        **({"rendering": dict(training.rendering)} if training.rendering else {}),
         "dataset": dataset_record(dataset, training),
     }
     rewarded = _rewarded(env, tasks, critic, told, training, goal, reward)
@@ -140,6 +153,13 @@ def train(
     if env is not None and reward is not None:
         warn_of_rest(console, env, tasks, config.discount, reward)
     steps: list[int] = []
+    velocity: Mapping[str, torch.Tensor] = {}
+    if training.pictures is not None:
+        from qgf_ros.commands.show.seeing_display import SightTraining, seen
+
+        sight = SightTraining.of(config, {**given, **own.to_dict()}, where, intervals)
+        found, header = seen(console, sight, rewarded, validation, header, out)
+        rewarded, validation, velocity = found.training, found.validation, found.velocity
     with interruptions() as interrupted, training_progress(console, config.updates) as show:
 
         def report(progress: Progress) -> None:
@@ -156,6 +176,7 @@ def train(
             algorithm=algorithm,
             options=own,
             critics_from=critics_from,
+            given=velocity,
             intervals=intervals,
             report=report,
             interrupted=interrupted,
@@ -209,9 +230,10 @@ def _contract(env: str | None, contract: Path | None, control_rate: float, datas
 
     if env is not None:
         from qgf_sim.worlds.environment import CONTROL_PERIOD
-        from qgf_sim.worlds.families import action_fields, observation_fields
+        from qgf_sim.worlds.families import action_fields, camera_fields, observation_fields
 
-        return Contract(observation_fields(env), action_fields(), 1.0 / CONTROL_PERIOD).check(dataset)
+        told = observation_fields(env) if dataset.observations.shape[1] else ()
+        return Contract(told, action_fields(), 1.0 / CONTROL_PERIOD, cameras=camera_fields(env)).check(dataset)
     if contract is not None:
         return read_contract(contract).check(dataset)
     check_bounds(dataset.actions, "without --contract")

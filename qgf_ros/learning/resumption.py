@@ -15,7 +15,7 @@ from qgf_ros.learning.trainer import Trainer, TrainingConfig
 #: What a resumed run must share with the one it continues, apart from the configuration.
 _IDENTITY = (
     *("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate"),
-    *("dataset", "critics_from"),
+    *("dataset", "cameras", "encoder", "critics_from"),
 )
 #: Settings that only say when the learning rate falls and when the run ends.
 _COURSE = ("updates", "restart_at")

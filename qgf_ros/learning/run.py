@@ -1,29 +1,24 @@
-"""A training run: the trainer, and around it checkpoints, validation, TensorBoard and resumption."""
+"""A training run: what is trained on, by which algorithm, and where it is kept; `learning.course` is how it goes on."""
 
 from __future__ import annotations
 
 import hashlib
-import platform
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
+from torch import nn
 
-from qgf_ros import __version__
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.options import OF_CRITICS, StoredConfig
-from qgf_ros.learning.checkpoint import latest_checkpoint, save_checkpoint
+from qgf_ros.learning.course import Intervals, Progress, course
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
 from qgf_ros.learning.data.goals import PartialGoal
-from qgf_ros.learning.resumption import resume
 from qgf_ros.learning.taken_critics import CriticSource
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
@@ -40,43 +35,6 @@ class Rewarded:
     dataset: Dataset
     rewards: Rewards
     goal: PartialGoal | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        step: Updates done.
-        updates: Updates in all.
-        losses: Training losses at this step, by name; empty between reports.
-        validation: Validation losses, likewise.
-    """
-
-    step: int
-    updates: int
-    losses: Mapping[str, float] = field(default_factory=dict)
-    validation: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """How often a run reports and saves [updates].
-
-    Raises:
-        TrainingError: One is not positive.
-    """
-
-    log: int = 100
-    validate: int = 500
-    save: int = 2500
-
-    def __post_init__(self) -> None:
-        if min(self.log, self.validate, self.save) < 1:
-            raise TrainingError(
-                f"intervals log {self.log}, validate {self.validate} and save {self.save} were given; "
-                "each must be 1 update or more"
-            )
 
 
 def choose_device(name: str) -> torch.device:
@@ -120,17 +78,6 @@ def dataset_record(path: Path, dataset: Dataset) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _denormals_are_zero() -> Iterator[None]:
-    """Flush denormal numbers, which slow products down, for a while only: others in this process may count on them."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-@_denormals_are_zero()
 def train(
     config: TrainingConfig,
     training: Rewarded,
@@ -142,6 +89,7 @@ def train(
     algorithm: str = DEFAULT_ALGORITHM,
     options: StoredConfig | None = None,
     critics_from: Path | None = None,
+    given: Mapping[str, torch.Tensor] | None = None,
     intervals: Intervals | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     interrupted: Callable[[], bool] = lambda: False,
@@ -161,6 +109,7 @@ def train(
         algorithm: Name of the algorithm.
         options: The algorithm's own configuration; its defaults where there is none.
         critics_from: Folder of a run whose critics are taken as they are; None for critics that train.
+        given: Tensors of networks of another run, which stay as they are; see `keep`.
         intervals: How often to report and save.
         report: Called after every update.
         interrupted: Asked after every update; when it says yes the run saves and ends.
@@ -193,63 +142,33 @@ def train(
     networks = new_algorithm(config, kind, options, critics, data, source.form() if source else None)
     if source is not None:
         networks.take_critics(source.tensors)
+    keep(networks, given or {})
     trainer = Trainer(config, networks, data, device)
-    seconds = resume(trainer, header, out)
-    clock = time.monotonic()
+    return course(trainer, held_out, header, out, intervals=intervals, report=report, interrupted=interrupted)
 
-    def save() -> Path:
-        spent = seconds + time.monotonic() - clock
-        about = {"hardware": _hardware(device, spent), "versions": _versions()}
-        return save_checkpoint(out, trainer.step, trainer.state(), {**header, **about})
 
-    path = latest_checkpoint(out)
-    report(Progress(trainer.step, config.updates))
-    with _scalars(out, trainer.step) as writer:
-        while trainer.step < config.updates:
-            losses = trainer.update()
-            step, last = trainer.step, trainer.step == config.updates or interrupted()
-            progress = Progress(
-                step,
-                config.updates,
-                losses() if last or step % intervals.log == 0 else {},
-                trainer.validate(held_out) if held_out and (last or step % intervals.validate == 0) else {},
-            )
-            _write_scalars(writer, trainer, progress)
-            if last or step % intervals.save == 0:
-                path = save()
-            report(progress)
-            if last:
-                break
-    if path is None:
-        raise TrainingError(f"nothing to train: {config.updates} updates were asked for")
-    return path
+def keep(networks: nn.Module, given: Mapping[str, torch.Tensor]) -> None:
+    """Take over networks of another run, which stay as they are.
+
+    Args:
+        networks: Those of a run.
+        given: All tensors of some of them, by name.
+
+    Raises:
+        TrainingError: They are of other networks.
+    """
+    names = {key.partition(".")[0] for key in given}
+    for name in sorted(names):
+        try:
+            found = {key: value for key, value in given.items() if key.startswith(f"{name}.")}
+            network = networks.get_submodule(name).requires_grad_(False)
+            network.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
+        except (AttributeError, RuntimeError) as error:
+            raise TrainingError(
+                f"the {name} of another run does not fit ({error}); use another --out folder"
+            ) from error
 
 
 def _chunks(rewarded: Rewarded, config: TrainingConfig, device: torch.device) -> ChunkData:
     dataset, rewards, goal = rewarded.dataset, rewarded.rewards, rewarded.goal
     return ChunkData.build(dataset, rewards, config.horizon, config.discount, device, goal)
-
-
-def _scalars(out: Path, step: int) -> SummaryWriter:
-    """Open the folder of TensorBoard scalars, from which those after `step` are dropped."""
-    try:
-        return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
-    except OSError as error:
-        raise TrainingError(f"{out} cannot be written ({error.strerror}); choose another --out folder") from error
-
-
-def _write_scalars(writer: SummaryWriter, trainer: Trainer, progress: Progress) -> None:
-    for kind, losses in (("train", progress.losses), ("validation", progress.validation)):
-        for name, value in losses.items():
-            writer.add_scalar(f"{kind}/{name}", value, progress.step)
-    if progress.losses:
-        writer.add_scalar("learning_rate", trainer.learning_rate(), progress.step)
-
-
-def _hardware(device: torch.device, seconds: float) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return {"device": device.type, "name": name, "threads": torch.get_num_threads(), "seconds": round(seconds, 3)}
-
-
-def _versions() -> dict[str, str]:
-    return {"qgf_ros": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

@@ -17,7 +17,10 @@ from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.resumption import identity_of
 
 #: What the two runs must share, in their headers and in their configurations; names of critics apart.
-_SHARED = ("environment", "reward", "goal_tolerances", "goal", "observation", "action", "control_rate", "dataset")
+_SHARED = (
+    *("environment", "reward", "goal_tolerances", "goal", "observation", "action", "control_rate"),
+    *("dataset", "cameras", "encoder"),
+)
 _SHARED_SETTINGS = ("horizon", "discount", "goal_conditioned")
 
 

@@ -32,6 +32,9 @@ _SHIFTS = {
     "mass_factor": "times the mass of every object [1].",
     "size_factor": "times the size of every free object [1].",
     "camera_jitter": "standard deviation of the camera's pose, once per episode [m, rad].",
+    "picture_noise": "standard deviation of each number of a pixel [0 to 255].",
+    "brightness_factor": "times the brightness of what the robot's cameras see [1].",
+    "occlusion": "height and width of a grey patch over the pictures, as a share of theirs [1].",
 }
 
 PARAMETERS = (

@@ -18,6 +18,7 @@ from qgf_sim.cluster import RayCluster
 from qgf_sim.processes import worker_pool
 from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.families import family_of, observation_fields
+from qgf_sim.worlds.rendering import check_rendering
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -26,19 +27,25 @@ def check_environment(manifest: Manifest) -> str:
     """Return the environment a bundle runs in.
 
     Raises:
-        SimulationError: It names none, or its observation contract is not that environment's.
+        SimulationError: It names none, its observation contract is not that environment's, or its policy was trained on
+            pictures that were made otherwise.
     """
     name = environment_of(manifest)
     # What follows from the training data is the bundle's own.
     own = {"mean_quaternion": None, "sign_follows": False}
     served = tuple(field.model_copy(update=own) for field in manifest.observation)
     goals = (), tuple(family_of(name).object_goal)
-    if manifest.goal_fields not in goals or served != observation_fields(
-        name, goal_conditioned=manifest.goal is not None, goal_fields=manifest.goal_fields
-    ):
+    told = (
+        observation_fields(name, goal_conditioned=manifest.goal is not None, goal_fields=manifest.goal_fields)
+        if manifest.goal_fields in goals
+        else None
+    )
+    unseen = not served and family_of(name).visual  # pictures may be all that is observed
+    if told is None or (served != told and not unseen):
         raise SimulationError(
             f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )
+    check_rendering(manifest.training.get("rendering"), f"bundle {manifest.name}")
     return name
 
 

@@ -8,15 +8,9 @@ an episode is the same whatever ran before it in the same process.
 from __future__ import annotations
 
 import copy
-import os
-import sys
 import warnings
 from dataclasses import dataclass
 from typing import Any, TypeVar
-
-# Importing OGBench imports a GL back end, which fails where none is installed. Physics needs none: `render` loads one
-# when the first picture is asked for. A back end chosen by the user stays.
-os.environ.setdefault("MUJOCO_GL", "disable")
 
 import gymnasium
 import mujoco
@@ -27,7 +21,9 @@ from numpy.typing import NDArray
 
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
 from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.families import ARM_JOINTS, GRIPPER_JOINT, action_fields, family_of
+from qgf_sim.worlds.families import ARM_JOINTS, CAMERA, GRIPPER_JOINT, ROBOT_SIZE, VISUAL, action_fields, family_of
+from qgf_sim.worlds.headless import load_gl
+from qgf_sim.worlds.rendering import SceneRenderer
 
 #: Control period of every OGBench manipulation task [s].
 CONTROL_PERIOD = 0.05
@@ -139,6 +135,8 @@ class TaskEnvironment:
             "effector_pose": PoseReading(data.site_xpos[env._pinch_site_id].copy(), quaternion[[1, 2, 3, 0]]),
             "gripper_wrench": WrenchReading(contact[3:].copy(), contact[:3].copy()),
         }
+        if self.family.visual:  # where the objects are is to be seen
+            return readings
         for i in range(self.family.cubes):
             qpos = data.joint(f"object_joint_{i}").qpos
             readings[f"object_{i}_pose"] = PoseReading(qpos[:3].copy(), qpos[[4, 5, 6, 3]].copy())
@@ -151,10 +149,18 @@ class TaskEnvironment:
             readings["button_states"] = JointReading(self.family.button_names, states, np.empty(0), np.empty(0))
         return readings
 
+    def frames(self) -> dict[str, NDArray[np.uint8]]:
+        """Return what the robot's cameras see now, by name, uint8 [height, width, 3]; nothing where it has none.
+
+        Raises:
+            SimulationError: No GL back end can be loaded.
+        """
+        return {CAMERA: self.unwrapped.picture()} if self.family.visual else {}
+
     def observation(self) -> NDArray[np.float64]:
-        """Return OGBench's own observation vector, the reference for `observation_fields`."""
+        """Return OGBench's own observation vector, the reference for `observation_fields`, float64 [S]."""
         vector: NDArray[np.float64] = self.unwrapped.compute_observation()
-        return vector
+        return vector[:ROBOT_SIZE] if self.family.visual else vector
 
     def set_state(self, qpos: NDArray[Any], qvel: NDArray[Any], button_states: NDArray[Any] | None = None) -> None:
         """Put the simulation into a recorded state; `reset` must have been called once.
@@ -187,7 +193,7 @@ class TaskEnvironment:
         Raises:
             SimulationError: No GL back end can be loaded.
         """
-        _load_gl()
+        load_gl()
         env = self.unwrapped
         if (env._render_width, env._render_height) != (width, height) and env._renderer is not None:
             env._renderer.close()
@@ -246,22 +252,9 @@ def _make(gymnasium_id: str, **options: Any) -> tuple[gymnasium.Env[Any, Any], A
         # Each access to OGBench's spaces warns that their bounds become float32.
         warnings.simplefilter("ignore")
         env = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
+        if gymnasium_id.startswith(VISUAL):
+            _observe_states(env)
         return env, _fix_action_space(env)
-
-
-def _load_gl() -> None:
-    """Give MuJoCo's renderer the EGL back end if it was imported without any."""
-    gl_context = sys.modules[mujoco.Renderer.__module__].gl_context
-    if getattr(gl_context, "GLContext", None) is not None:
-        return
-    try:
-        from mujoco.egl import GLContext
-    except Exception as error:  # PyOpenGL raises AttributeError, ImportError or its own, depending on what is missing
-        raise SimulationError(
-            f"no picture can be rendered, EGL does not load ({error}); "
-            "install libEGL (Debian: libegl1) or turn the camera off"
-        ) from error
-    gl_context.GLContext = GLContext
 
 
 def _fix_action_space(env: gymnasium.Env[Any, Any]) -> Any:
@@ -271,6 +264,28 @@ def _fix_action_space(env: gymnasium.Env[Any, Any]) -> Any:
     original = type(inner)
     inner.__class__ = type(original.__name__, (original,), {"action_space": property(lambda self: self._kept_space)})
     return space
+
+
+def _observe_states(env: gymnasium.Env[Any, Any]) -> None:
+    """Let a visual environment observe the state vector, and make a picture by our renderer when it is wanted."""
+    inner = env.unwrapped
+    original = type(inner)
+
+    def state(self: Any) -> Any:
+        self._ob_type = "states"
+        try:
+            return original.compute_observation(self)
+        finally:
+            self._ob_type = "pixels"
+
+    def picture(self: Any) -> NDArray[np.uint8]:
+        if self._eye is None:
+            self._eye = SceneRenderer(self.model)
+        shown: NDArray[np.uint8] = self._eye.picture(self.model, self.data)
+        return shown
+
+    inner._eye = None
+    inner.__class__ = type(original.__name__, (original,), {"get_pixel_observation": state, "picture": picture})
 
 
 def _describes(value: Any) -> bool:

@@ -7,7 +7,7 @@ of an episode are OGBench's own. Nothing here needs MuJoCo.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
@@ -68,6 +68,7 @@ class Family:
         reward: What critics are trained with where nothing else is said: sparse where an object must be undone to set
             another right, which the dense reward makes too dear (see `worlds.optima`).
         armless_goals: Whether a goal-conditioned policy is told where the objects are to be, and not the arm.
+        visual: Whether its robot sees the objects, by the camera `CAMERA`, instead of being told where they are.
     """
 
     cubes: int = 0
@@ -77,6 +78,7 @@ class Family:
     random_actions: float = 0.0
     reward: Reward = "dense"
     armless_goals: bool = False
+    visual: bool = False
 
     @property
     def button_names(self) -> tuple[str, ...]:
@@ -125,8 +127,18 @@ FAMILIES = {
     "puzzle-4x6": Family(buttons=24, random_actions=0.2, reward="sparse", armless_goals=True),
 }
 
-#: Environments of this package.
+#: Environments of this package whose robot is told where everything is.
 ENVIRONMENTS = tuple(FAMILIES)
+#: What the name of an environment begins with whose robot sees; OGBench has one of each but eight cubes.
+VISUAL = "visual-"
+FAMILIES |= {
+    f"{VISUAL}{name}": replace(family, visual=True) for name, family in FAMILIES.items() if name != "cube-octuple"
+}
+VISUAL_ENVIRONMENTS = tuple(name for name, family in FAMILIES.items() if family.visual)
+#: Of a robot that sees: name of its camera, sides of a picture [pixels], and components of what it knows of itself.
+CAMERA = "camera"
+PICTURE_SIDE = 64
+ROBOT_SIZE = 19
 
 
 def family_of(name: str) -> Family:
@@ -139,7 +151,7 @@ def family_of(name: str) -> Family:
         SimulationError: The environment is unknown; the message lists the known ones.
     """
     if name not in FAMILIES:
-        raise SimulationError(f"environment {name} is unknown; the known ones are {', '.join(ENVIRONMENTS)}")
+        raise SimulationError(f"environment {name} is unknown; the known ones are {', '.join(FAMILIES)}")
     return FAMILIES[name]
 
 
@@ -162,7 +174,7 @@ def goal_tolerances(name: str | None) -> dict[str, float]:
 def observation_fields(
     name: str, *, goal_conditioned: bool = False, goal_fields: Sequence[str] = ()
 ) -> tuple[ObservationField, ...]:
-    """Return the observation contract of an environment: OGBench's vector, block by block.
+    """Return the observation contract of an environment: OGBench's vector, block by block, without what is only seen.
 
     Args:
         name: Environment, such as ``cube-single``.
@@ -170,18 +182,25 @@ def observation_fields(
         goal_fields: Names of the fields that it holds; none for a second such vector.
 
     Raises:
-        SimulationError: The environment is unknown.
+        SimulationError: The environment is unknown, or its goals are pictures.
     """
     family = family_of(name)
-    blocks = list(_robot())
-    for i in range(family.cubes):
-        blocks += _cube(i)
-    for i, state_name in enumerate(family.button_names):
-        blocks += _button(i, state_name)
-    for slide in family.slides:
-        blocks += _joint(slide.name, slide.joint, slide.scale)
+    if family.visual and goal_conditioned:
+        raise SimulationError(f"the goals of {name} are pictures, and no policy is told one; give --tasks instead")
+    blocks = [*_robot(), *(() if family.visual else _objects(family))]
     fields = tuple(ObservationField(**block) for block in blocks)
     return (*fields, field_of_goal(fields, goal_fields)) if goal_conditioned else fields
+
+
+def camera_fields(name: str) -> dict[str, dict[str, Any]]:
+    """Return the cameras of an environment, by name, as JSON values of a manifest's camera fields; none where it has none.
+
+    Raises:
+        SimulationError: The environment is unknown.
+    """
+    side = PICTURE_SIDE
+    camera = {"topic": f"{CAMERA}/image_raw", "width": side, "height": side, "size": [side, side]}
+    return {CAMERA: camera} if family_of(name).visual else {}
 
 
 def action_fields() -> tuple[ActionField, ...]:
@@ -224,6 +243,15 @@ def _robot() -> _Blocks:
         "scale": 1.0 / _CONTACT_FULL,
         "clip": (0.0, 1.0),
     }
+
+
+def _objects(family: Family) -> _Blocks:
+    for i in range(family.cubes):
+        yield from _cube(i)
+    for i, state_name in enumerate(family.button_names):
+        yield from _button(i, state_name)
+    for slide in family.slides:
+        yield from _joint(slide.name, slide.joint, slide.scale)
 
 
 def _cube(i: int) -> _Blocks:

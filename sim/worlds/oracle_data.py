@@ -8,6 +8,7 @@ whatever the number of workers and however often generation was interrupted. Fin
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -27,11 +28,13 @@ from ogbench.manipspace.oracles.plan.window_plan import WindowPlanOracle
 
 from qgf_ros.errors import DatasetError
 from qgf_ros.files.destination import check_destination
+from qgf_ros.learning.data.picture_files import IMAGES, RENDERING_KEY
 from qgf_ros.reports.machine import usable_cores
 from qgf_sim.cluster import RayCluster, join_cluster
 from qgf_sim.processes import WorkerContext
 from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
-from qgf_sim.worlds.families import Family, family_of
+from qgf_sim.worlds.families import CAMERA, ROBOT_SIZE, Family, family_of
+from qgf_sim.worlds.rendering import RENDERING, check_drawing
 from qgf_sim.worlds.shards import Episode, merge, open_shards, shard_path, write_shard, write_whole
 
 DataType = Literal["play", "noisy"]
@@ -62,6 +65,7 @@ _TYPES = {
     "qpos": np.float32,
     "qvel": np.float32,
     "button_states": np.int64,
+    f"{IMAGES}{CAMERA}": np.uint8,
 }
 
 
@@ -85,7 +89,8 @@ def run_episode(env: Any, data_type: DataType, seed: int) -> Episode:
 
     Returns:
         Arrays of one row per step: observations, actions, terminals (True on the last row), qpos, qvel and, where
-        there are buttons, button_states; the state of a row is the one its action was taken in.
+        there are buttons, button_states, and where the robot sees, images/camera; the state of a row is the one its action
+        was taken in.
     """
     family = family_of(env.spec.id.removesuffix("-v0"))
     for attempt in itertools.count():
@@ -131,9 +136,12 @@ def _run_oracles(env: Any, family: Family, data_type: DataType, seed: int) -> Ep
     random_actions = family.random_actions if data_type == "noisy" else 0.0
     oracle = oracles[info["privileged/target_task"]]
     oracle.reset(ob, info)
-    rows: dict[str, list[Any]] = {key: [] for key in ("observations", "actions", "terminals", *family.state_keys)}
+    size = ROBOT_SIZE if family.visual else len(ob)
+    seen = [f"{IMAGES}{CAMERA}"] if family.visual else []
+    rows: dict[str, list[Any]] = {k: [] for k in ("observations", "actions", "terminals", *family.state_keys, *seen)}
     done = False
     while not done:
+        pictures = [env.unwrapped.picture() for _ in seen]
         if random_actions and np.random.rand() < random_actions:
             action = env.unwrapped.action_space.sample()
         else:
@@ -148,7 +156,7 @@ def _run_oracles(env: Any, family: Family, data_type: DataType, seed: int) -> Ep
             oracle = oracles[target_info["privileged/target_task"]]
             oracle.reset(target_ob, target_info)
         state = [info[f"prev_{key}"] for key in family.state_keys]
-        for column, value in zip(rows.values(), (ob, action, done, *state), strict=True):
+        for column, value in zip(rows.values(), (ob[:size], action, done, *state, *pictures), strict=True):
             column.append(value)
         ob = next_ob
     return {key: np.array(values, dtype=_TYPES[key]) for key, values in rows.items()}
@@ -188,7 +196,8 @@ def generate(
         KeyboardInterrupt: Ctrl-C; its message says how many episodes are kept and how to go on.
         DatasetError: A bad path or number, shards of another data set lie in the way, or the disk is full.
         OutputError: A file is there already, and `force` was not given; or none can be written.
-        SimulationError: The environment is unknown, or the cluster cannot be joined or run it.
+        SimulationError: The environment is unknown, or has a camera and no GL back end draws its pictures; or the cluster
+            cannot be joined or run it.
     """
     if out.suffix != ".npz":
         raise DatasetError(f"{out} does not end in .npz; name the data set something.npz")
@@ -199,12 +208,17 @@ def generate(
             f"{episodes} episodes of {steps} steps with seed {seed} were asked for; "
             "at least 1 episode of 2 steps and a seed of at least 0 are needed"
         )
-    family_of(name)
+    family = family_of(name)
     shards = out.with_name(out.name + ".partial")
     paths = (out, out.with_name(out.stem + "-val.npz"))
     # A run that ended while it wrote the two files goes on; what it wrote is its own.
     check_destination(*paths, force=force or (shards / _WRITING).exists())
     recipe = {"environment": name, "type": data_type, "seed": seed, "steps": steps}
+    texts = {}
+    if family.visual:
+        check_drawing()
+        recipe["rendering"] = RENDERING.record()
+        texts[RENDERING_KEY] = json.dumps(RENDERING.record())
     splits = (episodes, max(1, episodes // 10))
     jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
     with nullcontext() if ray is None else join_cluster(ray) as cluster:
@@ -225,7 +239,7 @@ def generate(
             ) from None
     write_whole(shards / _WRITING, Path.touch)
     for split, path in enumerate(paths):
-        merge([shard_path(shards, split, index) for index in range(splits[split])], path)
+        merge([shard_path(shards, split, index) for index in range(splits[split])], path, texts)
     shutil.rmtree(shards)
     return paths
 

@@ -1,8 +1,13 @@
-"""Episodes that wait as files of their own until they are all there, and then become one data set."""
+"""Episodes that wait as files of their own until they are all there, and then become one data set.
+
+The data set is what NumPy's `savez_compressed` would write of all rows, byte for byte, and is written an episode at a time:
+however many pictures there are, one episode is in memory. Pictures are stored as they are, so that training maps them.
+"""
 
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from numpy.typing import NDArray
 
 from qgf_ros.errors import DatasetError
 from qgf_ros.files.destination import replacing
+from qgf_ros.learning.data.picture_files import IMAGES
 
 #: Arrays of one row per step, by key.
 Episode = dict[str, NDArray[Any]]
@@ -48,7 +54,12 @@ def shard_path(folder: Path, split: int, index: int) -> Path:
 
 def write_shard(path: Path, episode: Episode) -> None:
     """Write an episode in one move; raises DatasetError where it cannot."""
-    write_whole(path, lambda temporary: _save(temporary, np.savez, episode))
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **episode)  # type: ignore[arg-type]
+
+    write_whole(path, save)
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -57,24 +68,50 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         write(temporary)
 
 
-def merge(shards: Sequence[Path], path: Path) -> None:
+def merge(shards: Sequence[Path], path: Path, texts: Mapping[str, str]) -> None:
     """Write the data set of some shards in one move.
 
     Args:
         shards: Episodes, in order, whose arrays have the same keys.
         path: File to write.
+        texts: What it says beside them, by key.
 
     Raises:
         DatasetError: It cannot be written.
     """
-    episodes = []
+    write_whole(path, lambda temporary: _merge(shards, temporary, texts))
+
+
+def _merge(shards: Sequence[Path], path: Path, texts: Mapping[str, str]) -> None:
+    with np.load(shards[0]) as first:
+        keys = first.files
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for key in keys:
+            with _member(archive, key) as file:
+                for number, shard in enumerate(shards):
+                    with np.load(shard) as arrays:
+                        rows = np.ascontiguousarray(arrays[key])
+                    if not number:
+                        header = np.lib.format.header_data_from_array_1_0(rows)
+                        header["shape"] = (_rows(shards, key), *rows.shape[1:])
+                        np.lib.format.write_array_header_1_0(file, header)
+                    file.write(rows.tobytes())
+        for key, text in texts.items():
+            with _member(archive, key) as file:
+                np.lib.format.write_array(file, np.array(text))
+
+
+def _rows(shards: Sequence[Path], key: str) -> int:
+    """Return how many rows the arrays of a key have, by their headers alone."""
+    count = 0
     for shard in shards:
-        with np.load(shard) as arrays:
-            episodes.append({key: arrays[key] for key in arrays.files})
-    merged = {key: np.concatenate([episode[key] for episode in episodes]) for key in episodes[0]}
-    write_whole(path, lambda temporary: _save(temporary, np.savez_compressed, merged))
+        with zipfile.ZipFile(shard) as archive, archive.open(f"{key}.npy") as file:
+            np.lib.format.read_magic(file)
+            count += np.lib.format.read_array_header_1_0(file)[0][0]
+    return count
 
 
-def _save(path: Path, save: Callable[..., None], arrays: Episode) -> None:
-    with path.open("wb") as file:
-        save(file, **arrays)
+def _member(archive: zipfile.ZipFile, key: str) -> Any:
+    member = zipfile.ZipInfo(f"{key}.npy")
+    member.compress_type = zipfile.ZIP_STORED if key.startswith(IMAGES) else zipfile.ZIP_DEFLATED
+    return archive.open(member, "w", force_zip64=True)

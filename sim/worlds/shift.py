@@ -30,6 +30,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "mass_factor": (0.05, 20.0),
     "size_factor": (0.5, 2.0),
     "camera_jitter": (0.0, 0.5),
+    "picture_noise": (0.0, 128.0),
+    "brightness_factor": (0.0, 4.0),
+    "occlusion": (0.0, 1.0),
 }
 
 _OF_THE_MODEL = ("friction_factor", "mass_factor", "size_factor", "camera_jitter")
@@ -56,6 +59,10 @@ class Shift:
         size_factor: Times the size of every free object, whose mass stays.
         camera_jitter: Standard deviation of the camera's pose, drawn once per episode: of each coordinate of its
             position [m] and of its rotation vector [rad].
+        picture_noise: Standard deviation of white Gaussian noise on each number of a pixel [0 to 255].
+        brightness_factor: Times the brightness of what the robot's cameras see; 0 for cameras that see nothing.
+        occlusion: Height and width of a grey patch over the pictures, as a share of theirs; its place is drawn once per
+            episode.
 
     Raises:
         SimulationError: A value is outside its range.
@@ -69,6 +76,9 @@ class Shift:
     mass_factor: float = 1.0
     size_factor: float = 1.0
     camera_jitter: float = 0.0
+    picture_noise: float = 0.0
+    brightness_factor: float = 1.0
+    occlusion: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (low, high) in RANGES.items():

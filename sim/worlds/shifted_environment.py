@@ -1,4 +1,5 @@
-"""A task environment with a domain shift: other physics, imperfect sensors and actuators, a camera off its place.
+"""A task environment with a domain shift: other physics, imperfect sensors and actuators, a camera off its place, or in
+other light.
 
 Where nothing is shifted, an episode is the same bits as that of `TaskEnvironment`.
 """
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from qgf_ros.control.extraction import Reading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import Step, TaskEnvironment
+from qgf_sim.worlds.picture_shift import shifted_picture
 from qgf_sim.worlds.shift import NONE, Channel, Shift, camera_offset, multiply
 
 #: Arm poses that an episode can begin in: joint positions [rad].
@@ -48,6 +50,7 @@ class ShiftedEnvironment(TaskEnvironment):
         self.shift = shift
         self._channel = Channel(NONE, 0)
         self._nominal: Any = None
+        self._of_pictures, self._seed, self._steps = NONE, 0, 0
 
     def reset(self, seed: int, keyframe: str = "") -> dict[str, Reading]:
         """Start the episode of `seed` and return its first readings, which are complete.
@@ -62,6 +65,7 @@ class ShiftedEnvironment(TaskEnvironment):
         if keyframe and keyframe not in KEYFRAMES:
             raise SimulationError(f"keyframe {keyframe!r} was given; it is empty or one of {', '.join(KEYFRAMES)}")
         self._channel = Channel(self.shift, seed)
+        self._of_pictures, self._seed, self._steps = self.shift, seed, 0
         self._shift_model(seed)
         super().reset(seed)
         if keyframe or self.shift.size_factor != 1.0:
@@ -70,8 +74,16 @@ class ShiftedEnvironment(TaskEnvironment):
 
     def step(self, command: NDArray[np.float64]) -> Step:
         """Apply one command for one control period; readings of topics that drop out are missing."""
+        self._steps += 1
         step = super().step(self._channel.act(command))
         return replace(step, readings=self._channel.observe(step.readings))
+
+    def frames(self) -> dict[str, NDArray[np.uint8]]:
+        """Return what the robot's cameras see now, through the shift, by name, uint8 [height, width, 3]."""
+        return {
+            name: shifted_picture(picture, self._of_pictures, self._seed, self._steps)
+            for name, picture in super().frames().items()
+        }
 
     def _shift_model(self, seed: int) -> None:
         """Make the model that of the shift, starting from the one that was compiled."""

@@ -29,6 +29,7 @@ from qgf_ros.learning.algorithms.iql_flow import flow_loss  # noqa: E402
 from qgf_ros.learning.algorithms.networks import CriticNetwork, VelocityNetwork  # noqa: E402
 from qgf_ros.learning.algorithms.options import OPTIONS, StoredConfig  # noqa: E402
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint  # noqa: E402
+from qgf_ros.learning.course import Intervals  # noqa: E402
 from qgf_ros.learning.data.chunks import Batch  # noqa: E402
 from qgf_ros.learning.data.contract import plain_contract  # noqa: E402
 from qgf_ros.learning.data.dataset import Dataset  # noqa: E402
@@ -111,7 +112,7 @@ def train(dataset: Dataset) -> Train:
 
     def start(out: Path, algorithm: str = "toy", **options: Any) -> Path:
         about = {**header, **plain_contract(dataset, 10.0).header()}
-        intervals = run.Intervals(log=1, validate=4, save=5)
+        intervals = Intervals(log=1, validate=4, save=5)
         where = torch.device("cpu")
         return run.train(
             config, rewarded, rewarded, about, out, device=where, algorithm=algorithm, intervals=intervals, **options

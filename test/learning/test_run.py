@@ -14,10 +14,11 @@ import torch
 from qgf_ros.errors import DatasetError, TrainingError
 from qgf_ros.learning.algorithms.options import IqlFlowConfig
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
+from qgf_ros.learning.course import Intervals
 from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import Dataset
 from qgf_ros.learning.export.export import export_bundle
-from qgf_ros.learning.run import Intervals, Rewarded, choose_device, dataset_record, own_rewards, train
+from qgf_ros.learning.run import Rewarded, choose_device, dataset_record, own_rewards, train
 from qgf_ros.learning.trainer import TrainingConfig
 
 CONFIG = TrainingConfig(updates=12, batch_size=8, final_learning_rate=1e-5, seed=3)

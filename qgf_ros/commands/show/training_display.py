@@ -11,21 +11,23 @@ from rich.console import Console
 from qgf_ros.commands.show.display import progress_bar
 
 if TYPE_CHECKING:
-    from qgf_ros.learning.run import Progress, Rewarded
+    from qgf_ros.learning.course import Progress
+    from qgf_ros.learning.run import Rewarded
     from qgf_ros.learning.trainer import TrainingConfig
     from qgf_sim.worlds.families import Reward
 
 
 @contextmanager
-def training_progress(console: Console, updates: int) -> Iterator[Callable[[Progress], None]]:
+def training_progress(console: Console, updates: int, what: str = "training") -> Iterator[Callable[[Progress], None]]:
     """Yield what is to be called after every update of a run.
 
     Args:
         console: Where to show it.
         updates: Number of updates in all.
+        what: What is trained.
     """
     with progress_bar(console, "updates") as bar:
-        task = bar.add_task("training", total=updates)
+        task = bar.add_task(what, total=updates)
 
         def report(progress: Progress) -> None:
             bar.update(task, completed=progress.step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from qgf_ros.learning.data.dataset import Dataset, Float, chunk_actions, chunk_returns
 from qgf_ros.learning.data.goals import PartialGoal, goal_returns, later_rows, mixed_rows
+from qgf_ros.learning.data.picture_files import Pictures
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Batch:
         next_s: Observations after the chunk [N, S].
         returns, bootstraps: n-step return and discounted mask per task [K, N].
         draws: What the algorithm drew for this batch, by name.
+        pictures: What the cameras saw beside s, uint8 [N, h, w, 3] by name; none where they are not trained on.
     """
 
     policy_s: Tensor
@@ -35,6 +37,7 @@ class Batch:
     returns: Tensor
     bootstraps: Tensor
     draws: Mapping[str, Tensor]
+    pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class ChunkData:
         horizon: Actions per chunk H.
         discount: Per control step.
         goal: What goals hold; None where they are whole observations, or there are none.
+        pictures: Those of the rows, on disk; None where they are not trained on.
     """
 
     observations: Tensor
@@ -61,6 +65,7 @@ class ChunkData:
     horizon: int
     discount: float
     goal: PartialGoal | None = None
+    pictures: Pictures | None = None
 
     @classmethod
     def build(
@@ -71,6 +76,7 @@ class ChunkData:
         discount: float,
         device: torch.device,
         goal: PartialGoal | None = None,
+        pictures: Pictures | None = None,
     ) -> ChunkData:
         """Cut a data set into chunks.
 
@@ -81,6 +87,7 @@ class ChunkData:
             discount: Per control step.
             device: Where the data lives.
             goal: What goals hold, as far as there are any; None for whole observations.
+            pictures: Those of its rows, where they are trained on.
 
         Raises:
             DatasetError: No trajectory is long enough.
@@ -103,6 +110,7 @@ class ChunkData:
             horizon=horizon,
             discount=discount,
             goal=goal,
+            pictures=pictures,
         )
 
     @property
@@ -122,7 +130,14 @@ class ChunkData:
             returns=self.returns[:, index],
             bootstraps=self.bootstraps[:, index],
             draws=draws,
+            pictures=self._seen(rows),
         )
+
+    def _seen(self, rows: Tensor) -> dict[str, Tensor]:
+        if self.pictures is None:
+            return {}
+        taken = self.pictures.take(rows.cpu().numpy())
+        return {name: torch.from_numpy(frames).to(rows.device) for name, frames in taken.items()}
 
     def batch_with_goals(self, index: Tensor, draws: Mapping[str, Tensor], generator: torch.Generator) -> Batch:
         """Return a batch whose observations end with goals, and whose rewards are those of going there [1, N].

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Contract:
         control_rate: Control rate [Hz].
         observation_from_data, action_from_data: Names of the fields whose scale and offset are left to the data, and are in
             their own unit until `normalisation.from_data` has looked at them.
+        cameras: What the policy sees, by name: JSON values of the manifest's camera fields, of which `size` is needed here.
     """
 
     observation: Sequence[ObservationField]
@@ -41,6 +42,7 @@ class Contract:
     control_rate: float
     observation_from_data: frozenset[str] = frozenset()
     action_from_data: frozenset[str] = frozenset()
+    cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def header(self) -> dict[str, Any]:
         """Return the contract as a checkpoint's header holds it."""
@@ -48,6 +50,7 @@ class Contract:
             "observation": [field.model_dump(mode="json") for field in self.observation],
             "action": [field.model_dump(mode="json") for field in self.action],
             "control_rate": self.control_rate,
+            **({"cameras": {name: dict(camera) for name, camera in self.cameras.items()}} if self.cameras else {}),
         }
 
     def with_goal(self, in_own_unit: Collection[str] = (), names: Sequence[str] = ()) -> Contract:
@@ -58,8 +61,10 @@ class Contract:
             names: Fields that a goal holds; none for all of them.
 
         Raises:
-            TrainingError: There is a field or a topic of this name already.
+            TrainingError: There is a field or a topic of this name already, or what is seen would be the goal.
         """
+        if self.cameras:
+            raise TrainingError("a goal was asked for, but no policy is told one in pictures yet; leave --goal-conditioned out")
         if any(GOAL in (field.name, field.topic) for field in self.observation):
             raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
         goal, offsets, scales = field_of_goal(self.observation, names), [], []
@@ -105,6 +110,12 @@ class Contract:
                 f"the data set has observations of size {given[0]} and actions of size {given[1]}, the contract "
                 f"expects {expected[0]} and {expected[1]}; check --env, --contract and --dataset"
             )
+        pictures = dataset.pictures.sizes if dataset.pictures is not None else {}
+        seen = {name: tuple(camera["size"]) for name, camera in self.cameras.items()}
+        if pictures != seen:
+            raise DatasetError(
+                f"the data set has {_told(pictures)}, the contract expects {_told(seen)}; check --env, --contract and --dataset"
+            )
         for (made, (scale, offset)), (name, (factor, shift)) in zip(
             dataset.normalisation.items(), normalisation_of(self.action).items()
         ):
@@ -114,6 +125,11 @@ class Contract:
                     f"{name} with {factor:g} and {shift:g}; give the contract of the data set, or convert the recordings again"
                 )
         return self
+
+
+def _told(sizes: Mapping[str, tuple[int, ...]]) -> str:
+    named = ", ".join(f"{name} of {' x '.join(map(str, size))} pixels" for name, size in sizes.items())
+    return f"pictures ({named})" if named else "no pictures"
 
 
 def read_contract(path: Path) -> Contract:
@@ -135,12 +151,18 @@ def read_contract(path: Path) -> Contract:
             float(values["control_rate"]),
             frozenset(f.name for f in observation if f.live and not _SCALED & f.model_fields_set),
             frozenset(f["name"] for f in values["action"] if not {"scale", "offset"} & set(f)),
+            {str(name): {**camera, "size": _size(camera)} for name, camera in values.get("cameras", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = first_complaint(error) if isinstance(error, ValidationError) else error
         raise TrainingError(
             f"{path} is not a contract ({reason}); give JSON with observation, action and control_rate, as in a manifest"
         ) from error
+
+
+def _size(camera: Mapping[str, Any]) -> list[int]:
+    height, width = camera["size"]
+    return [int(height), int(width)]
 
 
 def _with_scale(action: dict[str, Any]) -> dict[str, Any]:
@@ -154,10 +176,18 @@ def _with_scale(action: dict[str, Any]) -> dict[str, Any]:
 def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
     """Return the contract of a data set about which nothing is known.
 
-    The observation is one vector on the topic ``observation``; actions are plain numbers a0, a1, ... in [-1, 1]. Scale and
+    The observation is one vector on the topic ``observation``, and the cameras on NAME/image_raw; actions are plain numbers a0, a1, ... in [-1, 1]. Scale and
     offset of both are left to the data.
     """
     size, actions = dataset.observations.shape[1], dataset.actions.shape[1]
+    action = tuple(ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
+    pictures = dataset.pictures.sizes if dataset.pictures is not None else {}
+    cameras = {
+        name: {"topic": f"{name}/image_raw", "width": width, "height": height, "size": [height, width]}
+        for name, (height, width) in pictures.items()
+    }
+    if not size:
+        return Contract((), action, control_rate, frozenset(), frozenset(f.name for f in action), cameras)
     observation = ObservationField(
         name="observation",
         topic="observation",
@@ -166,6 +196,5 @@ def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
         size=size,
         unit="1",
     )
-    action = tuple(ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
     left = frozenset({observation.name}), frozenset(field.name for field in action)
-    return Contract((observation,), action, control_rate, *left)
+    return Contract((observation,), action, control_rate, *left, cameras)

@@ -37,6 +37,8 @@ GYMNASIUM = {"terminations": "terminals", "truncations": "timeouts"}
 VECTORS = {"observations": 10_000, "actions": 1_000, "next_observations": 10_000}
 SCALARS = ("rewards", "masks")
 STATES = ("qpos", "qvel", "button_states")
+#: Which picture belongs to each row, where there are any; `learning.data.picture_files` numbers them.
+PICTURES = "images"
 #: Every array of numbers that is read.
 KEYS = (*VECTORS, *FLAGS, *GYMNASIUM, *SCALARS, *STATES)
 #: Other names of what is read: to pass over them would change the meaning of the rest.
@@ -94,7 +96,7 @@ def lay_out(arrays: Mapping[str, Array], names: Collection[str], source: str) ->
         raise DatasetError(f"{source} lacks {', '.join(missing)}; it has {there}, and docs/data.md says what is read")
     vectors = {key: _vectors(key, arrays[key], most, source) for key, most in VECTORS.items() if key in arrays}
     scalars = {key: _float32(_column(key, arrays[key], source)) for key in SCALARS if key in arrays}
-    states = {key: _matrix(key, arrays[key], source) for key in STATES if key in arrays}
+    states = {key: _matrix(key, arrays[key], source) for key in (*STATES, PICTURES) if key in arrays}
     _check_rows({**vectors, **flags, **scalars, **states}, marks, source)
     return _closed(vectors, flags, scalars, states, source)
 
@@ -141,14 +143,14 @@ def _matrix(name: str, array: Array, source: str) -> Array:
     if array.ndim != 2 or not array.shape[1]:
         raise DatasetError(
             f"{source}: {name} has shape {array.shape}; observations, actions and states must be matrices of numbers, and "
-            "pictures are not read"
+            "pictures uint8 [R, h, w, 3]"
         )
     return array
 
 
 def _vectors(name: str, array: Array, most: int, source: str) -> Float:
     if _matrix(name, array, source).shape[1] > most:
-        raise DatasetError(f"{source}: {name} has {array.shape[1]} columns, expected at most {most}; pictures are not read")
+        raise DatasetError(f"{source}: {name} has {array.shape[1]} columns, expected at most {most}; give pictures as images/NAME, uint8 [R, h, w, 3]")
     return _float32(array)
 
 

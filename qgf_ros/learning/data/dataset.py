@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.text import one_line
 from qgf_ros.errors import DatasetError
-from qgf_ros.learning.data.conventions import KEYS, check_finite, lay_out
+from qgf_ros.learning.data.conventions import KEYS, PICTURES, check_finite, lay_out
 from qgf_ros.learning.data.file_kinds import check_kind
 from qgf_ros.learning.data.npz_archive import read_npz
+from qgf_ros.learning.data.picture_files import RENDERING_KEY, PictureFile, picture_headers, rows_of
 
 #: JSON of what commands were normalised with: [[name, scale, offset], ...].
 NORMALISATION_KEY = "action_normalisation"
@@ -45,6 +46,8 @@ class Dataset:
         normalisation: Scale and offset of each action component by its name, in order; empty where the file does not say.
         closing: Rows that repeat the one before, because its successor is unknown and a mask of 0 hides it, int64.
         notes: A sentence for each thing that was concluded from the keys of a file, or is odd about it.
+        pictures: Where the pictures of its rows are; None where it has none.
+        rendering: How a simulation made them; empty where the file does not say.
     """
 
     observations: Float
@@ -54,6 +57,8 @@ class Dataset:
     normalisation: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     closing: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     notes: tuple[str, ...] = ()
+    pictures: PictureFile | None = None
+    rendering: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def trajectory_ends(self) -> NDArray[np.int64]:
@@ -89,6 +94,7 @@ class Dataset:
             terminals=terminals[kept],
             extras={key: array[kept] for key, array in self.extras.items()},
             closing=self.closing[:0],
+            pictures=None if self.pictures is None else self.pictures.kept(kept),
         )
 
 
@@ -120,13 +126,24 @@ def load_dataset(path: Path, *, bounded: bool = True) -> Dataset:
             the arrays do not fit together.
     """
     check_kind(path)
-    arrays, names = read_npz(path, KEYS, (NORMALISATION_KEY,))
+    seen = picture_headers(path)
+    keys = [key for key in KEYS if f"{key}.npy" not in {header.member for header in seen.values()}]
+    arrays, names = read_npz(path, keys, (NORMALISATION_KEY, RENDERING_KEY))
     normalisation = _told_normalisation(arrays.pop(NORMALISATION_KEY, None), path)
+    rendering = _told_rendering(arrays.pop(RENDERING_KEY, None), path)
+    pictures = PictureFile(path, seen, np.arange(rows_of(seen, path))) if seen else None
+    blind = pictures is not None and "observations" not in arrays  # nothing is observed but what is seen
+    if pictures is not None:
+        arrays[PICTURES] = pictures.rows[:, None]
+    if pictures is not None and blind:
+        arrays["observations"] = np.zeros((len(pictures.rows), 1), np.float32)
     laid = lay_out(arrays, names, str(path))
-    dataset = Dataset(
-        laid.observations, laid.actions, laid.ends, laid.extras, normalisation, laid.closing, laid.notes
-    )
-    return check_dataset(dataset, str(path), bounded=bounded)
+    observations = laid.observations[:, :0] if blind else laid.observations
+    extras = {key: array for key, array in laid.extras.items() if key != PICTURES}
+    if pictures is not None:
+        pictures = pictures.kept(laid.extras[PICTURES][:, 0])
+    told = (extras, normalisation, laid.closing, laid.notes, pictures, rendering)
+    return check_dataset(Dataset(observations, laid.actions, laid.ends, *told), str(path), bounded=bounded)
 
 
 def _told_normalisation(text: NDArray[np.generic] | None, path: Path) -> dict[str, tuple[float, float]]:
@@ -139,6 +156,15 @@ def _told_normalisation(text: NDArray[np.generic] | None, path: Path) -> dict[st
             f"{path}: {NORMALISATION_KEY} is no JSON of [[name, scale, offset], ...] ({one_line(str(error))}); convert the "
             "recording again"
         ) from error
+
+
+def _told_rendering(text: NDArray[np.generic] | None, path: Path) -> dict[str, object]:
+    if text is None:
+        return {}
+    try:
+        return dict(json.loads(str(text)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: {RENDERING_KEY} is no JSON object ({one_line(str(error))}); make it again") from error
 
 
 def check_dataset(dataset: Dataset, source: str, *, bounded: bool = True) -> Dataset:

@@ -1,4 +1,5 @@
 """From a checkpoint to a bundle: ONNX graphs with their gradients, held to torch before they are written.
 
-Stands on: bundle, errors, guidance, learning, learning.algorithms, learning.data. Libraries: torch, onnx, onnxruntime, numpy.
+Stands on: bundle, errors, guidance, learning, learning.algorithms, learning.data, learning.vision. Libraries: torch, onnx,
+onnxruntime, numpy.
 """

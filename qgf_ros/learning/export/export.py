@@ -30,7 +30,8 @@ from qgf_ros.learning.algorithms.networks import (
 )
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.data.normalisation import FROM_DATA
-from qgf_ros.learning.export.parity import own_parity, primitive_parity
+from qgf_ros.learning.export.exported_sight import ExportedSight, exported_sight
+from qgf_ros.learning.export.parity import encoder_parity, own_parity, primitive_parity
 from qgf_ros.learning.export.primitives import critic_graph, noised_critic_graph, velocity_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
@@ -48,6 +49,7 @@ class _Trained:
     observation: tuple[ObservationField, ...]
     action: tuple[ActionField, ...]
     sizes: tuple[int, int]
+    sight: ExportedSight
     policies: Mapping[str, ExportedPolicy]
 
     @classmethod
@@ -59,7 +61,9 @@ class _Trained:
         config = TrainingConfig.from_dict(header["config"])
         observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
         action = tuple(ActionField.model_validate(field) for field in header["action"])
-        sizes = sum(field.size for field in observation), len(action) * config.horizon
+        state_size = sum(field.size for field in observation)
+        sight = exported_sight(run, header, state_size)
+        sizes = sight.features + state_size, len(action) * config.horizon
         kind = algorithm_named(header.get("algorithm", DEFAULT_ALGORITHM))
         taken = TakenCritics.from_dict(header["critics_from"]) if "critics_from" in header else None
         problem = Problem(tuple(header["critics"]), *sizes, taken)
@@ -68,7 +72,7 @@ class _Trained:
             trained.load_tensors(tensors)
         except RuntimeError as error:
             raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
-        return cls(int(tensors["step"]), header, config, observation, action, sizes, trained.policies())
+        return cls(int(tensors["step"]), header, config, observation, action, sizes, sight, trained.policies())
 
     def policy(self, name: str | None) -> ExportedPolicy:
         """Return the policy of a name, or the only one."""
@@ -123,6 +127,9 @@ def export_bundle(
         robust=chosen.robust,
         filtered=chosen.filtered,
     )
+    if found.sight.encoder is not None:
+        files |= found.sight.files
+        parity |= _held(encoder_parity(found.sight, header))
     about = {name: pair for name, *pair in zip(header["critics"], header["tasks"], header["task_ids"])}
     manifest = Manifest(
         name=out.name,
@@ -150,6 +157,7 @@ def export_bundle(
         training=_training_record(header, found.step, chosen.about),
         demonstrations=_demonstrations(header),
         parity=parity,
+        **found.sight.manifest,
     )
     return write_bundle(out, manifest, files)
 
@@ -168,7 +176,7 @@ def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str,
         key: header[key]
         for key in (
             *("algorithm", "reward", "goal_tolerances", FROM_DATA),
-            *("dataset", "critics_from", "hardware", "versions"),
+            *("dataset", "rendering", "encoder", "critics_from", "hardware", "versions"),
         )
         if key in header
     }
@@ -237,13 +245,18 @@ def export_networks(
             files[own_file(name, CLASSIFIER_FREE)] = _velocity(filtered, sizes, vjp=False)
     parity = primitive_parity(files, velocity, critic, names, sizes, aggregation)
     parity |= own_parity(files, names, sizes, robust, filtered)
+    return files, _held(parity)
+
+
+def _held(parity: dict[str, float]) -> dict[str, float]:
+    """Return differences from torch that are all small enough; raises TrainingError."""
     # A difference that is no number is the worst there is.
     worst = max(parity, key=lambda key: np.nan_to_num(parity[key], nan=np.inf))
     if not parity[worst] <= TOLERANCE:
         raise TrainingError(
             f"{worst} differs from torch by {parity[worst]:.2e}, at most {TOLERANCE:g} is allowed; nothing was written"
         )
-    return files, parity
+    return parity
 
 
 def _velocity(network: VelocityNetwork, sizes: tuple[int, int], *, vjp: bool) -> bytes:

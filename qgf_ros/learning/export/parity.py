@@ -13,6 +13,7 @@ from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork, time_embedding
+from qgf_ros.learning.export.exported_sight import ENCODER_FILE, ExportedSight, encoder_inputs, encoder_outputs
 
 _ROWS = 256
 
@@ -82,6 +83,19 @@ def own_parity(
             path = own_file(name, CLASSIFIER_FREE)
             report[f"{path}/v"] = _difference(_run(files[path], inputs)["v"], filtered(s, a, t))
     return report
+
+
+def encoder_parity(sight: ExportedSight, header: dict[str, Any]) -> dict[str, float]:
+    """Return the same of an encoder.
+
+    Args:
+        sight: With an encoder.
+        header: Of the checkpoint of its run.
+    """
+    assert sight.encoder is not None
+    inputs = encoder_inputs(header["encoder"]["pictures"], sight.state_size)
+    difference = _difference(_run(sight.files[ENCODER_FILE], inputs)["z"], encoder_outputs(sight.encoder, inputs))
+    return {f"{ENCODER_FILE}/z": difference}
 
 
 def _inputs(sizes: tuple[int, int]) -> tuple[torch.Tensor, ...]:

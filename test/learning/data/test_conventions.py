@@ -184,7 +184,7 @@ def test_success_that_no_chunk_comes_to_is_said(tmp_path: Path) -> None:
         ({"masks": np.full(ROWS, 0.5)}, "masks holds 0.5, expected 1, or 0 where it is solved"),
         ({"masks": np.ones(3)}, "masks has 3 rows, terminals has 200"),
         ({"observations": np.zeros((ROWS + EPISODES, 1))}, "one more for each episode: split it into observations and next"),
-        ({"observations": np.zeros((ROWS, 8, 8, 3), np.uint8)}, "has shape (200, 8, 8, 3)"),
+        ({"observations": np.zeros((ROWS, 8, 8, 3))}, "has shape (200, 8, 8, 3)"),
         ({"observations": np.zeros((ROWS, 0))}, "has shape (200, 0)"),
         ({"observations": np.zeros((ROWS, 10_001), np.uint8)}, "has 10001 columns, expected at most 10000"),
         ({"observations": np.full((ROWS, 1), 1e300)}, "observations holds a value that is not finite"),

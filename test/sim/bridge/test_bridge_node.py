@@ -361,6 +361,6 @@ def test_without_a_camera_neither_gl_nor_the_camera_is_imported() -> None:
     code = (
         "import sys, qgf_sim.bridge.node; print([m for m in sys.modules if m in ('OpenGL', 'qgf_sim.bridge.camera')])"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "MUJOCO_GL"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "QGF_MUJOCO_GL")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

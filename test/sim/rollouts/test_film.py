@@ -25,7 +25,7 @@ def render(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `qgf render` with the display that a server has."""
     return subprocess.run(
         [sys.executable, "-m", "qgf_ros.cli", "render", *map(str, arguments)],
-        env={**os.environ, "MUJOCO_GL": "egl"},
+        env={**os.environ, "MUJOCO_GL": "egl", "QGF_MUJOCO_GL": "egl"},
         capture_output=True,
         text=True,
         check=False,

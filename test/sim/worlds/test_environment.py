@@ -269,7 +269,9 @@ try:
 except SimulationError as error:
     print(error)
 """
-    environment = {name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "DISPLAY")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "QGF_MUJOCO_GL", "DISPLAY")
+    }
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "turn the camera off" in done.stdout

@@ -17,7 +17,7 @@ import mujoco
 from qgf_ros.commands.generate import generate
 from qgf_ros.control.extraction import JointReading, extract
 from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.families import ENVIRONMENTS, FAMILIES, family_of, observation_fields
+from qgf_sim.worlds.families import ENVIRONMENTS, FAMILIES, VISUAL, VISUAL_ENVIRONMENTS, family_of, observation_fields
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "environments.md"
 
@@ -26,12 +26,13 @@ def test_every_family_is_one_that_ogbench_registers() -> None:
     registered = {
         name.removesuffix("-singletask-task1-v0")
         for name in gymnasium.registry
-        if name.endswith("-singletask-task1-v0") and name.startswith(("cube", "scene", "puzzle"))
+        if name.endswith("-singletask-task1-v0") and name.removeprefix(VISUAL).startswith(("cube", "scene", "puzzle"))
     }
-    assert set(ENVIRONMENTS) == registered
+    assert set(FAMILIES) == registered
+    assert (*ENVIRONMENTS, *VISUAL_ENVIRONMENTS) == tuple(FAMILIES)
 
 
-@pytest.mark.parametrize("name", ENVIRONMENTS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_contract_names_each_block_once_and_takes_it_from_a_stamped_message(name: str) -> None:
     fields = observation_fields(name)
     assert len({field.name for field in fields}) == len(fields)
@@ -73,7 +74,8 @@ def test_the_documentation_says_of_each_family_what_the_code_says() -> None:
         objects += [f"{family.buttons} buttons"] * bool(family.buttons) + [slide.name for slide in family.slides]
         size, topics = sum(field.size for field in fields), len({field.topic for field in fields})
         limits = {gymnasium.spec(f"{name}-singletask-task{task}-v0").max_episode_steps for task in range(1, 6)}
-        counts = [str(size), str(topics), "1 to 5", *map(str, limits), f"{family.random_actions:g}"]
+        seen = " and a camera" if family.visual else ""
+        counts = [str(size), f"{topics}{seen}", "1 to 5", *map(str, limits), f"{family.random_actions:g}"]
         expected[name] = [", ".join(objects), *counts]
     assert documented == expected
 

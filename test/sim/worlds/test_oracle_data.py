@@ -291,11 +291,11 @@ def test_a_run_that_ended_between_its_two_files_goes_on_and_then_they_are_finish
     out = tmp_path / "out.npz"
     merge, begun = oracle_data.merge, []
 
-    def once(shards: list[Path], path: Path) -> None:
+    def once(shards: list[Path], path: Path, texts: dict[str, str]) -> None:
         if begun:
             raise KeyboardInterrupt
         begun.append(path)
-        merge(shards, path)
+        merge(shards, path, texts)
 
     monkeypatch.setattr(oracle_data, "merge", once)
     with pytest.raises(KeyboardInterrupt):

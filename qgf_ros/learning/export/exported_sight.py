@@ -1,0 +1,79 @@
+"""What a bundle that sees has beside the primitives: its encoder, proven equal to torch, and its cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from qgf_ros.learning.export.encoder_graph import STATE, encoder_graph
+from qgf_ros.learning.vision.encoder import PictureEncoder
+from qgf_ros.learning.vision.seeing import ENCODER_KEY, encoder_of
+
+#: Path of the encoder in a bundle.
+ENCODER_FILE = "encoder.onnx"
+_PARITY_ROWS = 64
+
+
+class ExportedSight(NamedTuple):
+    """The part of a bundle by which it sees; nothing where the run has no cameras.
+
+    Attributes:
+        features: Numbers F that come before the state in what velocity field and critics see.
+        state_size: Length S of the state.
+        files: File contents by path.
+        encoder: The encoder; None where there is none.
+        manifest: Fields of the manifest.
+    """
+
+    features: int
+    state_size: int
+    files: dict[str, bytes]
+    encoder: PictureEncoder | None
+    manifest: dict[str, Any]
+
+
+def exported_sight(run: Path, header: Mapping[str, Any], state_size: int) -> ExportedSight:
+    """Return how a run sees.
+
+    Args:
+        run: Its folder.
+        header: Of its checkpoint.
+        state_size: Length S of the state.
+
+    Raises:
+        TrainingError: The encoder is not there, or not the one that the features came from.
+    """
+    record = header.get(ENCODER_KEY)
+    if record is None:
+        return ExportedSight(0, state_size, {}, None, {})
+    encoder = encoder_of(run, record)
+    sizes = {name: (height, width) for name, (height, width) in record["pictures"].items()}
+    files = {ENCODER_FILE: encoder_graph(encoder, sizes, state_size)}
+    about = {"cameras": header["cameras"], "encoding": {"features": encoder.features + state_size}}
+    return ExportedSight(encoder.features, state_size, files, encoder, about)
+
+
+def encoder_inputs(pictures: Mapping[str, list[int]], state_size: int) -> dict[str, Any]:
+    """Return pictures and states at random, of which half the pictures are of one colour, by input of the encoder."""
+    random = np.random.default_rng(20261130)
+    inputs: dict[str, Any] = {}
+    for name, (height, width) in pictures.items():
+        noise = random.integers(0, 256, (_PARITY_ROWS, height, width, 3), dtype=np.uint8)
+        noise[::2] = random.integers(0, 256, (_PARITY_ROWS // 2, 1, 1, 3), dtype=np.uint8)
+        inputs[name] = noise
+    if state_size:
+        inputs[STATE] = random.standard_normal((_PARITY_ROWS, state_size), dtype=np.float32)
+    return inputs
+
+
+def encoder_outputs(encoder: PictureEncoder, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """Return what torch makes of such inputs, z [N, F + S]."""
+    pictures = {name: torch.from_numpy(inputs[name]) for name in encoder.cameras}
+    state = torch.from_numpy(inputs.get(STATE, np.zeros((_PARITY_ROWS, 0), np.float32)))
+    with torch.no_grad():
+        z: torch.Tensor = encoder(pictures, state)
+    return z

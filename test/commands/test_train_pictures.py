@@ -1,0 +1,115 @@
+"""`qgf train` of a data set with pictures: the same command, and beside it what only they have."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the train extra")
+
+from qgf_ros.cli import main
+from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
+
+ROWS = 60
+
+
+def record(path: Path, state: int = 3, **changes: Any) -> Path:
+    """Write two trajectories of a robot with a camera; without a state, as OGBench's visual files are."""
+    random = np.random.default_rng(0)
+    pictures = random.integers(0, 256, (ROWS, 12, 16, 3), dtype=np.uint8)
+    ends = np.isin(np.arange(ROWS), (29, ROWS - 1))
+    arrays = {
+        "observations": random.standard_normal((ROWS, state)).astype(np.float32) if state else pictures,
+        "actions": random.uniform(-1.0, 1.0, (ROWS, 2)).astype(np.float32),
+        "terminals": ends,
+        "rewards": ends - 1.0,
+        "masks": np.ones(ROWS),
+        **({"images/wrist": pictures} if state else {}),
+        **changes,
+    }
+    np.savez_compressed(path, **arrays)
+    return path
+
+
+def train(data: Path, out: Path, *options: object) -> int:
+    fixed = ("--critic", "reach", "--device", "cpu", "--threads", 1, "--smoke")
+    return main(["train", "--dataset", str(data), "--out", str(out), *map(str, (*fixed, *options))])
+
+
+@pytest.mark.parametrize(("state", "camera"), [(3, "wrist"), (0, "camera")])
+def test_a_data_set_with_pictures_trains_an_encoder_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], state: int, camera: str
+) -> None:
+    data, out = record(tmp_path / "robot.npz", state, rendering=np.array('{"samples": 0}')), tmp_path / "run"
+    record(tmp_path / "robot-val.npz", state)
+    assert train(data, out, "--features", 8) == 0
+    said = capsys.readouterr().out
+    assert said.index("encoder") < said.index("features") < said.index("training")
+    path = latest_checkpoint(out)
+    assert path is not None
+    tensors, header = load_checkpoint(path)
+    assert tensors["value.mlp.weights.0"].shape[1] == 8 + state
+    assert header["cameras"] == {camera: {"topic": f"{camera}/image_raw", "width": 16, "height": 12, "size": [12, 16]}}
+    assert header["encoder"]["features"] == 8
+    assert header["encoder"]["updates"] == 20
+    assert header["rendering"] == {"samples": 0}
+    assert sum(field["size"] for field in header["observation"]) == state
+    before = path.stat().st_mtime_ns
+    assert train(data, out, "--features", 8) == 0
+    assert "nothing to do, all 20 updates are in" in capsys.readouterr().out
+    assert path.stat().st_mtime_ns == before
+    assert train(data, out, "--features", 9) == 2
+    assert "holds another run (different: features 8 -> 9)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--goal-conditioned"], "no policy is told one in pictures yet; leave --goal-conditioned out"),
+        (["--features", "0"], "features 0 and shift 4 were given"),
+        (["--shift=-1"], "features 64 and shift -1 were given"),
+        (
+            ["--contract", "blind.json"],
+            "the data set has pictures (wrist of 12 x 16 pixels), the contract expects no pictures",
+        ),
+        (["--contract", "other.json"], "the contract expects pictures (wrist of 12 x 12 pixels); check --env"),
+    ],
+)
+def test_what_does_not_fit_pictures_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    data = record(tmp_path / "robot.npz")
+    observation = {
+        "name": "joints",
+        "topic": "observation",
+        "message_type": "std_msgs/msg/Float64MultiArray",
+        "extraction": "data",
+        "size": 3,
+        "unit": "1",
+    }
+    action = [{"name": f"a{i}", "unit": "1", "scale": 1.0, "lower": -1.0, "upper": 1.0} for i in range(2)]
+    blind = {"observation": [observation], "action": action, "control_rate": 10.0}
+    (tmp_path / "blind.json").write_text(json.dumps(blind))
+    (tmp_path / "other.json").write_text(json.dumps({**blind, "cameras": {"wrist": {"size": [12, 12]}}}))
+    given = [str(tmp_path / option) if option.endswith(".json") else option for option in options]
+    assert train(data, tmp_path / "run", *given) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "run" / "encoder").exists()
+
+
+def test_a_run_that_saw_becomes_a_bundle_that_sees(tmp_path: Path) -> None:
+    pytest.importorskip("qgf_ros.bundle.cameras", reason="needs bundles with cameras")
+    from qgf_ros.bundle.store import load_manifest
+
+    run, out = tmp_path / "run", tmp_path / "seeing"
+    assert train(record(tmp_path / "robot.npz"), run, "--features", 8) == 0
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    manifest = load_manifest(out)
+    assert manifest.cameras["wrist"].size == (12, 16)
+    assert manifest.encoding.features == 8 + 3
+    assert manifest.parity["encoder.onnx/z"] < 1e-4
+    assert manifest.training["encoder"]["updates"] == 20
