@@ -117,7 +117,7 @@ def load_pair(bundle: Path, precision: Precision, critics: Sequence[str]) -> tup
         if not variant.has_fast_path(critic):
             raise BundleError(
                 f"critic {critic} of {bundle} runs over the primitives, which are in fp32 alone (the log says why); "
-                "export the bundle with this version"
+                "export a velocity field with this version; actors of another form have no variant"
             )
     reference.warm_up()
     variant.warm_up()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The file of each critic's folder that an estimator needs.
 _FILES = {ROBUST: "q_robust_grad.onnx", CLASSIFIER_FREE: "velocity.onnx"}
+#: Guidance weights of use where they scale the difference of two velocity fields: the published ones.
+DIFFERENCE_WEIGHTS = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 #: What stands for the bundle's own way.
 _DEFAULT = METHODS[0]
 

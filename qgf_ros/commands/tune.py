@@ -80,7 +80,7 @@ def tune(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
-    from qgf_ros.bundle.own_graphs import guided_by_difference
+    from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS, guided_by_difference
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
     from qgf_ros.commands.show.arguments import here_or_on_a_cluster
@@ -89,7 +89,7 @@ def tune(
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.halving import most_episodes, rung_sizes
     from qgf_ros.evaluation.trials import Trials, TrialStore
-    from qgf_ros.evaluation.tuning import DIFFERENCE_WEIGHTS, WEIGHTS, Protocol, critics_of, write_evidence
+    from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
     from qgf_ros.evaluation.tuning import tune as search
     from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.origin import origin

@@ -32,8 +32,6 @@ from qgf_ros.reports.statistics import PairedComparison, compare_paired, wilson_
 
 #: Guidance weights tried by default: nine octaves around the published sweep, 0.004 to 0.12.
 WEIGHTS = tuple(0.0025 * 2**octave for octave in range(10))
-#: And where the weight scales the difference of two velocity fields: the published ones.
-DIFFERENCE_WEIGHTS = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 #: Level of the two-sided test behind a recommendation.
 LEVEL = 0.05
 

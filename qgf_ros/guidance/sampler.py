@@ -9,7 +9,7 @@ import numpy as np
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.estimators import ESTIMATORS, OWN_ESTIMATORS, Estimate
 from qgf_ros.guidance.names import GRAD_STEP
-from qgf_ros.guidance.prefix import Prefix
+from qgf_ros.guidance.prefix import MAX_CORRECTION_WEIGHT, Prefix
 from qgf_ros.guidance.protocols import ActionValue, Array, Flow
 from qgf_ros.guidance.shaping import QGF, Guidance
 
@@ -51,7 +51,7 @@ def sample(
         value: Of the guiding critic, given the same observations; may be None when every weight is 0.
         noise: Starting points [N, C], standard normal; left unchanged.
         guidance_weight: 1/beta, one for all or one per row [N]; for ``grad_step`` the step size alpha.
-        steps: Euler steps T.
+        steps: Euler steps T; 1 for an actor of one step, whose velocity is its action less the noise.
         guidance: The estimator and its options.
         prefix: Actions that the chunks have to agree with, target and weight [N, C]; none by default. ``grad_step``
             climbs from the agreed action.
@@ -78,6 +78,7 @@ def sample(
     bound = np.flatnonzero(prefix.weight.any(axis=1)) if prefix is not None else rows[:0]
     tied = prefix.rows(bound) if prefix is not None and len(bound) else None
     tied_flow = flow.rows(bound)
+    most = min(MAX_CORRECTION_WEIGHT, float(steps))  # or one step of few would go beyond what is to be agreed with
     a = noise
     norm = np.zeros_like(weight)
     for k in range(steps):
@@ -89,7 +90,7 @@ def sample(
             norm[guided] += _norm(estimate) / steps
             v[guided] += guidance.pull(estimate, weight_guided, guidance.factor(k, steps))
         if tied is not None:
-            v[bound] += tied.correction(tied_flow, a[bound], t[bound], plain[bound])
+            v[bound] += tied.correction(tied_flow, a[bound], t[bound], plain[bound], most)
         a = a + v / steps
     if not np.isfinite(a).all():
         raise GuidanceError("the velocity field gave a value that is not finite; check the observation and the bundle")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS, estimators_of, guided_by_difference
 from qgf_ros.control.run_options import KINDS, ROWS, Row
 
 #: Steps of a slider over numbers that are no integers.
@@ -53,6 +54,10 @@ def _control(name: str, row: Row, manifest: Manifest | None) -> Control | None:
     bounds = row.typical
     if manifest is not None and name == "critic":
         words = tuple(manifest.critics)
+    if manifest is not None and name == "estimator":
+        words = estimators_of(manifest)
+    if manifest is not None and name == "guidance_weight" and guided_by_difference(manifest):
+        bounds = (0.0, max(DIFFERENCE_WEIGHTS))
     if name == "execution_horizon" and bounds is not None:
         bounds = None if manifest is None else (bounds[0], manifest.horizon)
     if len(words) > 1:

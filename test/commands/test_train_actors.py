@@ -64,6 +64,10 @@ def test_every_actor_runs_an_episode_of_its_task(tmp_path: Path) -> None:
         ("edp", "0", ()),
         ("cfgrl", "0,3", ()),
         ("robust_q", "0.05", ("--estimator", "robust")),
+        ("fql", "0", ()),
+        ("qam", "0", ()),
+        ("dac", "0", ()),
+        ("qsm", "0", ()),
     ):
         run("train", "--algorithm", name, *about, "--critics-from", tmp_path / "critics", "--out", tmp_path / name)
         run("export", tmp_path / name, "--out", tmp_path / f"cube_{name}")
@@ -71,5 +75,27 @@ def test_every_actor_runs_an_episode_of_its_task(tmp_path: Path) -> None:
         settings = ("--task", 4, "--episodes", 1, "--guidance-weights", weights, "--workers", 1, *options)
         run("evaluate", bundle, *settings, "--json", tmp_path / f"{name}.json")
         said = (tmp_path / f"{name}.json").read_text()
-        expected = {"edp": "qgf", "cfgrl": "classifier_free", "robust_q": "robust"}[name]
+        expected = {"cfgrl": "classifier_free", "robust_q": "robust"}.get(name, "qgf")
         assert f'"estimator": "{expected}"' in said
+
+
+def test_one_run_of_adjoint_matching_gives_its_policy_plain_cloning_and_what_its_critics_guide(
+    recording: Path, tmp_path: Path
+) -> None:
+    """The commands of docs/training.md for QGF with the critics of QAM; and those critics serve another actor."""
+    about = ("--dataset", recording, "--critic", "fold", *TINY)
+    critics = ("--backup", "actor", "--ensemble", "4", "--aggregate", "mean - 0.5 std")
+    run("train", "--algorithm", "qam", *about, *critics, "--inverse-temperature", "1", "--out", tmp_path / "qam")
+    run("export", tmp_path / "qam", "--out", tmp_path / "towel")
+    policy, flow = (load_manifest(tmp_path / f"towel-{name}") for name in ("fold", "flow"))
+    assert policy.critics == flow.critics
+    assert (flow.critics["fold"].ensemble_size, flow.critics["fold"].aggregation) == (4, "mean - 0.5 std")
+    assert policy.files["velocity.onnx"] != flow.files["velocity.onnx"]
+    taken = ("--critics-from", tmp_path / "qam")
+    run("train", "--algorithm", "fql", *about, *taken, "--distillation-weight", "3", "--out", tmp_path / "fql")
+    run("export", tmp_path / "fql", "--policy", "fold", "--out", tmp_path / "towel_fql")
+    actor = load_manifest(tmp_path / "towel_fql")
+    assert actor.denoising_steps == 1
+    assert actor.files["critics/fold/q_grad.onnx"] == flow.files["critics/fold/q_grad.onnx"]
+    refused = ["train", "--algorithm", "dac", *about, *taken, "--backup", "actor", "--out", tmp_path / "dac"]
+    assert main([str(word) for word in refused]) == 2

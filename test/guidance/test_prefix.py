@@ -105,6 +105,41 @@ def test_a_flow_with_a_prefix_matches_its_affine_closed_form() -> None:
     np.testing.assert_allclose(result.action, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_with_few_steps_no_step_goes_beyond_the_prefix(steps: int) -> None:
+    """A field of zeros: each step goes at most the whole way, where the weight 5 would go 5/T of it."""
+    target = np.full((N, C), 0.5)
+    prefix = Prefix(target, np.ones((N, C)))
+    seen = [0.1 * NOISE]
+
+    class Watched(LinearField):
+        def __call__(self, a: Any, t: Any) -> Any:
+            seen.append(a)
+            return super().__call__(a, t)
+
+    end = sample(Watched(0.0, np.zeros(C)), None, seen[0], steps=steps, prefix=prefix).action
+    distances = [np.abs(target - a) for a in (*seen, end)]
+    assert all((later <= earlier + 1e-12).all() for earlier, later in zip(distances, distances[1:]))
+    assert all((np.sign(target - a) * np.sign(target - seen[0]) >= 0.0).all() for a in (*seen, end))
+
+
+def test_an_actor_of_one_step_is_tied_by_the_slope_of_its_action() -> None:
+    """For a linear actor mu(z) = M z + o the chunk is mu + M^T W (Y - mu)."""
+    turn, offset = 0.3 * RANDOM.standard_normal((C, C)), np.full(C, 0.1)
+
+    class LinearActor(Unconditioned):
+        def __call__(self, a: Any, t: Any) -> Any:
+            return a @ turn.T + offset - a
+
+        def vjp(self, a: Any, t: Any, u: Any) -> tuple[Any, Any]:
+            return self(a, t), u @ turn - u
+
+    weight, noise = RANDOM.uniform(0.0, 1.0, (N, C)), 0.3 * NOISE
+    mu = noise @ turn.T + offset
+    got = sample(LinearActor(), None, noise, steps=1, prefix=Prefix(TARGET, weight)).action
+    np.testing.assert_allclose(got, np.clip(mu + (weight * (TARGET - mu)) @ turn, -1.0, 1.0), atol=1e-12)
+
+
 def test_the_prefix_and_the_critic_add_up_in_one_loop() -> None:
     flow, critic = CurvedField(S, C).given(OBSERVATION), QuadraticCritic(np.full(C, 0.4))
     prefix, weight, steps = Prefix(TARGET, RANDOM.uniform(0.0, 1.0, (N, C))), 0.3, 7

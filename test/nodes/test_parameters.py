@@ -14,14 +14,14 @@ pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a RO
 from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.manifest import FileRecord, Manifest
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, SafetyError
 from qgf_ros.guidance.shaping import Guidance
 from qgf_ros.loop.realtime import RealTime
 from qgf_ros.loop.supervision import RECOMMENDED_SUPERVISION, Supervision
 from qgf_ros.nodes import parameters
-from qgf_ros.nodes.declarations import FIXED, declarations
+from qgf_ros.nodes.declarations import FIXED, declarations, weight_descriptor
 
 DEFAULTS: dict[str, Any] = {
     "bundle": "models/fake",
@@ -321,6 +321,29 @@ def test_an_unknown_estimator_is_refused_with_those_there_are(manifest: Manifest
         GuidanceError, match="'best' was given; it must be one of qgf, qgf_jacobian, qgf_chain, noisy, bptt"
     ):
         parameters.review(changes(estimator="best"), DEFAULTS, manifest if configured else None)
+
+
+def test_an_estimator_whose_graph_the_bundle_lacks_is_refused_and_one_that_it_has_is_taken(manifest: Manifest) -> None:
+    with pytest.raises(GuidanceError, match="robust was given; bundle fake has no q_robust_grad.onnx for it"):
+        parameters.review(changes(estimator="robust"), DEFAULTS, manifest)
+
+    def having(file: str) -> Manifest:
+        record = FileRecord(sha256="0" * 64, size=1)
+        return manifest.model_copy(update={"files": {f"critics/{name}/{file}": record for name in manifest.critics}})
+
+    robust, fields = having("q_robust_grad.onnx"), having("velocity.onnx")
+    assert parameters.review(changes(estimator="robust"), DEFAULTS, robust).estimator == "robust"
+    assert parameters.review(changes(**given(3.0)), DEFAULTS, fields).estimator == "classifier_free"
+    with pytest.raises(GuidanceError, match="noisy was given; bundle fake is guided by the difference"):
+        parameters.review(changes(estimator="noisy"), DEFAULTS, fields)
+
+
+@pytest.mark.parametrize(("file", "largest"), [("q_robust_grad.onnx", 8.0), ("velocity.onnx", 15.0)])
+def test_the_range_of_the_weight_is_that_of_what_it_scales(manifest: Manifest, file: str, largest: float) -> None:
+    record = FileRecord(sha256="0" * 64, size=1)
+    own = {f"critics/{name}/{file}": record for name in manifest.critics}
+    descriptor = weight_descriptor(manifest.model_copy(update={"files": own}), 0.0)
+    assert descriptor.floating_point_range[0].to_value == largest
 
 
 def test_an_unguided_action_that_the_bundle_lacks_is_refused(manifest: Manifest) -> None:

@@ -16,12 +16,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from qgf_ros.errors import TrainingError
+from qgf_ros.learning.algorithms.actors import DiffusionFlow, OneStepFlow
 from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork
 from qgf_ros.learning.algorithms.options import StoredConfig
 from qgf_ros.learning.data.chunks import Batch
@@ -71,12 +72,16 @@ class Losses(NamedTuple):
     reported: dict[str, Tensor]
 
 
+#: A velocity field, or what is one in a bundle: called with s [N, S], a [N, C] and t [N].
+ExportedVelocity: TypeAlias = VelocityNetwork | OneStepFlow | DiffusionFlow
+
+
 @dataclass(frozen=True)
 class ExportedPolicy:
     """What one bundle is made of.
 
     Attributes:
-        velocity: The velocity field.
+        velocity: The velocity field, or what is one in a bundle.
         critic: The critics whose gradient guides it, one task per name.
         critics: Their names, some or all of the run's, in the order of the tasks of `critic`.
         denoising_steps: Euler steps T.
@@ -87,7 +92,7 @@ class ExportedPolicy:
         filtered: A second velocity field, for the estimator `classifier_free`, which then guides; None for none.
     """
 
-    velocity: VelocityNetwork
+    velocity: ExportedVelocity
     critic: CriticNetwork
     critics: tuple[str, ...]
     denoising_steps: int

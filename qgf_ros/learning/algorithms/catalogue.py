@@ -9,15 +9,24 @@ from typing import Any
 from qgf_ros.errors import TrainingError, did_you_mean
 from qgf_ros.learning.algorithms.algorithm import Algorithm
 from qgf_ros.learning.algorithms.cfgrl import Cfgrl
+from qgf_ros.learning.algorithms.dac import Dac, Qsm
 from qgf_ros.learning.algorithms.edp import Edp
+from qgf_ros.learning.algorithms.fql import Fql
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow
 from qgf_ros.learning.algorithms.options import OF_CRITICS, StoredConfig
+from qgf_ros.learning.algorithms.qam import Qam
 from qgf_ros.learning.algorithms.robust_q import RobustQ
+from qgf_ros.learning.algorithms.td_critic import TdFlow
 
 #: Every algorithm by the name that `qgf train --algorithm` and a checkpoint's header give it.
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "iql_flow": IqlFlow,
+    "td_flow": TdFlow,
     "edp": Edp,
+    "fql": Fql,
+    "qam": Qam,
+    "dac": Dac,
+    "qsm": Qsm,
     "cfgrl": Cfgrl,
     "robust_q": RobustQ,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class IqlAlgorithm(Algorithm, ABC):
         aggregation: How the members of a target critic become the value that V regresses on, and that guides.
     """
 
-    critic_networks = ("target", "value")
+    critic_networks: ClassVar[tuple[str, ...]] = ("target", "value")
 
     def add_critics(self, config: IqlFlowConfig, problem: Problem, generator: torch.Generator) -> None:
         """Make the critics; an algorithm calls this once, behind its own networks, so that these come first."""

@@ -8,7 +8,7 @@ leading member axis, so that a single batched product runs them all; members nev
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -106,6 +106,7 @@ class StackedMLP(nn.Module):
         outputs: Output size.
         norm_last: Whether the last hidden layer has a LayerNorm.
         norm: Whether any has one.
+        activation: Of the hidden layers.
         generator: Source of the initial weights (Glorot uniform; biases are zero).
     """
 
@@ -118,11 +119,13 @@ class StackedMLP(nn.Module):
         *,
         norm_last: bool,
         norm: bool = True,
+        activation: Callable[[Tensor], Tensor] = gelu,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden, outputs)
         self.members = members
+        self.activation = activation
         self.normed = len(hidden) - (not norm_last) if norm else 0
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
@@ -146,7 +149,7 @@ class StackedMLP(nn.Module):
             if layer < self.normed:
                 x = _layer_norm(x, self.scales[layer], self.shifts[layer])
             if layer < last:
-                x = gelu(x)
+                x = self.activation(x)
         return x
 
 

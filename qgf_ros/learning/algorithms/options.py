@@ -10,15 +10,25 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from qgf_ros.errors import TrainingError
 
 Stored = TypeVar("Stored", bound="StoredConfig")
 
 
+#: What a critic's target follows from: IQL's value network, or an action after the chunk.
+IQL, SARSA, BEST_OF_N, ACTOR = "iql", "sarsa", "best_of_n", "actor"
+
+
 def _option(default: Any, text: str) -> Any:
     return dataclasses.field(default=default, metadata={"text": text})
+
+
+def row_of(kind: type[Any], name: str, default: Any) -> Any:
+    """Return the row of an option that another class has, in its words, with another default."""
+    (row,) = (row for row in fields(kind) if row.name == name)
+    return _option(default, row.metadata["text"])
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -66,7 +76,7 @@ class IqlFlowConfig(CriticOptions):
     {0, 1/T, ..., 1} unless an algorithm says otherwise."""
 
     hidden: tuple[int, ...] = _option((256, 256, 256), "Hidden layer sizes of every network.")
-    denoising_steps: int = _option(10, "Euler steps T.")
+    denoising_steps: int = _option(10, "Denoising steps T: of Euler, or of the diffusion.")
 
     def __post_init__(self) -> None:
         counts = ("ensemble", "denoising_steps")
@@ -91,14 +101,101 @@ class IqlFlowConfig(CriticOptions):
 class EdpConfig(IqlFlowConfig):
     """What decides the outcome of `edp`."""
 
-    bc_weight: float = _option(
-        30.0,
-        "Weight of imitation beside the critic's value: the actor is that of guidance at C / (2 bc_weight) times 1 - t.",
-    )
+    bc_weight: float = _option(30.0, "Weight of imitation beside the critic's value, in units of rewards.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_positive("bc_weight", self.bc_weight)
+
+
+@dataclass(frozen=True)
+class TdOptions(CriticOptions):
+    """What decides how critics train whose target may be the value of an action; see `learning.algorithms.td_critic`."""
+
+    backup: str = _option(
+        IQL,
+        "What the critic's target follows from: iql for the value that its expectile regression finds, or the action after "
+        "the chunk: sarsa for one of the imitating flow, best_of_n for the best of several, actor for the policy's.",
+    )
+
+
+@dataclass(frozen=True)
+class CandidateOptions(StoredConfig):
+    """What decides the backup `best_of_n`."""
+
+    candidates: int = _option(8, "Actions of which backup best_of_n takes the best.")
+
+
+@dataclass(frozen=True)
+class TdConfig(TdOptions, IqlFlowConfig):
+    """What decides the outcome of an algorithm whose critics may be of either kind."""
+
+    #: What its `backup` may be.
+    backups: ClassVar[tuple[str, ...]] = (IQL, ACTOR)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.backup not in self.backups:
+            raise TrainingError(f"backup {self.backup!r} was given; expected {' or '.join(self.backups)}")
+        if self.denoising_steps < 2:
+            raise TrainingError(f"denoising_steps {self.denoising_steps} was given; expected 2 or more")
+        weights = ("distillation_weight", "inverse_temperature")
+        for name in weights:
+            if not 0.0 <= getattr(self, name, 0.0) < math.inf:
+                raise TrainingError(f"{name} {getattr(self, name)} was given; it must be finite and at least 0")
+        if getattr(self, "candidates", 1) < 1:
+            raise TrainingError("fewer than 1 candidates were given; backup best_of_n needs some")
+
+
+@dataclass(frozen=True)
+class TdFlowConfig(CandidateOptions, TdConfig):
+    """What decides the outcome of `td_flow`."""
+
+    backups: ClassVar[tuple[str, ...]] = (IQL, SARSA, BEST_OF_N)
+
+    ensemble: int = row_of(TdOptions, "ensemble", 10)
+    aggregate: str = row_of(TdOptions, "aggregate", "mean - 0.5 std")
+    backup: str = row_of(TdOptions, "backup", SARSA)
+
+
+@dataclass(frozen=True)
+class FqlConfig(CandidateOptions, TdConfig):
+    """What decides the outcome of `fql`; its denoising steps are those of the flow that is imitated."""
+
+    backups: ClassVar[tuple[str, ...]] = (IQL, SARSA, BEST_OF_N, ACTOR)
+
+    distillation_weight: float = _option(
+        300.0, "Alpha, of the distance to the flow that is imitated, against the value; in units of rewards."
+    )
+    normalise_q: bool = _option(False, "Whether the actor's value is divided by the mean of its size.")
+
+
+@dataclass(frozen=True)
+class QamConfig(CandidateOptions, TdConfig):
+    """What decides the outcome of `qam`."""
+
+    backups: ClassVar[tuple[str, ...]] = (IQL, SARSA, BEST_OF_N, ACTOR)
+
+    inverse_temperature: float = _option(0.1, "Lambda, of the value in what the policy is to become.")
+
+
+@dataclass(frozen=True)
+class DacConfig(TdConfig):
+    """What decides the outcome of `dac`; its denoising steps are those of the diffusion."""
+
+    bc_weight: float = row_of(EdpConfig, "bc_weight", 100.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_positive("bc_weight", self.bc_weight)
+
+
+@dataclass(frozen=True)
+class QsmConfig(DacConfig):
+    """What decides the outcome of `qsm`."""
+
+    bc_weight: float = row_of(DacConfig, "bc_weight", 10.0)
+    inverse_temperature: float = row_of(QamConfig, "inverse_temperature", 0.1)
 
 
 @dataclass(frozen=True)
@@ -120,9 +217,14 @@ class RobustQConfig(IqlFlowConfig):
 #: The options of every algorithm by its name.
 OPTIONS: dict[str, type[StoredConfig]] = {
     "iql_flow": IqlFlowConfig,
+    "td_flow": TdFlowConfig,
     "edp": EdpConfig,
+    "fql": FqlConfig,
+    "qam": QamConfig,
+    "dac": DacConfig,
+    "qsm": QsmConfig,
     "cfgrl": CfgrlConfig,
     "robust_q": RobustQConfig,
 }
 #: Options of critics alone, which another run has settled where it gives them.
-OF_CRITICS = tuple(field.name for field in fields(CriticOptions))
+OF_CRITICS = tuple(field.name for kind in (TdOptions, CandidateOptions) for field in fields(kind))

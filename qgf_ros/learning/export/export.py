@@ -13,13 +13,12 @@ import torch
 from qgf_ros.bundle.aggregation import deviations
 from qgf_ros.bundle.demonstrations import Demonstrations
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.bundle.layers import Layer
 from qgf_ros.bundle.manifest import CriticCard, Manifest
 from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.store import critic_file, write_bundle
 from qgf_ros.errors import TrainingError
 from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
-from qgf_ros.learning.algorithms.algorithm import ExportedPolicy, Problem, TakenCritics
+from qgf_ros.learning.algorithms.algorithm import ExportedPolicy, ExportedVelocity, Problem, TakenCritics
 from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.networks import (
     EMBEDDING_PERIOD,
@@ -30,9 +29,10 @@ from qgf_ros.learning.algorithms.networks import (
 )
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.data.normalisation import FROM_DATA
+from qgf_ros.learning.export.actor_graphs import graph_of_velocity, mlp_layers
 from qgf_ros.learning.export.exported_sight import ExportedSight, exported_sight
 from qgf_ros.learning.export.parity import encoder_parity, own_parity, primitive_parity
-from qgf_ros.learning.export.primitives import critic_graph, noised_critic_graph, velocity_graph
+from qgf_ros.learning.export.primitives import critic_graph, noised_critic_graph
 from qgf_ros.learning.trainer import TrainingConfig
 
 #: Largest difference between torch and ONNX Runtime that an export may show.
@@ -206,7 +206,7 @@ def _with_members(policy: ExportedPolicy, members: int | None, aggregate: str | 
 
 
 def export_networks(
-    velocity: VelocityNetwork,
+    velocity: ExportedVelocity,
     critic: CriticNetwork,
     names: list[str],
     sizes: tuple[int, int],
@@ -232,8 +232,8 @@ def export_networks(
         TrainingError: A difference exceeds `TOLERANCE`.
     """
     files = {
-        "velocity.onnx": _velocity(velocity, sizes, vjp=False),
-        "velocity_vjp.onnx": _velocity(velocity, sizes, vjp=True),
+        "velocity.onnx": graph_of_velocity(velocity, *sizes, vjp=False),
+        "velocity_vjp.onnx": graph_of_velocity(velocity, *sizes, vjp=True),
     }
     for task, name in enumerate(names):
         members = [mlp_layers(critic.mlp, task * critic.ensemble + e) for e in range(critic.ensemble)]
@@ -242,7 +242,7 @@ def export_networks(
             noised, frequencies = mlp_layers(robust, task), embedding_frequencies().numpy()
             files[own_file(name, ROBUST)] = noised_critic_graph(noised, *sizes, frequencies, EMBEDDING_PERIOD)
         if filtered is not None:
-            files[own_file(name, CLASSIFIER_FREE)] = _velocity(filtered, sizes, vjp=False)
+            files[own_file(name, CLASSIFIER_FREE)] = graph_of_velocity(filtered, *sizes, vjp=False)
     parity = primitive_parity(files, velocity, critic, names, sizes, aggregation)
     parity |= own_parity(files, names, sizes, robust, filtered)
     return files, _held(parity)
@@ -257,24 +257,3 @@ def _held(parity: dict[str, float]) -> dict[str, float]:
             f"{worst} differs from torch by {parity[worst]:.2e}, at most {TOLERANCE:g} is allowed; nothing was written"
         )
     return parity
-
-
-def _velocity(network: VelocityNetwork, sizes: tuple[int, int], *, vjp: bool) -> bytes:
-    frequencies = embedding_frequencies().numpy() if network.sinusoidal else None
-    return velocity_graph(mlp_layers(network.mlp, 0), *sizes, frequencies, EMBEDDING_PERIOD, vjp=vjp)
-
-
-def mlp_layers(mlp: StackedMLP, member: int) -> list[Layer]:
-    """Return the layers of one member as NumPy arrays."""
-
-    def array(parameter: torch.Tensor) -> Any:
-        return parameter[member].detach().cpu().numpy()
-
-    layers = []
-    for number, (weight, bias) in enumerate(zip(mlp.weights, mlp.biases)):
-        if number < mlp.normed:
-            norm = array(mlp.scales[number])[0], array(mlp.shifts[number])[0]
-            layers.append(Layer(array(weight), array(bias)[0], *norm))
-        else:
-            layers.append(Layer(array(weight), array(bias)[0]))
-    return layers

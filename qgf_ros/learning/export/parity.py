@@ -12,6 +12,7 @@ from qgf_ros.bundle.aggregation import member_weights
 from qgf_ros.bundle.own_graphs import own_file
 from qgf_ros.bundle.store import critic_file
 from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
+from qgf_ros.learning.algorithms.algorithm import ExportedVelocity
 from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork, time_embedding
 from qgf_ros.learning.export.exported_sight import ENCODER_FILE, ExportedSight, encoder_inputs, encoder_outputs
 
@@ -20,7 +21,7 @@ _ROWS = 256
 
 def primitive_parity(
     files: dict[str, bytes],
-    velocity: VelocityNetwork,
+    velocity: ExportedVelocity,
     critic: CriticNetwork,
     names: list[str],
     sizes: tuple[int, int],

@@ -41,7 +41,7 @@ _GELU_CUBIC = _GELU * 0.044715
 
 
 @dataclass(frozen=True)
-class _Tape:
+class Tape:
     """What the backward pass of one hidden layer needs: names of tensors in the graph."""
 
     y: str
@@ -51,8 +51,8 @@ class _Tape:
     reciprocal: str = ""
 
 
-class _Builder:
-    """Collects nodes and constants under unique names."""
+class GraphBuilder:
+    """Collects the nodes and constants of a graph under unique names."""
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
@@ -99,8 +99,9 @@ class _Builder:
         return serialised
 
 
-def _forward(g: _Builder, x: str, layers: Sequence[Layer], network: str) -> tuple[str, list[_Tape]]:
-    tapes: list[_Tape] = []
+def forward_pass(g: GraphBuilder, x: str, layers: Sequence[Layer], network: str) -> tuple[str, list[Tape]]:
+    """Return the output of an MLP with GELU, and what its backward pass needs."""
+    tapes: list[Tape] = []
     for number, layer in enumerate(layers):
         weight = g.constant(layer.weight, weight_name(network, number, "weight"))
         bias = g.constant(layer.bias, weight_name(network, number, "bias"))
@@ -121,11 +122,11 @@ def _forward(g: _Builder, x: str, layers: Sequence[Layer], network: str) -> tupl
         tanh = g.add("Tanh", inner)
         half = g.add("Mul", y, g.scalar(0.5))
         x = g.add("Add", half, g.add("Mul", half, tanh))
-        tapes.append(_Tape(y, tanh, square, normalised, reciprocal))
+        tapes.append(Tape(y, tanh, square, normalised, reciprocal))
     return x, tapes
 
 
-def _gelu_slope(g: _Builder, tape: _Tape) -> str:
+def _gelu_slope(g: GraphBuilder, tape: Tape) -> str:
     """Return GELU'(y) = (1 + tanh + y (1 - tanh^2) (c + 3 d y^2)) / 2, with GELU(y) = y (1 + tanh(c y + d y^3)) / 2."""
     inner_slope = g.add("Add", g.add("Mul", tape.square, g.scalar(3.0 * _GELU_CUBIC)), g.scalar(_GELU))
     sech = g.add("Sub", g.scalar(1.0), g.add("Mul", tape.tanh, tape.tanh))
@@ -133,11 +134,11 @@ def _gelu_slope(g: _Builder, tape: _Tape) -> str:
     return g.add("Mul", g.add("Add", g.add("Add", curve, tape.tanh), g.scalar(1.0)), g.scalar(0.5))
 
 
-def _backward(
-    g: _Builder,
+def backward_pass(
+    g: GraphBuilder,
     cotangent: str,
     layers: Sequence[Layer],
-    tapes: Sequence[_Tape],
+    tapes: Sequence[Tape],
     wanted: slice,
     network: str,
     output: str = "",
@@ -159,7 +160,7 @@ def _backward(
     return dh
 
 
-def _embedded(g: _Builder, frequencies: Weights | None, period: float) -> str:
+def _embedded(g: GraphBuilder, frequencies: Weights | None, period: float) -> str:
     column = g.add("Unsqueeze", "t", g.constant(np.array([1], dtype=np.int64)))
     if frequencies is None:
         return column
@@ -189,16 +190,16 @@ def velocity_graph(
     Returns:
         The serialised model.
     """
-    g = _Builder()
+    g = GraphBuilder()
     x = g.add("Concat", "s", "a", _embedded(g, frequencies, period), axis=1)
-    out, tapes = _forward(g, x, layers, VELOCITY)
+    out, tapes = forward_pass(g, x, layers, VELOCITY)
     g.add("Identity", out, outputs=["v"])
     inputs: dict[str, int | None] = {"s": observation_size, "a": chunk_size, "t": None}
     outputs: dict[str, Sequence[int | str]] = {"v": ["N", chunk_size]}
     if vjp:
         dh = g.add("Gemm", "u", weight_name(VELOCITY, len(layers) - 1, "weight"), transB=1)
         action = slice(observation_size, observation_size + chunk_size)
-        _backward(g, dh, layers, tapes, action, VELOCITY, "u_dv_da")
+        backward_pass(g, dh, layers, tapes, action, VELOCITY, "u_dv_da")
         inputs["u"] = chunk_size
         outputs["u_dv_da"] = ["N", chunk_size]
     return g.model(inputs, outputs)
@@ -219,9 +220,9 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
     Returns:
         The serialised model.
     """
-    g = _Builder()
+    g = GraphBuilder()
     x = g.add("Concat", "s", "a", axis=1)
-    passes = [_forward(g, x, layers, member_network(e)) for e, layers in enumerate(members)]
+    passes = [forward_pass(g, x, layers, member_network(e)) for e, layers in enumerate(members)]
     columns = g.add("Concat", *(q for q, _ in passes), axis=1)
     g.add("Transpose", columns, outputs=["q"], perm=[1, 0])
     rho = deviations(aggregation)
@@ -240,7 +241,7 @@ def critic_graph(members: Sequence[Sequence[Layer]], observation_size: int, chun
         else:
             dh = g.constant(row / len(members), f"{member_network(e)}.row")
         action = slice(observation_size, observation_size + chunk_size)
-        gradients.append(_backward(g, dh, layers, tapes, action, member_network(e)))
+        gradients.append(backward_pass(g, dh, layers, tapes, action, member_network(e)))
     g.add("Sum", *gradients, outputs=["dq_da"])
     outputs: dict[str, Sequence[int | str]] = {"q": [len(members), "N"], "dq_da": ["N", chunk_size]}
     return g.model({"s": observation_size, "a": chunk_size}, outputs)
@@ -258,17 +259,17 @@ def noised_critic_graph(
     Returns:
         The serialised model.
     """
-    g = _Builder()
+    g = GraphBuilder()
     x = g.add("Concat", "s", "a", _embedded(g, frequencies, period), axis=1)
-    q, tapes = _forward(g, x, layers, NOISED)
+    q, tapes = forward_pass(g, x, layers, NOISED)
     g.add("Transpose", q, outputs=["q"], perm=[1, 0])
     action = slice(observation_size, observation_size + chunk_size)
-    _backward(g, g.constant(layers[-1].weight.T, f"{NOISED}.row"), layers, tapes, action, NOISED, "dq_da")
+    backward_pass(g, g.constant(layers[-1].weight.T, f"{NOISED}.row"), layers, tapes, action, NOISED, "dq_da")
     outputs: dict[str, Sequence[int | str]] = {"q": [1, "N"], "dq_da": ["N", chunk_size]}
     return g.model({"s": observation_size, "a": chunk_size, "t": None}, outputs)
 
 
-def _member_columns(g: _Builder, columns: str, count: int, rho: float) -> list[str]:
+def _member_columns(g: GraphBuilder, columns: str, count: int, rho: float) -> list[str]:
     """Return the weight of each member in mean - rho std [N, 1], given the values [N, E].
 
     d(mean - rho std)/dq_e = (1 - rho (q_e - mean) / std) / E.
