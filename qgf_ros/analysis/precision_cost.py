@@ -42,14 +42,16 @@ class PrecisionComparison:
         self._values: list[tuple[float, ...]] = []
         self._times: list[tuple[float, ...]] = []
 
-    def act(self, observations: Float, noise: Float, critic: str, guidance_weight: float, *options: Any) -> list[Chunk]:
+    def act(
+        self, observations: Float, noise: Float, critic: str, guidance_weight: float, *options: Any, **images: Any
+    ) -> list[Chunk]:
         """See `Policy.act`; both run, the first to run taking turns."""
         chunks: list[list[Chunk]] = [[], []]
         times = [0.0, 0.0]
         turn = len(self._times) % 2
         for which in (turn, 1 - turn):
             start = time.thread_time()  # which nobody else's work on the machine changes
-            chunks[which] = self._policies[which].act(observations, noise, critic, guidance_weight, *options)
+            chunks[which] = self._policies[which].act(observations, noise, critic, guidance_weight, *options, **images)
             times[which] = time.thread_time() - start
         for reference, variant in zip(*chunks):
             if variant.telemetry["critic_failed"]:

@@ -148,9 +148,8 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
         robot = RobotContract() if contract is None else read_robot_contract(contract)
         fields = robot.apply(manifest)
         converted = {output.topic for output in robot.outputs(manifest) if output.converts}
-        return Source(
-            fields, manifest.action, manifest.control_rate, alignment=robot.alignment, converted=converted, **rest
-        )
+        rest |= {"alignment": robot.alignment, "converted": converted, "cameras": robot.apply_to_cameras(manifest)}
+        return Source(fields, manifest.action, manifest.control_rate, **rest)
     if contract is None:
         raise RecordingError("neither --bundle nor --contract was given; one must say what an observation is")
     plain = read_contract(contract)
@@ -158,11 +157,23 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file in one move; raises RecordingError."""
+    """Write an .npz file in one move, what cameras saw uncompressed, so that it need not be in memory to be read.
+
+    Raises:
+        RecordingError: It cannot be written.
+    """
+    import zipfile
+
     import numpy as np
 
     from qgf_ros.errors import RecordingError
     from qgf_ros.files.destination import replacing
 
-    with replacing(path, error=RecordingError) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    seen = {name: array for name, array in arrays.items() if name.startswith("images/")}
+    with replacing(path, error=RecordingError) as temporary:
+        with temporary.open("wb") as file:
+            np.savez_compressed(file, **{name: array for name, array in arrays.items() if name not in seen})
+        with zipfile.ZipFile(temporary, "a") as archive:
+            for name, array in seen.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, array, allow_pickle=False)

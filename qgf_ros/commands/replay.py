@@ -49,7 +49,12 @@ def replay(
     policy = Policy.load(folder, threads=threads, precision=precision)
     robot = RobotContract() if contract is None else read_robot_contract(contract)
     outcome = answer(
-        Recording.open(recording), policy, robot.apply(policy.manifest), robot.alignment, overrides
+        Recording.open(recording),
+        policy,
+        robot.apply(policy.manifest),
+        robot.alignment,
+        overrides,
+        robot.apply_to_cameras(policy.manifest),
     ).record()
     console = Console()
     _print(console, recording, outcome)

@@ -10,6 +10,7 @@ from qgf_ros.control.command import Command
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.safety import SafetyEnvelope
+from qgf_ros.control.vision.pictures import stamps_text
 from qgf_ros.loop.tick_statistics import TickStatistics
 
 Figures: TypeAlias = Mapping[str, str | int | float]
@@ -37,6 +38,7 @@ def tick_figures(
     if "latency_ms" in chunk:  # of the policy alone; latency_ms is that of the whole tick
         chunk["inference_ms"] = chunk.pop("latency_ms")
     summary = statistics.summary()
+    seen = {} if observation.sight is None else {"frame_stamps": stamps_text(observation.sight.stamps)}
     return {
         "tick": int(summary.pop("ticks")),
         **controller.settings.figures(),
@@ -48,6 +50,7 @@ def tick_figures(
         # What a replay needs to know that it sees what this tick saw.
         "noise_drawn": controller.noise.drawn,
         "observation_crc32": zlib.crc32(observation.vector.tobytes()),
+        **seen,
         **chunk,
         "latency_ms": latency * 1e3,
         **summary,

@@ -13,13 +13,14 @@ from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
+from qgf_ros.bundle.cameras import COMPRESSED, IMAGE
 from qgf_ros.errors import RecordingError
 from qgf_ros.recording.queue import RecordingQueue
 from qgf_ros.recording.schemas import definition, leading_stamp, starts_with_stamp
 from qgf_ros.recording.writer import Received
 
-#: Messages of one topic that may wait for this process.
-DEPTH = 1000
+#: Messages of one topic that may wait for this process, and pictures, which are large.
+DEPTH, PICTURES = 1000, 10
 #: Longest time that `Taps.close` takes messages that were delivered before it [s].
 DRAIN = 1.0
 
@@ -103,7 +104,7 @@ class Taps:
             complain(f"{topic} is not recorded, its type {type_name} is not installed here ({error})")
             return
         quality = QoSProfile(
-            depth=DEPTH,
+            depth=PICTURES if type_name in (IMAGE, COMPRESSED) else DEPTH,
             reliability=QoSReliabilityPolicy.RELIABLE if reliable else QoSReliabilityPolicy.BEST_EFFORT,
             durability=QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE,
         )

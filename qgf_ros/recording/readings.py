@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.cameras import COMPRESSED, IMAGE, CameraField
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.control.observation import Observation, ObservationAssembler
-from qgf_ros.errors import RecordingError
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
+from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import Restart, split
 from qgf_ros.recording.recorded_commands import MALFORMED, malformed
 from qgf_ros.recording.recording import Recorded, Recording
@@ -33,7 +35,14 @@ def _array(values: Any) -> NDArray[np.float64]:
     return array
 
 
-def to_reading(recorded: Recorded) -> Reading:
+def _bytes(values: Any) -> NDArray[np.uint8]:
+    """Return the bytes of a picture, which are not copied where they are bytes."""
+    if isinstance(values, (bytes, bytearray, memoryview)):
+        return np.frombuffer(values, dtype=np.uint8)
+    return _array(values).astype(np.uint8)
+
+
+def to_reading(recorded: Recorded) -> Reading | Picture:
     """Return what a recorded message says.
 
     Raises:
@@ -45,7 +54,7 @@ def to_reading(recorded: Recorded) -> Reading:
         malformed(recorded, error)
 
 
-def _reading(recorded: Recorded) -> Reading:
+def _reading(recorded: Recorded) -> Reading | Picture:
     message = recorded.message
     kind = recorded.type_name
     if kind == "sensor_msgs/msg/JointState":
@@ -61,6 +70,11 @@ def _reading(recorded: Recorded) -> Reading:
         return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque))
     if kind in ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray"):
         return VectorReading(_array(message.data))
+    if kind == IMAGE:
+        shape = int(message.width), int(message.height), int(message.step)
+        return ImageReading(str(message.encoding), *shape, _bytes(message.data), str(message.header.frame_id))
+    if kind == COMPRESSED:
+        return CompressedReading(str(message.format), _bytes(message.data), str(message.header.frame_id))
     raise RecordingError(f"topic {recorded.topic} is recorded as {kind or 'an unknown type'}, which is no observation")
 
 
@@ -70,23 +84,34 @@ class ObservationSource:
     A reading was there if its stamp is no newer than the command's. A topic without a header was heard before the
     command was stamped, as far as stamps are of the recorder's clock. Where that does not tell either (simulated time,
     readings brought together by ``nearest``), a reading was there if it was received before the command: an inference.
+    Of a camera the telemetry of a node says which picture it was; else the newest that was received before.
 
     Args:
         readings: Of one epoch, in the order they were received.
         fields: The observation contract.
         period: Control period [s].
-        alignment: As of `ObservationAssembler`.
+        alignment, cameras: As of `ObservationAssembler`.
     """
 
     def __init__(
-        self, readings: Iterable[TimedReading], fields: Sequence[ObservationField], period: float, alignment: str
+        self,
+        readings: Iterable[TimedReading],
+        fields: Sequence[ObservationField],
+        period: float,
+        alignment: str,
+        cameras: Mapping[str, CameraField] | None = None,
     ) -> None:
-        self._contract = fields, period, alignment
+        self._contract = fields, period, alignment, (), cameras
         self._assembler = ObservationAssembler(*self._contract)
+        self._pictures: dict[str, list[TimedReading]] = {c.topic: [] for c in (cameras or {}).values()}
+        self._names = {camera.topic: name for name, camera in (cameras or {}).items()}
         self._latest = alignment == "latest"
         self._by_stamp: list[TimedReading] = []
         self._by_arrival: list[TimedReading] = []
         for reading in readings:
+            if reading.topic in self._pictures:
+                self._pictures[reading.topic].append(reading)
+                continue
             (self._by_stamp if self._latest and reading.stamped else self._by_arrival).append(reading)
         self._by_stamp.sort(key=_stamp)
         self._by_arrival.sort(key=_log_time)
@@ -95,8 +120,12 @@ class ObservationSource:
         #: Whether the arrival of a command had to tell which readings were there.
         self.inferred = False
 
-    def observe(self, stamp: int, received: int) -> Observation:
+    def observe(self, stamp: int, received: int, shown: Mapping[str, int] | None = None) -> Observation:
         """Return the observation behind a command stamped `stamp` [ns] and received at `received` [ns].
+
+        Args:
+            stamp, received: Of the command.
+            shown: Stamps [ns] of the pictures that the node saw, by camera, where it said so.
 
         Raises:
             ObservationError: See `ObservationAssembler.assemble`.
@@ -114,7 +143,25 @@ class ObservationSource:
             for reading in readings[self._taken[which] : end]:
                 self._assembler.update(reading.topic, reading.stamp if reading.stamped else stamp, reading.reading)
             self._taken[which] = end
+        for topic, pictures in self._pictures.items():
+            self._show(topic, pictures, arrived, shown)
         return self._assembler.assemble(stamp)
+
+    def _show(self, topic: str, pictures: list[TimedReading], arrived: int, shown: Mapping[str, int] | None) -> None:
+        """Keep the picture that the node saw, or the newest that had arrived [ns]."""
+        if shown is None:
+            end = bisect.bisect_right(pictures, arrived, key=_log_time)
+            found = pictures[end - 1 : end] if end else []
+            self.inferred = True
+        else:
+            wanted = shown.get(self._names[topic])
+            found = [picture for picture in pictures if picture.stamp == wanted][:1]
+            if not found:
+                raise ObservationError(
+                    f"camera {self._names[topic]}: the picture that the node saw is not on topic {topic}"
+                )
+        for picture in found:
+            self._assembler.update(topic, picture.stamp, picture.reading)
 
 
 class TimedReading(NamedTuple):
@@ -124,7 +171,7 @@ class TimedReading(NamedTuple):
     stamp: int
     stamped: bool
     topic: str
-    reading: Reading
+    reading: Reading | Picture
 
 
 def _log_time(reading: TimedReading) -> int:
@@ -142,6 +189,7 @@ def observation_sources(
     alignment: str = "latest",
     found: Sequence[Restart] = (),
     heard: Mapping[str, Sequence[Recorded]] | None = None,
+    cameras: Mapping[str, CameraField] | None = None,
 ) -> list[ObservationSource]:
     """Return a source of observations for each epoch of a recording; goals are carried over into the next one.
 
@@ -153,11 +201,13 @@ def observation_sources(
         fields, period, alignment: As of `ObservationSource`.
         found: Restarts of the clock.
         heard: Messages by full topic, in the order they were received; by default those of the file.
+        cameras: As of `ObservationSource`.
 
     Raises:
         RecordingError: A topic of the contract is not in the file, or its type is none of an observation.
     """
-    assembler = ObservationAssembler(fields, period, alignment)
+    assembler = ObservationAssembler(fields, period, alignment, (), cameras)
+    by_camera = {camera.topic: camera for camera in (cameras or {}).values()}
     names = {recording.resolve(topic): topic for topic in assembler.topics}
     absent = [name for name in names if name not in recording.topics]
     if absent:
@@ -166,18 +216,19 @@ def observation_sources(
     epochs: list[list[TimedReading]] = [[] for _ in range(len(found) + 1)]
     for name, topic in names.items():
         live = topic in assembler.live_topics
-        readings = [_timed(topic, recorded, live) for recorded in heard[name]]
+        readings = [_timed(topic, recorded, live, by_camera.get(topic)) for recorded in heard[name]]
         goal: list[TimedReading] = []
         for epoch, part in zip(epochs, split(readings, found)):
             epoch += [*goal, *part]
             if not live:
                 goal = [reading._replace(log_time=-1, stamp=-1) for reading in [*goal, *part][-1:]]
-    return [ObservationSource(epoch, fields, period, alignment) for epoch in epochs]
+    return [ObservationSource(epoch, fields, period, alignment, cameras) for epoch in epochs]
 
 
-def _timed(topic: str, recorded: Recorded, live: bool) -> TimedReading:
+def _timed(topic: str, recorded: Recorded, live: bool, camera: CameraField | None) -> TimedReading:
     stamped = recorded.stamped and (live or recorded.stamp > 0)
     stamp = recorded.stamp if stamped else recorded.log_time
+    stamp = stamp if camera is None else camera.host_stamp(stamp)
     return TimedReading(recorded.log_time, stamp, stamped, topic, to_reading(recorded))
 
 

@@ -14,12 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.limit_overrides import manifest_with_limits
 from qgf_ros.control.run_options import RunOptions
+from qgf_ros.control.vision.pictures import stamps_of
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.comparison import Replay, Replayed
 from qgf_ros.recording.epochs import restarts, split
@@ -41,6 +43,7 @@ def replay(
     observation: Sequence[ObservationField],
     alignment: str = "latest",
     overrides: Mapping[str, Any] | None = None,
+    cameras: Mapping[str, CameraField] | None = None,
 ) -> Replay:
     """Answer every recorded tick again.
 
@@ -50,6 +53,7 @@ def replay(
         observation: The observation contract as the robot served it.
         alignment: As of `ObservationAssembler`.
         overrides: Options, of `control.run_options.REPLAYABLE`, in place of the recorded ones.
+        cameras: The cameras as the robot served them; the bundle's own by default.
 
     Raises:
         RecordingError: A topic is missing, or the run was asynchronous throughout.
@@ -57,7 +61,8 @@ def replay(
         SafetyError: The limits that were set in the run are none of this bundle's.
     """
     overrides = {name: value for name, value in (overrides or {}).items() if value is not None}
-    return _Replayer(recording, policy, observation, alignment, overrides).run()
+    cameras = policy.manifest.cameras if cameras is None else cameras
+    return _Replayer(recording, policy, observation, alignment, overrides, cameras).run()
 
 
 class _NotReplayable(Exception):
@@ -72,8 +77,9 @@ class _Replayer:
         observation: Sequence[ObservationField],
         alignment: str,
         overrides: Mapping[str, Any],
+        cameras: Mapping[str, CameraField],
     ) -> None:
-        self._overrides = overrides
+        self._overrides, self._sees = overrides, bool(cameras)
         node = recording.run.get("policy_node", "policy_node")
         telemetry = recording.resolve("~/telemetry", node)
         messages = by_topic(recording, {telemetry, "/parameter_events"})
@@ -90,7 +96,8 @@ class _Replayer:
         self._policy.manifest = manifest_with_limits(policy.manifest, self._parameters.limits)
         self._manifest = manifest = self._policy.manifest
         found = restarts(ticks)
-        sources = observation_sources(recording, observation, 1.0 / manifest.control_rate, alignment, found)
+        period = 1.0 / manifest.control_rate
+        sources = observation_sources(recording, observation, period, alignment, found, cameras=cameras)
         self._epochs = list(zip(sources, split(ticks, found)))
         self._bundle_causes = _other_files(recording.manifest, manifest)
         self._outcome = Replay(manifest, remarks=[*recording.damage])
@@ -129,7 +136,8 @@ class _Replayer:
         settings = self._settings(tick, values)
         controller = self._prepare(tick, values, settings, last)
         try:
-            observation = source.observe(tick.stamp, tick.log_time)
+            shown = stamps_of(values.get("frame_stamps", "")) if self._sees else None
+            observation = source.observe(tick.stamp, tick.log_time, shown)
         except ObservationError as error:
             raise _NotReplayable(f"the observation is not in the recording: {error}") from error
         if values.get("observation_crc32") != str(zlib.crc32(observation.vector.tobytes())):
@@ -142,7 +150,10 @@ class _Replayer:
             self._place_noise(controller, values, settings)
         elif controller.needs_chunk(tick.stamp):
             raise _NotReplayable("its action chunk began before the recording, or at a tick that is not replayed")
-        command = controller.tick(observation)
+        try:
+            command = controller.tick(observation)
+        except ObservationError as error:  # of a picture that cannot be decoded, from which nothing was commanded
+            raise _NotReplayable(str(error)) from error
         return Replayed(tick.stamp, recorded, command.values, self._causes(values))
 
     def _settings(self, tick: Recorded, values: Mapping[str, str]) -> RunOptions:

@@ -243,6 +243,7 @@ class Policy:
         q = np.full(len(start), np.nan, dtype=np.float32)
         judged = np.ones(len(start), dtype=bool) if candidates > 1 else weights > 0.0
         asked = judged
+        told = given if seen is None or not judged.any() else seen.of(name)
         value: ActionValue | None = None  # bound where it is asked: the fast path answers for a guided chunk by itself
         if not weights.any():
             result = self._plain(given, start, rows, tied)
@@ -253,11 +254,10 @@ class Policy:
             q[weights > 0.0] = critic.aggregate(values)
             asked = judged & (weights == 0.0)
         else:
-            value = critic.given(given if seen is None else seen.of(name)).rows(rows)
-            flow = self._velocity.given(given).rows(rows)
+            flow, value = self._velocity.given(given).rows(rows), critic.given(told).rows(rows)
             result, unguided = self._guided(flow, value, start, weights, guidance, tied)
         if asked.any():
-            value = critic.given(given if seen is None else seen.of(name)).rows(rows) if value is None else value
+            value = critic.given(told).rows(rows) if value is None else value
             q[asked] = critic.aggregate(value.rows(np.flatnonzero(asked))(result.action[asked]))
         if not np.isfinite(q[judged]).all():
             raise GuidanceError("the critic's value is not finite; check the observation and the critic")

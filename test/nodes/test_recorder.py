@@ -31,7 +31,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data  # noqa: E402
 from rclpy.serialization import deserialize_message  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
-from sensor_msgs.msg import JointState  # noqa: E402
+from sensor_msgs.msg import CompressedImage, JointState  # noqa: E402
 from std_msgs.msg import String  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint  # noqa: E402
 
@@ -104,8 +104,8 @@ def stage(
     monkeypatch.setattr(taps, "DRAIN", TIMEOUT)  # for a machine that is busy with something else
     stages: list[Stage] = []
 
-    def make(**parameters: Any) -> Stage:
-        stages.append(Stage(context, tiny_bundle, tmp_path / f"run{len(stages)}.mcap", **parameters))
+    def make(bundle: Path = tiny_bundle, **parameters: Any) -> Stage:
+        stages.append(Stage(context, bundle, tmp_path / f"run{len(stages)}.mcap", **parameters))
         return stages[-1]
 
     yield make
@@ -173,6 +173,24 @@ def test_the_outputs_of_a_contract_and_their_shadows_are_recorded(stage: Callabl
     scene.until(lambda: scene.written() >= before + 2)
     recorded = list(scene.finish().messages(set(topics)))
     assert [list(one.message.points[0].positions) for one in recorded] == [[0.5], [0.5]]
+
+
+def test_pictures_of_cameras_are_recorded_as_they_came(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="building encoders needs onnx")
+    from camera_bundles import write_camera_bundle
+
+    contract = tmp_path / "robot.yaml"
+    contract.write_text("cameras: {wrist: {topic: /realsense/color, type: sensor_msgs/msg/CompressedImage}}")
+    scene = stage(write_camera_bundle(tmp_path / "seeing"), contract=str(contract))
+    topics = ["/realsense/color", "/cell/front/image_raw/compressed"]
+    publishers = [scene.publisher(CompressedImage, topic) for topic in topics]
+    before = scene.written()
+    sent = [CompressedImage(format="jpeg", data=bytes(range(k, 256))) for k in range(2)]
+    for publisher, message in zip(publishers, sent):
+        publisher.publish(message)
+    scene.until(lambda: scene.written() >= before + 2)
+    recorded = {one.topic: one.message for one in scene.finish().messages(set(topics))}
+    assert [bytes(recorded[topic].data) for topic in topics] == [bytes(message.data) for message in sent]
 
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -96,6 +96,11 @@ class Sight:
         return {name: kept.seen() for name, kept in self._kept.items()}
 
     @property
+    def stamps(self) -> dict[str, int]:
+        """When each was taken, by the host's clock [ns]."""
+        return {name: kept.stamp for name, kept in self._kept.items()}
+
+    @property
     def oldest(self) -> float:
         """How old the oldest picture was when the observation was complete [s]."""
         return max(self.ages.values())

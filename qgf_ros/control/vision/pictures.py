@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -53,6 +54,16 @@ class FileHeader:
     height: int
     channels: int
     bits: int
+
+
+def stamps_text(stamps: Mapping[str, int]) -> str:
+    """Return when the picture of each camera was taken [ns], as telemetry says it: ``wrist 1700000000000000000, front …``."""
+    return ", ".join(f"{name} {stamp}" for name, stamp in stamps.items())
+
+
+def stamps_of(text: str) -> dict[str, int]:
+    """Return what `stamps_text` says; what is no such text says nothing."""
+    return {name: int(stamp) for name, stamp in re.findall(r"([\w-]+) (\d{1,20})(?:, |$)", text)}
 
 
 def refusal(name: str, camera: CameraField, picture: Picture) -> str | None:

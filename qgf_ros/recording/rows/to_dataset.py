@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ActionField, ObservationField
+from qgf_ros.control.observation import Observation
 from qgf_ros.control.output_source import COMMAND_TOPIC
+from qgf_ros.control.vision.pictures import stamps_of
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.readings import by_topic, observation_sources
-from qgf_ros.recording.recorded_commands import CommandReader, differ, reached_the_robot, says_what_was_sent
+from qgf_ros.recording.recorded_commands import CommandReader, differ, figures, reached_the_robot, says_what_was_sent
 from qgf_ros.recording.recording import Recorded, Recording
 from qgf_ros.recording.rows.outcomes import Outcomes, Reward
 from qgf_ros.recording.rows.stamps import as_received, telling
-from qgf_ros.recording.rows.trajectories import Conversion, Float, Trajectory, explained_by
+from qgf_ros.recording.rows.trajectories import Conversion, Float, Images, Trajectory, explained_by
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Source:
         command_names: Of the action's components on the topic of the commands; those of the contract by default.
         outcomes: What is said of episodes from outside the recordings.
         unscaled: Names of actions that are kept in their unit, whatever their scale and offset.
+        cameras: The cameras, as the robot served them; rows have what the policy would see of each.
     """
 
     observation: Sequence[ObservationField]
@@ -57,6 +61,7 @@ class Source:
     command_names: Sequence[str] = ()
     outcomes: Outcomes = field(default_factory=Outcomes)
     unscaled: Collection[str] = ()
+    cameras: Mapping[str, CameraField] = field(default_factory=dict)
 
 
 def convert(recordings: Sequence[Recording], source: Source) -> Conversion:
@@ -127,6 +132,7 @@ class _Converter:
         live = dict.fromkeys(recording.resolve(one.topic) for one in fields if one.live)
         if names[command] in seen:
             into.measured.add(names[command])
+        seen |= {recording.resolve(camera.topic) for camera in source.cameras.values()}
         found = by_topic(recording, {*names.values(), telemetry, *seen})
         messages = telling(found, names[command], tuple(live), recording.path, into)
         self._commands = [message for message in messages[names[command]] if reached_the_robot(message)]
@@ -151,7 +157,7 @@ class _Converter:
         self._scale, self._offset = np.array(scaled).T
         self._most = np.array([np.inf if field.name in source.unscaled else 1.0 for field in source.action])
         self._sources = observation_sources(
-            recording, source.observation, 1.0 / source.control_rate, source.alignment, cuts, messages
+            recording, source.observation, 1.0 / source.control_rate, source.alignment, cuts, messages, source.cameras
         )
         self._epoch = 0
 
@@ -206,10 +212,11 @@ class _Converter:
         trajectory.solved = solved and bool(trajectory.actions)
         self._close(trajectory, commands[-1])
 
-    def _row(self, command: Recorded) -> tuple[Float, Float, float]:
-        """Return observation, normalised action and reward of a command."""
-        observation = self._sources[self._epoch].observe(command.stamp, command.log_time)
+    def _row(self, command: Recorded) -> tuple[Float, Float, float, Images]:
+        """Return observation, normalised action and reward of a command, and what the cameras saw."""
         said = self._said[self._epoch].get(command.stamp)
+        shown = stamps_of(figures(said).get("frame_stamps", "")) if said is not None else {}
+        observation = self._sources[self._epoch].observe(command.stamp, command.log_time, shown or None)
         if said is None and self._converted:
             raise ObservationError("no telemetry that says what was commanded")
         values = self._reader.values(said or command)
@@ -217,29 +224,32 @@ class _Converter:
             raise ObservationError("the command is not finite")
         action = (values - self._offset) / self._scale
         self._into.clipped += bool((np.abs(action) > self._most + 1e-6).any())  # which is rounding
-        return observation.vector, np.clip(action, -self._most, self._most).astype(np.float32), self._reward(command)
+        action = np.clip(action, -self._most, self._most).astype(np.float32)
+        return observation.vector, action, self._reward(command), _images(observation)
 
     def _close(self, trajectory: Trajectory, last: Recorded | None) -> None:
         """Keep a trajectory, with the successor of its last command where it can be known or is never looked at."""
         successor = None if last is None else self._successor(last)
         if trajectory.solved and successor is None:
-            successor = trajectory.observations[-1]  # its mask is 0: whatever comes after does not count
+            # Its mask is 0: whatever comes after does not count.
+            successor = trajectory.observations[-1], trajectory.images[-1]
         if trajectory.solved and self._source.reward.topic is None:
             trajectory.rewards[-1] = 0.0
         if successor is not None and trajectory.actions:
-            trajectory.append(successor, trajectory.actions[-1], trajectory.rewards[-1])
+            trajectory.append(successor[0], trajectory.actions[-1], trajectory.rewards[-1], successor[1])
         if len(trajectory.actions) > 1:
             self._into.trajectories.append(trajectory)
         else:
             self._into.left_out["commands alone, without a neighbour a control period away"] += len(trajectory.actions)
 
-    def _successor(self, last: Recorded) -> Float | None:
-        """Return the observation one control period after a command, or None if there is no newer one."""
+    def _successor(self, last: Recorded) -> tuple[Float, Images] | None:
+        """Return what is observed and seen one control period after a command, or None if there is nothing newer."""
         try:
             observation = self._sources[self._epoch].observe(last.stamp + self._period, last.log_time + self._period)
+            images = _images(observation)
         except ObservationError:
             return None
-        return observation.vector if observation.stamp > last.stamp else None
+        return (observation.vector, images) if observation.stamp > last.stamp else None
 
     def _reward(self, command: Recorded) -> float:
         if self._source.reward.topic is None:
@@ -254,6 +264,11 @@ class _Converter:
 
 def _stamp(recorded: Recorded) -> int:
     return recorded.stamp
+
+
+def _images(observation: Observation) -> Images:
+    """Return what the cameras saw; raises ObservationError where a picture cannot be decoded."""
+    return {} if observation.sight is None else observation.sight.images()
 
 
 def control_ticks(stamps: Sequence[int], period: int) -> list[list[int]]:

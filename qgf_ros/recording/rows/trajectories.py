@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from qgf_ros.bundle.quaternions import with_one_sign
 from qgf_ros.errors import RecordingError
 
 Float = NDArray[np.float32]
+#: What the policy would see of each camera, by name, uint8 [h, w, 3].
+Images: TypeAlias = Mapping[str, NDArray[np.uint8]]
 
 #: Rows that are looked at to tell whether actions are observations, and the share of them that may differ.
 _MOST_COMPARED, _DIFFERING = 10_000, 0.01
@@ -25,20 +27,22 @@ class Trajectory:
     """Rows of one trajectory; its last row has no successor.
 
     Attributes:
-        observations, actions, rewards: One entry per row.
+        observations, actions, rewards, images: One entry per row.
         solved: Whether its last command solved the task.
     """
 
     observations: list[Float] = field(default_factory=list)
     actions: list[Float] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
+    images: list[Images] = field(default_factory=list)
     solved: bool = False
 
-    def append(self, observation: Float, action: Float, reward: float) -> None:
+    def append(self, observation: Float, action: Float, reward: float, images: Images) -> None:
         """Add a row."""
         self.observations.append(observation)
         self.actions.append(action)
         self.rewards.append(reward)
+        self.images.append(images)
 
 
 @dataclass
@@ -102,7 +106,7 @@ class Conversion:
         return list(dict.fromkeys(found))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the data set by OGBench's keys.
+        """Return the data set by OGBench's keys, and what each camera saw as ``images/NAME``, uint8 [R, h, w, 3].
 
         Raises:
             RecordingError: There is no trajectory.
@@ -128,7 +132,11 @@ class Conversion:
             "terminals": terminals,
             "rewards": np.concatenate([trajectory.rewards for trajectory in self.trajectories]).astype(np.float32),
             "masks": masks,
+            **{f"images/{name}": self._seen(name) for name in self.trajectories[0].images[0]},
         }
+
+    def _seen(self, camera: str) -> NDArray[np.uint8]:
+        return np.stack([images[camera] for trajectory in self.trajectories for images in trajectory.images])
 
 
 def explained_by(sentences: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ pytest.importorskip("onnx", reason="building encoders needs onnx")
 from camera_bundles import CAMERAS, camera_manifest, write_camera_bundle
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.control import inference
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.extraction import JointReading
 from qgf_ros.control.inference import infer
@@ -22,6 +23,7 @@ from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.vision import newest_pictures
 from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import ObservationError
+from qgf_ros.loop.degradation import Degradation, Fallback
 from qgf_ros.runtime.policy import Policy
 
 STEP = 50_000_000
@@ -135,6 +137,35 @@ def test_a_picture_is_decoded_when_a_chunk_is_inferred_and_never_between(
         assert command.telemetry["frame_age_ms"] == 0.0
         assert command.telemetry["encode_ms"] > 0.0
     assert counts == [2, 2, 4, 4]
+
+
+def test_decoding_counts_as_inference_so_that_slow_pictures_lead_to_less(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes a chunk late, be it network, encoder or JPEG, is met by degradation."""
+
+    class Slow:
+        now = 0.0
+
+        def perf_counter(self) -> float:
+            return self.now
+
+    clock, decode = Slow(), newest_pictures.decode
+
+    def slowly(*given: Any) -> Any:
+        clock.now += 0.3
+        return decode(*given)
+
+    monkeypatch.setattr(newest_pictures, "decode", slowly)
+    monkeypatch.setattr(inference, "time", clock)
+    assembler, controller = assembler_of(policy.manifest), Controller(policy, RunOptions(0.1))
+    degradation = Degradation(0.05, policy.manifest.horizon, deadline=None)
+    for k in range(1, 6, 2):
+        fill(assembler, k * STEP)
+        assert controller.tick(assembler.assemble(k * STEP)).inferred
+        assert controller.inference.seconds == pytest.approx(0.6)
+        assert degradation.note(controller.inference.seconds, controller.settings)
+    assert degradation.fallback is Fallback.PLAIN_BC
 
 
 def test_what_is_seen_decides_what_is_done_and_a_batch_is_its_rows(policy: Policy) -> None:
