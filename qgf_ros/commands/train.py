@@ -62,7 +62,7 @@ def train(
     Args:
         dataset: Data set, FILE.npz, of OGBench's or another convention that docs/data.md names.
         out: Folder of checkpoints.
-        algorithm: How to train: iql_flow, td_flow, edp, fql, qam, dac, qsm, cfgrl, robust_q; see docs/training.md.
+        algorithm: How to train: iql_flow, td_flow, edp, fql, qam, dac, qsm, cfgrl, robust_q; see docs/training_algorithms.md.
         env: Environment whose single-task rewards to use; without it the data set must carry rewards and masks, unless
             --goal-conditioned is given.
         tasks: With --env, single-task numbers.

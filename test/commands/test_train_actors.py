@@ -1,4 +1,4 @@
-"""From one run's critics to the bundles of several actors, by the commands that docs/training.md gives."""
+"""From one run's critics to the bundles of several actors, by the commands that docs/training_algorithms.md gives."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_actor_runs_an_episode_of_its_task(tmp_path: Path) -> None:
 def test_one_run_of_adjoint_matching_gives_its_policy_plain_cloning_and_what_its_critics_guide(
     recording: Path, tmp_path: Path
 ) -> None:
-    """The commands of docs/training.md for QGF with the critics of QAM; and those critics serve another actor."""
+    """The commands of docs/training_algorithms.md for QGF with the critics of QAM; and those critics serve another actor."""
     about = ("--dataset", recording, "--critic", "fold", *TINY)
     critics = ("--backup", "actor", "--ensemble", "4", "--aggregate", "mean - 0.5 std")
     run("train", "--algorithm", "qam", *about, *critics, "--inverse-temperature", "1", "--out", tmp_path / "qam")
