@@ -29,6 +29,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.control.extraction import Reading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import ObservationError, QgfError
 from qgf_ros.nodes.admission.ros_arguments import check_parameter_files, init_ros
 from qgf_ros.nodes.admission.strict_parameters import StrictNode
@@ -79,7 +80,7 @@ class SimBridge:
         self._running = self._paused = self._commanded = False
         self._episode = self._task = self._seed = self._length = self._refused = self._granted = 0
         self._keyframe, self._shift = "", NONE
-        self._readings: Mapping[str, Reading] = {}
+        self._readings: Mapping[str, Reading | ImageReading] = {}
         self._published = self._waiting_since = time.monotonic()
         self._connect()
         if self._value("autostart"):

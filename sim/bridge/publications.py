@@ -16,11 +16,12 @@ from std_msgs.msg import Float64MultiArray, String
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.bundle.goal_fields import OBJECT_GOAL, goal_columns
 from qgf_ros.control.extraction import PoseReading, Reading, WrenchReading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, to_message, to_time
 from qgf_sim.bridge.episodes import EpisodeOutcome
 from qgf_sim.bridge.frames import FramePublisher
 from qgf_sim.bridge.sources import World
-from qgf_sim.worlds.families import family_of, observation_fields
+from qgf_sim.worlds.families import camera_fields, family_of, observation_fields
 from qgf_sim.worlds.urdf import WORLD
 
 #: Longest wait for the last outcome to reach its subscribers, and for a goal, without which a node that is kept from
@@ -33,11 +34,12 @@ class Publications:
 
     Args:
         node: The node to publish on.
-        environment: Whose observations and goals they publish.
-        picture: Width and height of the pictures, or None without a camera.
+        environment: Whose observations, pictures and goals they publish.
+        picture: Width and height of the pictures for people, or None without such a camera.
     """
 
     def __init__(self, node: Node, environment: str, picture: tuple[int, int] | None) -> None:
+        cameras = [camera["topic"] for camera in camera_fields(environment).values()]
         self._picture = picture
         observation = observation_fields(environment)
         self._objects = goal_columns(observation, tuple(family_of(environment).object_goal))
@@ -45,6 +47,7 @@ class Publications:
             topic: node.create_publisher(MESSAGE_CLASSES[kind], topic, 10)
             for topic, kind in {field.topic: field.message_type for field in observation}.items()
         }
+        self._observations |= {topic: node.create_publisher(Image, topic, 1) for topic in cameras}
         self._clock = node.create_publisher(Clock, "/clock", 10)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._episode = node.create_publisher(String, "~/episode", latched)
@@ -63,9 +66,15 @@ class Publications:
         for publisher in self._goals.values():
             publisher.wait_for_all_acked(GOAL_TIMEOUT)  # before the observation that is answered with it
 
-    def observe(self, readings: Mapping[str, Reading], stamp: int) -> bool:
+    def observe(self, readings: Mapping[str, Reading | ImageReading], stamp: int) -> bool:
         """Publish readings, all of one stamp [ns]; return whether they are complete."""
         for topic, reading in readings.items():
+            if isinstance(reading, ImageReading):
+                from qgf_sim.bridge.camera import image_message
+
+                pixels = reading.data.reshape(reading.height, reading.width, 3)
+                self._observations[topic].publish(image_message(pixels, stamp, reading.frame_id))
+                continue
             frame = WORLD if isinstance(reading, (PoseReading, WrenchReading)) else ""
             self._observations[topic].publish(to_message(reading, stamp, frame))
         return len(readings) == len(self._observations)

@@ -20,11 +20,20 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.demonstrations import in_own_unit
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.learning.data.dataset import Dataset, load_dataset
+from qgf_ros.learning.data.picture_files import Pictures
 from qgf_sim.bridge.sources import WorldStep
 from qgf_sim.worlds.environment import TaskEnvironment
-from qgf_sim.worlds.families import action_fields, observation_fields
+from qgf_sim.worlds.families import (
+    CAMERA,
+    CAMERA_TOPIC,
+    PICTURE_SIDE,
+    action_fields,
+    camera_fields,
+    observation_fields,
+)
 from qgf_sim.worlds.shift import NONE, Shift
 
 Array = NDArray[np.float64]
@@ -130,6 +139,7 @@ class RecordedWorld:
         self._scale = np.array([field.scale for field in action])
         self._offset = np.array([field.offset for field in action])
         self._scene = scene
+        self._seen: Pictures | None = None
         self._row = self._end = 0
         self._differences: list[Array] = []
 
@@ -151,7 +161,15 @@ class RecordedWorld:
         if task is not None:
             scene = TaskEnvironment(environment, task)
             scene.reset(0)
-        return cls(dataset, observation_fields(environment), action_fields(), scene)
+        world = cls(dataset, observation_fields(environment), action_fields(), scene)
+        if camera_fields(environment):
+            if dataset.pictures is None or dataset.pictures.sizes != {CAMERA: (PICTURE_SIDE, PICTURE_SIDE)}:
+                raise SimulationError(
+                    f"{path} has no pictures of {CAMERA} of {PICTURE_SIDE} x {PICTURE_SIDE} pixels, which the robot of "
+                    f"{environment} sees; give a data set of this environment"
+                )
+            world._seen = dataset.pictures.opened(path.with_name(f"{path.name}.cache"))
+        return world
 
     @property
     def episodes(self) -> int:
@@ -162,7 +180,9 @@ class RecordedWorld:
         """Whether the recording has a trajectory of this number."""
         return 0 <= seed < self.episodes
 
-    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
+    def start(
+        self, task: int, seed: int, shift: Shift = NONE, keyframe: str = ""
+    ) -> Mapping[str, Reading | ImageReading]:
         """Begin the trajectory of number `seed` and return its first readings.
 
         Raises:
@@ -228,5 +248,10 @@ class RecordedWorld:
         if self._scene is not None:
             self._scene.close()
 
-    def _readings(self) -> dict[str, Reading]:
-        return readings_from_vector(self._fields, self._dataset.observations[self._row])
+    def _readings(self) -> dict[str, Reading | ImageReading]:
+        readings: dict[str, Reading | ImageReading] = {
+            **readings_from_vector(self._fields, self._dataset.observations[self._row])
+        }
+        if self._seen is not None:
+            readings[CAMERA_TOPIC] = ImageReading.of(self._seen.take(np.array([self._row]))[CAMERA][0])
+        return readings

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.extraction import Reading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -24,7 +25,7 @@ class WorldStep:
         done: Whether the episode is over.
     """
 
-    readings: Mapping[str, Reading]
+    readings: Mapping[str, Reading | ImageReading]
     success: bool | None
     done: bool
 
@@ -32,7 +33,9 @@ class WorldStep:
 class World(Protocol):
     """A source of readings that takes commands."""
 
-    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
+    def start(
+        self, task: int, seed: int, shift: Shift = NONE, keyframe: str = ""
+    ) -> Mapping[str, Reading | ImageReading]:
         """Begin an episode and return its first readings; topics that drop out are missing."""
         ...
 
@@ -78,7 +81,9 @@ class SimulatedWorld:
         self._name = name
         self._current: ShiftedEnvironment | None = None
 
-    def start(self, task: int, seed: int, shift: Shift = NONE, keyframe: str = "") -> Mapping[str, Reading]:
+    def start(
+        self, task: int, seed: int, shift: Shift = NONE, keyframe: str = ""
+    ) -> Mapping[str, Reading | ImageReading]:
         """Begin the episode of a seed and return its first readings.
 
         Args:

@@ -25,6 +25,7 @@ from qgf_ros.control.extraction import Reading, VectorReading
 from qgf_ros.control.inference import Chunk, ChunkPolicy, ChunkRequest, infer
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.control.run_options import RunOptions
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_ros.evaluation.results import Episode, commanded_jerk
 from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment
@@ -43,7 +44,9 @@ class _Slot:
         self._request: ChunkRequest | None = None
         self._chunk: Chunk | None = None
         self._waited = 0
-        self._assembler = ObservationAssembler(policy.manifest.observation, 1.0 / policy.manifest.control_rate)
+        self._assembler = ObservationAssembler(
+            policy.manifest.observation, 1.0 / policy.manifest.control_rate, cameras=policy.manifest.cameras
+        )
         self.controller = Controller(policy, settings)
         self._record = record
         self._stamp = 0
@@ -60,7 +63,7 @@ class _Slot:
             self._assembler.update(OBJECT_GOAL if names else GOAL, self._stamp, VectorReading(values))
         self.observation = self._observe(readings)
 
-    def _observe(self, readings: dict[str, Reading]) -> Observation | None:
+    def _observe(self, readings: dict[str, Reading | ImageReading]) -> Observation | None:
         """Return the observation of this step; None where a message dropped out, as the node then has no tick."""
         for topic, reading in readings.items():
             self._assembler.update(topic, self._stamp, reading)

@@ -1,7 +1,7 @@
 """OGBench's environments behind a robot's interface, domain shift, and oracle data from them.
 
-Stands on: bundle, control, errors, files, learning.data, qgf_sim, reports. Libraries: dm_control, gymnasium, mujoco, numpy,
-ogbench.
+Stands on: bundle, control, control.vision, errors, files, learning.data, qgf_sim, reports. Libraries: dm_control, gymnasium,
+mujoco, numpy, ogbench.
 """
 
 import os

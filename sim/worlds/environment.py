@@ -20,10 +20,20 @@ from dm_control import mjcf
 from numpy.typing import NDArray
 
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.families import ARM_JOINTS, CAMERA, GRIPPER_JOINT, ROBOT_SIZE, VISUAL, action_fields, family_of
+from qgf_sim.worlds.families import (
+    ARM_JOINTS,
+    CAMERA,
+    CAMERA_TOPIC,
+    GRIPPER_JOINT,
+    ROBOT_SIZE,
+    VISUAL,
+    action_fields,
+    family_of,
+)
 from qgf_sim.worlds.headless import load_gl
-from qgf_sim.worlds.rendering import SceneRenderer
+from qgf_sim.worlds.rendering import observe_states
 
 #: Control period of every OGBench manipulation task [s].
 CONTROL_PERIOD = 0.05
@@ -41,7 +51,7 @@ class Step:
         done: Whether the episode is over, by success or by the step limit.
     """
 
-    readings: dict[str, Reading]
+    readings: dict[str, Reading | ImageReading]
     success: bool
     done: bool
 
@@ -102,7 +112,7 @@ class TaskEnvironment:
         """How much of each command component is 1 in OGBench's action, float64 [5]."""
         return self._scale
 
-    def reset(self, seed: int) -> dict[str, Reading]:
+    def reset(self, seed: int) -> dict[str, Reading | ImageReading]:
         """Start the episode of `seed` and return its first readings."""
         self._space.seed(seed)
         _, info = self._env.reset(seed=seed)
@@ -120,15 +130,15 @@ class TaskEnvironment:
         _, _, terminated, truncated, info = self._env.step(action)
         return Step(self.readings(), bool(info["success"]), bool(terminated or truncated))
 
-    def readings(self) -> dict[str, Reading]:
-        """Return what the robot's sensors report now, by topic."""
+    def readings(self) -> dict[str, Reading | ImageReading]:
+        """Return what the robot's sensors report now, by topic; SimulationError where a picture cannot be drawn."""
         env = self.unwrapped
         data = env.data
         joints = np.append(env._arm_joint_ids, env._gripper_opening_joint_id)
         quaternion = np.empty(4)
         mujoco.mju_mat2Quat(quaternion, data.site_xmat[env._pinch_site_id])
         contact = data.body("ur5e/robotiq/right_pad").cfrc_ext
-        readings: dict[str, Reading] = {
+        readings: dict[str, Reading | ImageReading] = {
             "joint_states": JointReading(
                 (*ARM_JOINTS, GRIPPER_JOINT), data.qpos[joints].copy(), data.qvel[joints].copy(), np.empty(0)
             ),
@@ -136,7 +146,7 @@ class TaskEnvironment:
             "gripper_wrench": WrenchReading(contact[3:].copy(), contact[:3].copy()),
         }
         if self.family.visual:  # where the objects are is to be seen
-            return readings
+            return {**readings, CAMERA_TOPIC: ImageReading.of(self.frames()[CAMERA])}
         for i in range(self.family.cubes):
             qpos = data.joint(f"object_joint_{i}").qpos
             readings[f"object_{i}_pose"] = PoseReading(qpos[:3].copy(), qpos[[4, 5, 6, 3]].copy())
@@ -253,7 +263,7 @@ def _make(gymnasium_id: str, **options: Any) -> tuple[gymnasium.Env[Any, Any], A
         warnings.simplefilter("ignore")
         env = gymnasium.make(gymnasium_id, disable_env_checker=True, **options)
         if gymnasium_id.startswith(VISUAL):
-            _observe_states(env)
+            observe_states(env)
         return env, _fix_action_space(env)
 
 
@@ -264,28 +274,6 @@ def _fix_action_space(env: gymnasium.Env[Any, Any]) -> Any:
     original = type(inner)
     inner.__class__ = type(original.__name__, (original,), {"action_space": property(lambda self: self._kept_space)})
     return space
-
-
-def _observe_states(env: gymnasium.Env[Any, Any]) -> None:
-    """Let a visual environment observe the state vector, and make a picture by our renderer when it is wanted."""
-    inner = env.unwrapped
-    original = type(inner)
-
-    def state(self: Any) -> Any:
-        self._ob_type = "states"
-        try:
-            return original.compute_observation(self)
-        finally:
-            self._ob_type = "pixels"
-
-    def picture(self: Any) -> NDArray[np.uint8]:
-        if self._eye is None:
-            self._eye = SceneRenderer(self.model)
-        shown: NDArray[np.uint8] = self._eye.picture(self.model, self.data)
-        return shown
-
-    inner._eye = None
-    inner.__class__ = type(original.__name__, (original,), {"get_pixel_observation": state, "picture": picture})
 
 
 def _describes(value: Any) -> bool:

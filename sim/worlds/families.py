@@ -100,7 +100,10 @@ class Family:
         """The fields of the observation that make OGBench's goal representation without the arm, in its order.
 
         With each how far from the goal the objects may be [units of the field]: as far as OGBench's own success allows.
+        None for a robot that sees, as its observation has no objects.
         """
+        if self.visual:
+            return {}
         cubes = {f"object_{i}_position": _REACHED * _POSITION_SCALE for i in range(self.cubes)}
         buttons = {f"{name}_is_1": 0.5 for name in self.button_names}  # a state is the same, or it is not
         return {**cubes, **buttons, **{f"{slide.name}_position": _REACHED * slide.scale for slide in self.slides}}
@@ -135,8 +138,8 @@ FAMILIES |= {
     f"{VISUAL}{name}": replace(family, visual=True) for name, family in FAMILIES.items() if name != "cube-octuple"
 }
 VISUAL_ENVIRONMENTS = tuple(name for name, family in FAMILIES.items() if family.visual)
-#: Of a robot that sees: name of its camera, sides of a picture [pixels], and components of what it knows of itself.
-CAMERA = "camera"
+#: Of a robot that sees: name and topic of its camera, sides of a picture [pixels], and components of what it knows of itself.
+CAMERA, CAMERA_TOPIC = "camera", "camera/image_raw"
 PICTURE_SIDE = 64
 ROBOT_SIZE = 19
 
@@ -199,7 +202,7 @@ def camera_fields(name: str) -> dict[str, dict[str, Any]]:
         SimulationError: The environment is unknown.
     """
     side = PICTURE_SIDE
-    camera = {"topic": f"{CAMERA}/image_raw", "width": side, "height": side, "size": [side, side]}
+    camera = {"topic": CAMERA_TOPIC, "width": side, "height": side, "size": [side, side]}
     return {CAMERA: camera} if family_of(name).visual else {}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 
 Array = NDArray[np.float64]
@@ -156,10 +157,10 @@ class Channel:
     def __init__(self, shift: Shift, seed: int) -> None:
         self._shift = shift
         self._noise, self._dropout = (np.random.default_rng((seed, stream)) for stream in (_NOISE, _DROPOUT))
-        self._measured: deque[dict[str, Reading]] = deque(maxlen=shift.observation_delay + 1)
+        self._measured: deque[dict[str, Reading | ImageReading]] = deque(maxlen=shift.observation_delay + 1)
         self._commands: deque[Array] = deque()
 
-    def observe(self, readings: Mapping[str, Reading]) -> dict[str, Reading]:
+    def observe(self, readings: Mapping[str, Reading | ImageReading]) -> dict[str, Reading | ImageReading]:
         """Return what is published of the readings of one control step; topics that drop out are missing."""
         first = not self._measured
         self._measured.append({topic: self._measure(topic, reading) for topic, reading in readings.items()})
@@ -174,8 +175,12 @@ class Channel:
         self._commands.append(command)
         return self._commands.popleft() if len(self._commands) > self._shift.action_delay else np.zeros_like(command)
 
-    def _measure(self, topic: str, reading: Reading) -> Reading:
-        if self._shift.observation_noise == 0.0 or topic in _EXACT or isinstance(reading, VectorReading):
+    def _measure(self, topic: str, reading: Reading | ImageReading) -> Reading | ImageReading:
+        if (
+            self._shift.observation_noise == 0.0
+            or topic in _EXACT
+            or isinstance(reading, (VectorReading, ImageReading))
+        ):
             return reading
         if isinstance(reading, PoseReading):
             turn = rotation(self._noise.normal(0.0, self._shift.observation_noise, 3))

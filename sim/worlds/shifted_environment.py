@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.control.extraction import Reading
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import Step, TaskEnvironment
 from qgf_sim.worlds.picture_shift import shifted_picture
@@ -52,7 +53,7 @@ class ShiftedEnvironment(TaskEnvironment):
         self._nominal: Any = None
         self._of_pictures, self._seed, self._steps = NONE, 0, 0
 
-    def reset(self, seed: int, keyframe: str = "") -> dict[str, Reading]:
+    def reset(self, seed: int, keyframe: str = "") -> dict[str, Reading | ImageReading]:
         """Start the episode of `seed` and return its first readings, which are complete.
 
         Args:

@@ -35,6 +35,7 @@ from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import command_message, from_time
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import ENVIRONMENTS
@@ -354,6 +355,36 @@ def test_camera_publishes_pictures_with_the_stamps_of_the_observations(start: Ca
     assert np.std(picture.data) > 5.0
     assert from_time(picture.header.stamp) in commander.stamps
     commander.close()
+    assert running.stop() == 0
+
+
+def test_a_robot_that_sees_publishes_its_picture_as_part_of_every_observation(start: Callable[..., Bridge]) -> None:
+    name = "visual-cube-single"
+    env = TaskEnvironment(name, 3)
+    try:
+        env.reset(7)
+    except SimulationError as error:
+        pytest.skip(str(error))
+    running = start(environment=name, task=3, seed=7)
+    commander = Commander(OWN, name)
+    pictures: dict[int, bytes] = {}
+
+    def keep(message: Image) -> None:
+        assert (message.encoding, message.height, message.width, message.step) == ("rgb8", 64, 64, 192)
+        pictures[from_time(message.header.stamp)] = bytes(message.data)
+
+    commander.node.create_subscription(Image, "camera/image_raw", keep, 10)
+    commander.until(lambda: commander.stamps)
+    commander.until(lambda: commander.stamps[0] in pictures)
+    for _ in range(3):
+        commander.step(feedback(commander.vectors[-1]))
+    commander.until(lambda: set(commander.stamps) <= pictures.keys())
+    for stamp, vector in zip(commander.stamps, commander.vectors):
+        assert pictures[stamp] == env.frames()["camera"].tobytes()
+        env.step(feedback(vector))
+    assert len(set(pictures.values())) == len(commander.stamps) == 4
+    commander.close()
+    env.close()
     assert running.stop() == 0
 
 

@@ -13,25 +13,32 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ogbench", reason="environments need the sim extra")
 
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import TaskEnvironment
-from qgf_sim.worlds.families import CAMERA, VISUAL_ENVIRONMENTS, observation_fields
+from qgf_sim.worlds.families import CAMERA, CAMERA_TOPIC, VISUAL_ENVIRONMENTS, observation_fields
 from qgf_sim.worlds.picture_shift import shifted_picture
-from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_rendering, clustered, coarse
+from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing, check_rendering, clustered, coarse
 from qgf_sim.worlds.shift import Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
 NAME = "visual-cube-single"
 
 
-def seen(env: TaskEnvironment) -> np.ndarray:
-    """What the camera sees, where a picture can be drawn at all."""
+def sees(env: TaskEnvironment) -> np.ndarray:
+    return env.frames()[CAMERA]
+
+
+@pytest.fixture
+def drawing() -> None:
+    """Skip where no picture can be drawn at all."""
     try:
-        return env.frames()[CAMERA]
+        check_drawing()
     except SimulationError as error:
         pytest.skip(str(error))
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_robot_that_sees_acts_in_the_same_world_and_knows_of_itself_only() -> None:
     blind, seeing = TaskEnvironment("cube-single", 2), TaskEnvironment(NAME, 2)
     for env in (blind, seeing):
@@ -40,8 +47,11 @@ def test_a_robot_that_sees_acts_in_the_same_world_and_knows_of_itself_only() -> 
             step = env.step(np.full(5, 0.01))
     assert np.array_equal(blind.unwrapped.data.qpos, seeing.unwrapped.data.qpos)
     assert np.array_equal(blind.observation()[:19], seeing.observation())
-    assert set(step.readings) == {"joint_states", "effector_pose", "gripper_wrench"}
-    assert set(step.readings) == {field.topic for field in observation_fields(NAME)}
+    told, shown = {field.topic for field in observation_fields(NAME)}, step.readings[CAMERA_TOPIC]
+    assert told == {"joint_states", "effector_pose", "gripper_wrench"}
+    assert set(step.readings) == {*told, CAMERA_TOPIC}
+    assert isinstance(shown, ImageReading)
+    assert shown.data.tobytes() == seeing.frames()[CAMERA].tobytes()
     assert sum(field.size for field in observation_fields(NAME)) == len(seeing.observation())
     assert blind.frames() == {}
     blind.close()
@@ -54,25 +64,27 @@ def test_goals_of_a_robot_that_sees_are_refused() -> None:
     assert "visual-cube-octuple" not in VISUAL_ENVIRONMENTS  # OGBench has none
 
 
+@pytest.mark.usefixtures("drawing")
 def test_the_same_state_is_the_same_pixels_in_every_environment_and_copy() -> None:
     first, second = TaskEnvironment(NAME, 2), TaskEnvironment(NAME, 4)
     first.reset(3)
-    picture = seen(first)
+    picture = sees(first)
     assert picture.shape == (RENDERING.height, RENDERING.width, 3)
     assert picture.dtype == np.uint8
     assert picture.std() > 5.0
     second.reset(8)
-    assert seen(second).tobytes() != picture.tobytes()
+    assert sees(second).tobytes() != picture.tobytes()
     data, copied = first.unwrapped.data, first.copy()
     second.set_state(data.qpos.copy(), data.qvel.copy())
-    assert seen(second).tobytes() == picture.tobytes()
+    assert sees(second).tobytes() == picture.tobytes()
     first.step(np.array([0.0, 0.0, -0.05, 0.3, 1.0]))
-    assert seen(first).tobytes() != picture.tobytes()
-    assert seen(copied).tobytes() == picture.tobytes()
+    assert sees(first).tobytes() != picture.tobytes()
+    assert sees(copied).tobytes() == picture.tobytes()
     for env in (first, second, copied):
         env.close()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_to_look_changes_nothing_of_what_happens() -> None:
     blind, seeing = TaskEnvironment("cube-single", 2), TaskEnvironment(NAME, 2)
     states = []
@@ -80,14 +92,15 @@ def test_to_look_changes_nothing_of_what_happens() -> None:
         env.reset(3)
         for _ in range(4):
             if env is seeing:
-                seen(env)
+                sees(env)
             env.step(np.full(5, 0.02))
         states.append(env.unwrapped.data.qpos.tobytes())
         env.close()
     assert states[0] == states[1]
 
 
-def test_a_pressed_button_is_seen() -> None:
+@pytest.mark.usefixtures("drawing")
+def test_a_pressed_button_is_sees() -> None:
     env = TaskEnvironment("visual-puzzle-3x3", 1)
     env.reset(0)
     data = env.unwrapped.data
@@ -95,33 +108,35 @@ def test_a_pressed_button_is_seen() -> None:
     pictures = []
     for state in (0, 1):
         env.set_state(qpos, qvel, np.full(9, state))
-        pictures.append(seen(env).astype(int))
+        pictures.append(sees(env).astype(int))
     redder = (pictures[0] - pictures[1])[..., 0]
     assert 20 < (redder > 40).sum() < 500
     env.close()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_a_camera_off_its_place_or_in_other_light_sees_another_picture() -> None:
     env = ShiftedEnvironment(NAME, 1)
     env.reset(0)
-    picture = seen(env)
+    picture = sees(env)
     env.shift = Shift(camera_jitter=0.02)
     env.reset(0)
-    assert np.abs(seen(env).astype(int) - picture).mean() > 1.0
+    assert np.abs(sees(env).astype(int) - picture).mean() > 1.0
     env.shift = Shift(brightness_factor=0.5, picture_noise=2.0, occlusion=0.25)
-    assert np.abs(seen(env).astype(int) - picture).mean() > 1.0, "a shift takes effect at the next reset"
+    assert np.abs(sees(env).astype(int) - picture).mean() > 1.0, "a shift takes effect at the next reset"
     env.reset(0)
-    shifted = seen(env)
+    shifted = sees(env)
     assert np.array_equal(shifted, shifted_picture(picture, env.shift, 0, 0))
-    assert np.array_equal(shifted, seen(env))
+    assert np.array_equal(shifted, sees(env))
     env.step(np.zeros(5))
-    assert (seen(env) != shifted).mean() > 0.3, "another step has other noise"
+    assert (sees(env) != shifted).mean() > 0.3, "another step has other noise"
     env.shift = Shift()
     env.reset(0)
-    assert np.array_equal(seen(env), picture)
+    assert np.array_equal(sees(env), picture)
     env.close()
 
 
+@pytest.mark.usefixtures("drawing")
 def test_coarse_meshes_are_for_drawing_only_and_look_alike() -> None:
     env = TaskEnvironment(NAME, 1)
     env.reset(0)
@@ -175,12 +190,11 @@ def no_gl(self, name=None, *args, **kwargs):
 ctypes.CDLL.__init__ = no_gl
 find = ctypes.util.find_library
 ctypes.util.find_library = lambda name: None if name in ("EGL", "GL", "OSMesa", "OpenGL") else find(name)
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import TaskEnvironment
-env = TaskEnvironment("visual-cube-single", 1)
-env.reset(0)
 try:
-    env.frames()
+    TaskEnvironment("visual-cube-single", 1).reset(0)
 except SimulationError as error:
     print(error)
 """

@@ -1,0 +1,95 @@
+"""A policy that sees, in the simulator: from data by way of training and export to episodes in closed loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ogbench", reason="environments need the sim extra")
+pytest.importorskip("torch", reason="training needs the train extra")
+pytest.importorskip("cv2", reason="cameras need the camera extra")
+
+from qgf_ros.bundle.store import load_manifest, update_manifest
+from qgf_ros.cli import main
+from qgf_ros.errors import SimulationError
+from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
+from qgf_sim.worlds import environment
+from qgf_sim.worlds.oracle_data import generate
+from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing
+
+NAME = "visual-cube-single"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a few updates; what it does is of no interest, only that it is the same every time."""
+    try:
+        check_drawing()
+    except SimulationError as error:
+        pytest.skip(str(error))
+    folder = tmp_path_factory.mktemp("seeing")
+    data, run, out = (folder / name for name in ("play.npz", "run", "seeing"))
+    generate(NAME, "play", 1, 0, data, workers=1, steps=20)
+    fixed = ("--env", NAME, "--tasks", "2", "--horizon", "2", "--device", "cpu", "--threads", "1", "--smoke")
+    assert main(["train", "--dataset", str(data), "--out", str(run), "--features", "8", *fixed]) == 0
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    return out
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    make = environment._make
+    monkeypatch.setattr(environment, "_make", lambda name, **options: make(name, **{**options, "max_episode_steps": 6}))
+
+
+def episodes(bundle: Path, **changes: Any) -> list[np.ndarray]:
+    values = {"episodes": 2, "guidance_weights": (0.1,), "record": True, "batch_size": 1, **changes}
+    plan = EvaluationPlan(bundle=bundle, task=2, **values)
+    return [episode.commands for episode in evaluate(plan)[0.1]]
+
+
+def test_a_bundle_that_sees_says_how_its_pictures_were_made(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    assert manifest.environment == NAME
+    assert manifest.cameras["camera"].size == (64, 64)
+    assert manifest.encoding is not None
+    assert manifest.encoding.features == manifest.observation_size + 8 == 27
+    assert manifest.training["rendering"] == RENDERING.record()
+
+
+@pytest.mark.usefixtures("short")
+def test_episodes_are_the_same_again_and_nearly_so_in_a_batch(bundle: Path) -> None:
+    alone, again, together = episodes(bundle), episodes(bundle), episodes(bundle, batch_size=2)
+    assert [commands.shape for commands in alone] == [(6, 5), (6, 5)]
+    for one, two, three in zip(alone, again, together):
+        assert one.tobytes() == two.tobytes()
+        np.testing.assert_allclose(one, three, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short")
+def test_the_policy_acts_on_what_it_sees(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = episodes(bundle, episodes=1)
+    frames = environment.TaskEnvironment.readings
+
+    def dark(self: Any) -> Any:
+        readings = frames(self)
+        readings["camera/image_raw"].data[:] = 0
+        return readings
+
+    monkeypatch.setattr(environment.TaskEnvironment, "readings", dark)
+    assert not np.array_equal(seen[0], episodes(bundle, episodes=1)[0])
+
+
+def test_a_bundle_of_other_pictures_is_not_evaluated(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    other = {**manifest.training, "rendering": OGBENCH_RENDERING.record()}
+    update_manifest(bundle, manifest.model_copy(update={"training": other}))
+    try:
+        with pytest.raises(SimulationError, match="bundle seeing has pictures of another renderer setting"):
+            episodes(bundle)
+    finally:
+        update_manifest(bundle, manifest)
