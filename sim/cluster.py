@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import pickle
 import platform
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +42,7 @@ class RayCluster:
 
         remote = ray.remote(num_cpus=1, max_retries=3)(_self_contained())
         expected = versions()
-        pending = {remote.remote(pickle.dumps((function, job)), expected): job for job in jobs}
+        pending = {remote.remote(ray.cloudpickle.dumps((function, job)), expected): job for job in jobs}
         while pending:
             (done,), _ = ray.wait(list(pending))
             yield pending.pop(done), _result(done)
@@ -92,7 +91,9 @@ def versions() -> dict[str, str]:
 
 def call(payload: bytes) -> Any:
     """Call the function in `payload`, from `RayCluster.run`, on this machine of a cluster."""
-    function, job = pickle.loads(payload)
+    import ray
+
+    function, job = ray.cloudpickle.loads(payload)  # as Ray reads all that it is sent
     return function(job)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import numpy as np
+from torch import Tensor
 
 from qgf_ros.bundle.layers import LAYER_NORM_EPS
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow
@@ -88,7 +89,8 @@ def jax_update(algorithm: IqlFlow, learning_rate: float, threads: int) -> Callab
 
     def run(batch: Batch) -> tuple[float, ...]:
         nonlocal state
-        arrays = {key: value.numpy() for key, value in {**vars(batch), **batch.draws}.items() if key != "draws"}
+        given = {**vars(batch), **batch.draws}
+        arrays = {key: value.numpy() for key, value in given.items() if isinstance(value, Tensor)}
         state, parts = update(state, arrays)
         return tuple(float(part) for part in parts)
 

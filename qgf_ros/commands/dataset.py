@@ -153,7 +153,14 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     if contract is None:
         raise RecordingError("neither --bundle nor --contract was given; one must say what an observation is")
     plain = read_contract(contract)
-    return Source(plain.observation, plain.action, plain.control_rate, unscaled=plain.action_from_data, **rest)
+    return Source(
+        plain.observation,
+        plain.action,
+        plain.control_rate,
+        unscaled=plain.action_from_data,
+        cameras=plain.cameras,
+        **rest,
+    )
 
 
 def _write(path: Path, arrays: dict[str, Any]) -> None:

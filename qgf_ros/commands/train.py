@@ -97,7 +97,7 @@ def train(
     import torch
     from rich.console import Console
 
-    from qgf_ros.commands.show.training_display import introduce, training_progress, warn_of_rest
+    from qgf_ros.commands.show.training_display import SightTraining, introduce, seen, training_progress, warn_of_rest
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
     from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, configured
@@ -155,8 +155,6 @@ def train(
     steps: list[int] = []
     velocity: Mapping[str, torch.Tensor] = {}
     if training.pictures is not None:
-        from qgf_ros.commands.show.seeing_display import SightTraining, seen
-
         sight = SightTraining.of(config, {**given, **own.to_dict()}, where, intervals)
         found, header = seen(console, sight, rewarded, validation, header, out)
         rewarded, validation, velocity = found.training, found.validation, found.velocity

@@ -39,7 +39,7 @@ class Publications:
     """
 
     def __init__(self, node: Node, environment: str, picture: tuple[int, int] | None) -> None:
-        cameras = [camera["topic"] for camera in camera_fields(environment).values()]
+        cameras = [camera.topic for camera in camera_fields(environment).values()]
         self._picture = picture
         observation = observation_fields(environment)
         self._objects = goal_columns(observation, tuple(family_of(environment).object_goal))

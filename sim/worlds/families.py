@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.goal_fields import field_of_goal
 from qgf_ros.errors import SimulationError
@@ -195,14 +196,14 @@ def observation_fields(
     return (*fields, field_of_goal(fields, goal_fields)) if goal_conditioned else fields
 
 
-def camera_fields(name: str) -> dict[str, dict[str, Any]]:
-    """Return the cameras of an environment, by name, as JSON values of a manifest's camera fields; none where it has none.
+def camera_fields(name: str) -> dict[str, CameraField]:
+    """Return the cameras of an environment, by name; none where it has none.
 
     Raises:
         SimulationError: The environment is unknown.
     """
     side = PICTURE_SIDE
-    camera = {"topic": CAMERA_TOPIC, "width": side, "height": side, "size": [side, side]}
+    camera = CameraField(topic=CAMERA_TOPIC, width=side, height=side, size=(side, side))
     return {CAMERA: camera} if family_of(name).visual else {}
 
 

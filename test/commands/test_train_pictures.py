@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="training needs the train extra")
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.cli import main
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 
@@ -53,7 +54,8 @@ def test_a_data_set_with_pictures_trains_an_encoder_first(
     assert path is not None
     tensors, header = load_checkpoint(path)
     assert tensors["value.mlp.weights.0"].shape[1] == 8 + state
-    assert header["cameras"] == {camera: {"topic": f"{camera}/image_raw", "width": 16, "height": 12, "size": [12, 16]}}
+    seen = CameraField(topic=f"{camera}/image_raw", width=16, height=12, size=(12, 16))
+    assert header["cameras"] == {camera: seen.model_dump(mode="json")}
     assert header["encoder"]["features"] == 8
     assert header["encoder"]["updates"] == 20
     assert header["rendering"] == {"samples": 0}
@@ -77,6 +79,7 @@ def test_a_data_set_with_pictures_trains_an_encoder_first(
             "the data set has pictures (wrist of 12 x 16 pixels), the contract expects no pictures",
         ),
         (["--contract", "other.json"], "the contract expects pictures (wrist of 12 x 12 pixels); check --env"),
+        (["--contract", "sizeless.json"], "sizeless.json is not a contract"),
     ],
 )
 def test_what_does_not_fit_pictures_is_refused(
@@ -94,7 +97,9 @@ def test_what_does_not_fit_pictures_is_refused(
     action = [{"name": f"a{i}", "unit": "1", "scale": 1.0, "lower": -1.0, "upper": 1.0} for i in range(2)]
     blind = {"observation": [observation], "action": action, "control_rate": 10.0}
     (tmp_path / "blind.json").write_text(json.dumps(blind))
-    (tmp_path / "other.json").write_text(json.dumps({**blind, "cameras": {"wrist": {"size": [12, 12]}}}))
+    wrist = {"topic": "wrist/image_raw", "width": 16, "height": 12, "size": [12, 12]}
+    (tmp_path / "other.json").write_text(json.dumps({**blind, "cameras": {"wrist": wrist}}))
+    (tmp_path / "sizeless.json").write_text(json.dumps({**blind, "cameras": {"wrist": {"topic": "wrist"}}}))
     given = [str(tmp_path / option) if option.endswith(".json") else option for option in options]
     assert train(data, tmp_path / "run", *given) == 2
     assert sentence in capsys.readouterr().err
@@ -102,7 +107,6 @@ def test_what_does_not_fit_pictures_is_refused(
 
 
 def test_a_run_that_saw_becomes_a_bundle_that_sees(tmp_path: Path) -> None:
-    pytest.importorskip("qgf_ros.bundle.cameras", reason="needs bundles with cameras")
     from qgf_ros.bundle.store import load_manifest
 
     run, out = tmp_path / "run", tmp_path / "seeing"

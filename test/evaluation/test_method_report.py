@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from exploration import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from qgf_ros.evaluation.method_cells import Cells, outcomes_of
@@ -263,7 +264,7 @@ def test_the_same_records_give_the_same_numbers_in_any_order() -> None:
     assert report(mixed, reference="qgf")["overall"] == report(records, reference="qgf")["overall"]
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 3), st.integers(1, 4))
 def test_every_rate_lies_in_its_intervals(seed: int, seeds: int, tasks: int) -> None:
     random = np.random.default_rng(seed)

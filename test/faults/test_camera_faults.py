@@ -92,7 +92,14 @@ def again(message: Any, last: Any) -> list[Any]:
 
 
 def level(value: int) -> Distortion:
-    return becomes(lambda: image(np.full((HEIGHT, WIDTH, 3), value, dtype=np.uint8)))
+    """A picture of one brightness but for the noise of the sensor, without which the camera would be frozen, too."""
+    random = np.random.default_rng(value)
+
+    def noisy() -> Image:
+        noise = random.integers(-1, 2, (HEIGHT, WIDTH, 3))
+        return image(np.clip(value + noise, 0, 255).astype(np.uint8))
+
+    return becomes(noisy)
 
 
 def cut(message: Any, last: Any) -> list[Any]:
@@ -125,9 +132,7 @@ CAMERA_FAULTS = {
     "a camera is frozen under new stamps": Fault(
         TO_WRIST, again, "camera wrist: topic wrist/image_raw is frozen, it sends the"
     ),
-    "a camera is black": Fault(
-        TO_WRIST, level(0), "camera wrist: topic wrist/image_raw is black, its mean is 0.0 of 255"
-    ),
+    "a camera is black": Fault(TO_WRIST, level(0), "camera wrist: topic wrist/image_raw is black, its mean is 0."),
     "a camera is overexposed": Fault(TO_WRIST, level(255), "camera wrist: topic wrist/image_raw is overexposed"),
     "a camera sends half a JPEG": Fault(
         TO_FRONT, cut, f"camera front: topic {FRONT} gives a picture that is cut short"

@@ -14,7 +14,8 @@ pytest.importorskip("rclpy", reason="the policy node needs the ros extra or a RO
 from rclpy.parameter import Parameter
 
 from qgf_ros.bundle.fields import ActionField, ObservationField
-from qgf_ros.bundle.manifest import FileRecord, Manifest
+from qgf_ros.bundle.file_records import FileRecord
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, SafetyError
 from qgf_ros.guidance.shaping import Guidance

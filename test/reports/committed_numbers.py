@@ -137,10 +137,11 @@ def success(data: Sequence[Any], header: Cells) -> Rows:
     del header
     (record,) = data
     rows: Rows = {}
-    for method in record["methods"]:
-        weights = ", ".join(f"{weight:g}" for weight in dict.fromkeys(method["weights"]))
+    for method in record["overall"]["methods"]:
+        chosen = [weight for task in method["tasks"] for weight in task["weights"]]
+        weights = ", ".join(f"{weight:g}" for weight in dict.fromkeys(chosen))
         versus = method["versus"]
-        against = "" if versus is None else points(versus["difference"], versus["ci95"])
+        against = "" if versus is None else points(versus["difference"], versus["newcombe95"])
         solved = rate(method["successes"], method["episodes"])
         rows[METHODS[method["method"]]] = [weights, solved, f"{method['mean_length']:.0f}", against]
     return rows
@@ -199,13 +200,16 @@ def orderings(data: Sequence[Any], header: Cells) -> Rows:
     del header
     tuned, toy, compared, turned, timed = data
     (bc, episodes), (guided, _) = (pooled(tuned, run) for run in range(2))
-    versus = {method["method"]: method["versus"] for method in compared["methods"] if method["versus"]}
-    against = {name: points(one["difference"], one["ci95"]) for name, one in versus.items()}
-    share = {method["method"]: method["success_rate"] for method in compared["methods"]}
+    methods = compared["overall"]["methods"]
+    versus = {method["method"]: method["versus"] for method in methods if method["versus"]}
+    against = {name: points(one["difference"], one["newcombe95"]) for name, one in versus.items()}
+    share = {method["method"]: method["success_rate"] for method in methods}
     alike = [versus[name] for name in ("noisy", "qgf_jacobian", "qgf_chain", "bptt", "grad_step")]
     leads = [one["difference"] for one in alike]
-    assert all(one["ci95"][0] < 0.0 < one["ci95"][1] for one in alike)
-    less = [f"{-100 * value:.0f}" for value in (versus["qgf_bfn4"]["difference"], *versus["qgf_bfn4"]["ci95"][::-1])]
+    assert all(one["newcombe95"][0] < 0.0 < one["newcombe95"][1] for one in alike)
+    less = [
+        f"{-100 * value:.0f}" for value in (versus["qgf_bfn4"]["difference"], *versus["qgf_bfn4"]["newcombe95"][::-1])
+    ]
     latency = {case["method"]: case["latency_ms"]["p50"] for case in timed["cases"] if case["candidates"] == 1}
     turn = {name: one["by_deviation"]["mean"][turned["deviations"].index(0.3)] for name, one in turned["mean"].items()}
     return {
@@ -222,7 +226,7 @@ def orderings(data: Sequence[Any], header: Cells) -> Rows:
         "QGF beats noisy (QFQL), Jacobian, chain, BPTT and gradient steps in success": [
             "",
             f"{100 * min(leads):.0f} {100 * max(leads):.0f} 0 "
-            f"{100 * max(one['ci95'][0] for one in alike):.0f} {100 * min(one['ci95'][1] for one in alike):.0f}",
+            f"{100 * max(one['newcombe95'][0] for one in alike):.0f} {100 * min(one['newcombe95'][1] for one in alike):.0f}",
         ],
         "QGF beats best-of-N": ["16 4", f"4: {against['bfn4']}, 16: {against['bfn16']}"],
         "more candidates are better; QGF with best-of-N is best": [

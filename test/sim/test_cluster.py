@@ -43,6 +43,7 @@ class StandIn(ModuleType):
     def __init__(self) -> None:
         super().__init__("ray")
         self.exceptions = SimpleNamespace(RayTaskError=RayTaskError, RayError=ConnectionError)
+        self.cloudpickle = pickle  # functions of modules, by name
         self.joined: list[str] = []
         self.left = 0
 

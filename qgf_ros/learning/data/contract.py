@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.demonstrations import Demonstrations, demonstrations_of
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField
 from qgf_ros.bundle.goal_fields import field_of_goal, goal_columns
@@ -34,7 +35,7 @@ class Contract:
         control_rate: Control rate [Hz].
         observation_from_data, action_from_data: Names of the fields whose scale and offset are left to the data, and are in
             their own unit until `normalisation.from_data` has looked at them.
-        cameras: What the policy sees, by name: JSON values of the manifest's camera fields, of which `size` is needed here.
+        cameras: What the policy sees, by name: as a manifest has them.
     """
 
     observation: Sequence[ObservationField]
@@ -42,7 +43,7 @@ class Contract:
     control_rate: float
     observation_from_data: frozenset[str] = frozenset()
     action_from_data: frozenset[str] = frozenset()
-    cameras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cameras: Mapping[str, CameraField] = field(default_factory=dict)
 
     def header(self) -> dict[str, Any]:
         """Return the contract as a checkpoint's header holds it."""
@@ -50,7 +51,7 @@ class Contract:
             "observation": [field.model_dump(mode="json") for field in self.observation],
             "action": [field.model_dump(mode="json") for field in self.action],
             "control_rate": self.control_rate,
-            **({"cameras": {name: dict(camera) for name, camera in self.cameras.items()}} if self.cameras else {}),
+            **({"cameras": {name: camera.model_dump(mode="json") for name, camera in self.cameras.items()}} if self.cameras else {}),
         }
 
     def with_goal(self, in_own_unit: Collection[str] = (), names: Sequence[str] = ()) -> Contract:
@@ -111,7 +112,7 @@ class Contract:
                 f"expects {expected[0]} and {expected[1]}; check --env, --contract and --dataset"
             )
         pictures = dataset.pictures.sizes if dataset.pictures is not None else {}
-        seen = {name: tuple(camera["size"]) for name, camera in self.cameras.items()}
+        seen = {name: camera.size for name, camera in self.cameras.items()}
         if pictures != seen:
             raise DatasetError(
                 f"the data set has {_told(pictures)}, the contract expects {_told(seen)}; check --env, --contract and --dataset"
@@ -151,18 +152,13 @@ def read_contract(path: Path) -> Contract:
             float(values["control_rate"]),
             frozenset(f.name for f in observation if f.live and not _SCALED & f.model_fields_set),
             frozenset(f["name"] for f in values["action"] if not {"scale", "offset"} & set(f)),
-            {str(name): {**camera, "size": _size(camera)} for name, camera in values.get("cameras", {}).items()},
+            {name: CameraField.model_validate(camera) for name, camera in values.get("cameras", {}).items()},
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = first_complaint(error) if isinstance(error, ValidationError) else error
         raise TrainingError(
             f"{path} is not a contract ({reason}); give JSON with observation, action and control_rate, as in a manifest"
         ) from error
-
-
-def _size(camera: Mapping[str, Any]) -> list[int]:
-    height, width = camera["size"]
-    return [int(height), int(width)]
 
 
 def _with_scale(action: dict[str, Any]) -> dict[str, Any]:
@@ -176,14 +172,14 @@ def _with_scale(action: dict[str, Any]) -> dict[str, Any]:
 def plain_contract(dataset: Dataset, control_rate: float) -> Contract:
     """Return the contract of a data set about which nothing is known.
 
-    The observation is one vector on the topic ``observation``, and the cameras on NAME/image_raw; actions are plain numbers a0, a1, ... in [-1, 1]. Scale and
-    offset of both are left to the data.
+    The observation is one vector on the topic ``observation``, and the cameras are on NAME/image_raw; actions are plain
+    numbers a0, a1, ... in [-1, 1]. Scale and offset of both are left to the data.
     """
     size, actions = dataset.observations.shape[1], dataset.actions.shape[1]
     action = tuple(ActionField(name=f"a{i}", unit="1", scale=1.0, lower=-1.0, upper=1.0) for i in range(actions))
     pictures = dataset.pictures.sizes if dataset.pictures is not None else {}
     cameras = {
-        name: {"topic": f"{name}/image_raw", "width": width, "height": height, "size": [height, width]}
+        name: CameraField(topic=f"{name}/image_raw", width=width, height=height, size=(height, width))
         for name, (height, width) in pictures.items()
     }
     if not size:

@@ -86,7 +86,7 @@ def train_encoder(
 
     def chunks(dataset: Dataset) -> ChunkData:
         pictures = _pictures_of(dataset).opened(out / CACHE)
-        return ChunkData.build(dataset, {}, config.horizon, config.discount, device, pictures)
+        return ChunkData.build(dataset, {}, config.horizon, config.discount, device, pictures=pictures)
 
     data = chunks(training)
     problem = Problem((), data.observations.shape[1], data.actions.shape[1])

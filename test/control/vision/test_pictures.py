@@ -11,7 +11,8 @@ import pytest
 
 cv2 = pytest.importorskip("cv2", reason="pictures need the camera extra")
 
-from hypothesis import given, settings  # noqa: E402
+from exploration import examples  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from qgf_ros.bundle.cameras import COMPRESSED, CameraField  # noqa: E402
@@ -43,7 +44,7 @@ def spoilt(reading: CompressedReading, data: bytes) -> CompressedReading:
     return replace(reading, data=np.frombuffer(data, dtype=np.uint8))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30, deadline=None)
 @given(padding=st.integers(0, 9), encoding=st.sampled_from(["rgb8", "bgr8", "mono8"]), seed=st.integers(0, 99))
 def test_pixels_come_out_as_they_were_sent_however_rows_are_padded(padding: int, encoding: str, seed: int) -> None:
     random = np.random.default_rng(seed)
@@ -200,7 +201,6 @@ def test_a_picture_that_is_not_the_contracts_is_refused_by_name(name: str) -> No
     assert said.isprintable()
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_a_damaged_file_is_refused_or_decoded_and_nothing_else(data: st.DataObject) -> None:
     whole = bytearray(data.draw(st.sampled_from([PNG, JPEG])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,19 +72,19 @@ def test_states_and_actions_are_those_of_the_robot_that_is_told(files: tuple[Pat
 def test_an_interrupted_run_goes_on_to_the_same_bytes(
     files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, left = oracle_data._run_job, [1]
+    keep, left = oracle_data._keep, [1]
 
-    def interrupted(job: tuple[int, int]) -> None:
+    def interrupted(work: Any) -> None:
         if not left:
             raise KeyboardInterrupt
         left.pop()
-        run(job)
+        keep(work)
 
     out = tmp_path / "play.npz"
-    monkeypatch.setattr(oracle_data, "_run_job", interrupted)
+    monkeypatch.setattr(oracle_data, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt, match="1 of 3 episodes are kept"):
         generate(NAME, "play", 2, SEED, out, workers=1, steps=STEPS)
-    monkeypatch.setattr(oracle_data, "_run_job", run)
+    monkeypatch.setattr(oracle_data, "_keep", keep)
     monkeypatch.setattr(oracle_data, "RENDERING", OGBENCH_RENDERING)
     with pytest.raises(DatasetError, match="holds episodes of another data set"):
         generate(NAME, "play", 2, SEED, out, workers=1, steps=STEPS)
