@@ -103,9 +103,6 @@ test-all: $(VENV)/.all-$(RUNTIME) lint
 mutants: $(VENV)/.test-$(RUNTIME)
 	nice $(BIN)/python scripts/mutation $(ARGS)
 
-mutants: $(VENV)/.test-$(RUNTIME)
-	nice $(BIN)/python scripts/mutation $(ARGS)
-
 LOCK := uv pip compile --universal --python-version 3.10 --all-extras --no-emit-index-url --no-annotate --no-header setup.py
 
 lock: $(VENV)/.test-$(RUNTIME)

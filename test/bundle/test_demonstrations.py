@@ -118,10 +118,5 @@ def test_every_shipped_bundle_keeps_them_for_every_field(bundle: Path) -> None:
     assert set(manifest.demonstrations.fields) == {field.name for field in manifest.observation}
     assert manifest.demonstrations.rows >= 20_000
     for field in manifest.observation:
-        if (manifest.name, field.name) == (
-            "cube-double",
-            "object_1_orientation",
-        ):  # of a million steps 7 turn it too far
-            assert (field.mean_quaternion, field.sign_follows) == (None, False)
-        elif field.is_quaternion:  # as OGBench draws and MuJoCo integrates it
+        if field.is_quaternion:  # as OGBench draws and MuJoCo integrates it
             assert (field.mean_quaternion, field.sign_follows) == ((0.0, 0.0, 0.0, 1.0), True)

@@ -2,8 +2,8 @@
 
 Above each table stands a comment, such as `<!-- table: reporting, of results/scene.json -->`: which kind it is, and which files
 it is of, relative to its page. A kind is a function of those files and the table's header; it returns, for the label in the
-first cell of each row, the texts of the other cells. Words are free, numbers are not: each cell must hold the same numbers in
-the same order, as exact.
+first cell of each row, the texts of the other cells. Words are free, numbers and verdicts are not: each cell must hold the same
+ones in the same order, as exact.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ _COMMENT = re.compile(r"<!-- table: (?P<kind>\w+), of (?P<files>[^>]+?) -->")
 _LINK = re.compile(r"\]\([^)]*\)")
 #: Not the numbers in names such as `cube-single-2`, `f32` or `-v0`.
 _NUMBER = re.compile(r"(?<![\w.])(?<!\w-)[-+]?\d[\d,]*(?:\.\d+)?")
+#: What `qgf analyze success` says of a method beside another one.
+_VERDICT = re.compile(r"\b(?:better|worse|equivalent|undecided)\b")
 #: A rate, a count of how many, or an interval.
 _MEASURED = re.compile(r"\d ?%|\d/\d|\[[-+]?\d+(\.\d+)?, [-+]?\d+(\.\d+)?\]")
 
@@ -86,7 +88,7 @@ class DocumentedTable:
                 wrong.append(f"{self._place(number)}: the data have no row {kind.label(row)}")
             for label in labels:
                 for title, cell, text in zip(self.header[1:], row[1:], expected[label], strict=True):
-                    if numbers(cell) != numbers(text):
+                    if (numbers(cell), verdicts(cell)) != (numbers(text), verdicts(text)):
                         wrong.append(f"{self._place(number)}, {title or label}: {cell!r}, the data say {text!r}")
         if len(set(told)) < len(told) or not set(expected) - kind.may_be_left_out(expected) <= set(told):
             wrong.append(f"{self._place(0)}: has the rows {told}, the data {list(expected)}, each once")
@@ -109,6 +111,11 @@ def tables(page: Path, text: str | None = None) -> Iterator[DocumentedTable]:
 def numbers(text: str) -> list[str]:
     """Return the numbers in a cell, in order; where a link leads to counts for nothing, nor does a plus."""
     return [found.lstrip("+").replace(",", "") for found in _NUMBER.findall(_LINK.sub("]", text))]
+
+
+def verdicts(text: str) -> list[str]:
+    """Return what a cell says of a method beside another one."""
+    return _VERDICT.findall(text)
 
 
 @cache
