@@ -51,3 +51,18 @@ def test_a_documented_command_is_accepted(command: str, monkeypatch: pytest.Monk
 def test_links_inside_the_repository_lead_somewhere(page: Path) -> None:
     targets = re.findall(r"\]\((?!https?:)([^)#]+)\)", page.read_text(encoding="utf-8"))
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def sections(page: Path) -> set[str]:
+    """The names under which the headings of a page are linked to; code is no heading."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_a_section_lead_to_one(page: Path) -> None:
+    text = " ".join(page.read_text(encoding="utf-8").splitlines())
+    targets = re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", text)
+    known = {file: sections(page.parent / file if file else page) for file, _ in targets}
+    assert [f"{file}#{name}" for file, name in targets if name not in known[file]] == []
