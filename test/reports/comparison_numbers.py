@@ -83,10 +83,11 @@ def _at_each(runs: dict[float, str]) -> str:
 
 
 def setting(data: Sequence[Any], header: Cells) -> Rows:
-    """What the bundles were trained with, in the order of the header; the paper's numbers are its own."""
+    """What the bundles were trained and tuned with, in the order of the header; the paper's numbers are its own."""
     del header
-    training = [manifest["training"] for manifest in data]
-    (horizon,) = {manifest["horizon"] for manifest in data}
+    manifests, tuned = data[: len(data) // 2], data[len(data) // 2 :]
+    training = [manifest["training"] for manifest in manifests]
+    (horizon,) = {manifest["horizon"] for manifest in manifests}
     same = {
         name: {str(record["config"][name]) for record in training}
         for name in ("hidden", "batch_size", "discount", "seed")
@@ -104,7 +105,21 @@ def setting(data: Sequence[Any], header: Cells) -> Rows:
         "discount": ["0.999", discount],
         "reward": ["", ""],
         "training seeds of each task": ["10", str(len(same["seed"]))],
+        "held-out episodes of each task and training seed": ["30", " ".join(map(_episodes, tuned))],
+        "guidance weights": ["0.004 0.12", " ".join(map(_weights, tuned))],
     }
+
+
+def _episodes(tuned: Any) -> str:
+    (episodes,) = {run.episodes for runs in reported(tuned).values() for run in runs}
+    return str(episodes)
+
+
+def _weights(tuned: Any) -> str:
+    """Return the least and the largest weight of a search, of as many as the text says."""
+    (tried,) = {tuple(run["guidance_weight"] for run in task["choosing"]) for task in tuned["tasks"]}
+    assert len(tried) in (4, 11)
+    return f"{min(tried):g} {max(tried):g}"
 
 
 def orderings(data: Sequence[Any], header: Cells) -> Rows:
@@ -140,7 +155,7 @@ def orderings(data: Sequence[Any], header: Cells) -> Rows:
             "",
         ],
         "the noised action misleads its gradient (Figure 2)": ["", _toy(toy), ""],
-        "BPTT's gradient is erratic": ["", _erratic(toy), against["bptt"]],
+        "BPTT's gradient has a high variance": ["", _variance(toy), against["bptt"]],
         "QGF's gradient turns least when the noised action is shifted": [
             "",
             "0.3 " + " ".join(f"{turn[name]:.2f}" for name in ("qgf", "qgf_chain", "bptt", "qgf_jacobian", "noisy")),
@@ -196,7 +211,7 @@ def _toy(toy: Any) -> str:
     return " ".join(map(str, words))
 
 
-def _erratic(toy: Any) -> str:
+def _variance(toy: Any) -> str:
     runs = [run for run in toy["runs"] if run["method"] == "bptt"]
     others = [run["gradient"]["max"] for run in toy["runs"] if run["method"] != "bptt"]
     (last,) = (run for run in toy["sweep"] if (run["method"], run["weight"]) == ("bptt", 8.0))
