@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from committed_numbers import known_rates, rates_of_all_tasks
@@ -63,9 +64,10 @@ class Paragraph:
         return [f"{place}: {one.removesuffix(' %')} % is not in {mark['files']}" for one in wrong]
 
 
-def _known(folder: Path, name: str) -> set[str]:
+@cache
+def _known(folder: Path, name: str) -> frozenset[str]:
     file, _, part = name.partition("#")
-    return rates_of_all_tasks(folder / file) if part == "all" else known_rates([folder / file])
+    return frozenset(rates_of_all_tasks(folder / file) if part == "all" else known_rates([folder / file]))
 
 
 def paragraphs(page: Path, text: str | None = None) -> Iterator[Paragraph]:

@@ -79,7 +79,8 @@ class DocumentedTable:
         if found["kind"] not in kinds:
             return [f"{self._place(0)}: there is no kind of table {found['kind']}; there are {', '.join(kinds)}"]
         kind = kinds[found["kind"]]
-        expected = kind.rows([read(self.page.parent / name) for name in found["files"].split(", ")], self.header)
+        files = tuple(self.page.parent / name for name in found["files"].split(", "))
+        expected = _expected(kind.rows, files, tuple(self.header))
         wrong, told = [], []
         for number, row in enumerate(self.rows, 2):
             labels = _labels(kind.label(row), expected)
@@ -122,6 +123,12 @@ def verdicts(text: str) -> list[str]:
 def read(path: Path) -> Any:
     """Return what a file of JSON says."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _expected(rows: Callable[[Sequence[Any], Cells], Rows], files: tuple[Path, ...], header: tuple[str, ...]) -> Rows:
+    """Return what a table must say; counted once, however many tables of the same kind, files and header there are."""
+    return rows([read(file) for file in files], [*header])
 
 
 def _cells(line: str) -> Cells:
