@@ -9,6 +9,9 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
 from qgf_ros.nodes.messages import to_time
 
+#: How often a node says how it is [s].
+DIAGNOSTICS_PERIOD = 1.0
+
 
 def diagnostic_array(
     stamp: int, name: str, hardware_id: str, level: int, message: str, figures: Mapping[str, str | int | float]

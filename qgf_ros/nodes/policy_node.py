@@ -108,7 +108,7 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
         self.add_on_set_parameters_callback(self._on_parameters)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(1.0, self._on_diagnostics, clock=self._steady)
+        self.create_timer(diagnostics.DIAGNOSTICS_PERIOD, self._on_diagnostics, clock=self._steady)
         self.create_timer(RIVAL_PERIOD, self._on_graph, clock=self._steady)
         self._hold_services = HoldServices(self, lambda: self._configured.pipeline.gate if self._configured else None)
 

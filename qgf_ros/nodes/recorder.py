@@ -38,7 +38,7 @@ from qgf_ros.loop.health import Level
 from qgf_ros.nodes.admission.ros_arguments import init_ros
 from qgf_ros.nodes.admission.strict_parameters import StrictNode
 from qgf_ros.nodes.declarations import declarations
-from qgf_ros.nodes.diagnostics import diagnostic_array
+from qgf_ros.nodes.diagnostics import DIAGNOSTICS_PERIOD, diagnostic_array
 from qgf_ros.nodes.taps import Taps
 from qgf_ros.recording.queue import RecordingQueue
 from qgf_ros.recording.recording import MANIFEST_ATTACHMENT, PARAMETERS_RECORD, RUN_RECORD
@@ -101,7 +101,7 @@ class Recorder(StrictNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(DISCOVERY_PERIOD, self._discover, clock=steady)
-        self.create_timer(1.0, self._on_diagnostics, clock=steady)
+        self.create_timer(DIAGNOSTICS_PERIOD, self._on_diagnostics, clock=steady)
         self.get_logger().info(f"recording into {self._value('out')}, waiting for {', '.join(wanted)}")
 
     @property

@@ -29,13 +29,13 @@ from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.srv import SetParameters
 from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import JointState
+from spinning import SpinningThread
 from std_msgs.msg import Header
 from waiting import WaitingTime, waited_between
 
@@ -174,7 +174,8 @@ class Robot:
         self._began: float | None = None
         self._sound: dict[str, Any] = {}
         self._changed = threading.Condition()
-        self._variables = private_graph(folder)
+        paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._variables = {**private_graph(folder), "PYTHONPATH": os.pathsep.join(paths)}
         self._children: list[Child] = []
         with environment(self._variables):
             self.context = Context()
@@ -195,27 +196,22 @@ class Robot:
         self._clients: dict[str, Any] = {}
         self._timer: Any = None
         self.rate = manifest.control_rate
-        self._executor = SingleThreadedExecutor(context=self.context)
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
+        self._thread = SpinningThread(self.context, self.node)
 
     def close(self) -> None:
         """End the nodes and the robot."""
         stop_all(self._children)
-        self._stop.set()
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.close()
         self.node.destroy_node()
         self.context.try_shutdown()
 
     # Processes
 
-    def start(self, name: str = "policy_node", **parameters: Any) -> Child:
+    def start(self, name: str = "policy_node", *, module: str = "talkative_node", **parameters: Any) -> Child:
         """Start a policy node as a process of its own; it configures and activates itself, and may move the robot.
 
-        Parameters in capitals are environment variables.
+        Parameters in capitals are environment variables. The node says more often how it is unless it is the `module` of
+        the package.
         """
         defaults = {"bundle": str(self.bundle), "autostart": True, "enable_motion": True, "guidance_weight": 0.1}
         defaults["use_sim_time"] = self._simulated_time
@@ -224,7 +220,7 @@ class Robot:
         variables = {key: parameters.pop(key) for key in list(parameters) if key.isupper()}
         for key, value in {**defaults, **parameters}.items():
             words += ["-p", f"{key}:={json.dumps(value)}"]
-        return self.run(name, "qgf_ros.nodes.policy_node", words, **variables)
+        return self.run(name, module, words, **variables)
 
     def run(self, name: str, module: str, words: Sequence[str], **variables: str) -> Child:
         """Run a module as a process in the robot's graph."""
@@ -366,10 +362,6 @@ class Robot:
         with self._changed:
             self.heartbeats.append(time.monotonic())
 
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
-
     # What a test waits for
 
     def until(self, condition: Callable[[], Any], patience: float = PATIENCE) -> None:
@@ -399,8 +391,8 @@ class Robot:
         self.until(lambda: answers() >= count, patience)
 
     def hears(self, text: str, level: int = 2) -> None:
-        """Wait for a new diagnosis of this level that contains `text`."""
-        heard = len(self.diagnostics)
+        """Wait for a new diagnosis of this level that contains `text`, but not the next one, which may be on its way."""
+        heard = len(self.diagnostics) + 1
         self.until(lambda: any(text in said and at == level for at, said in self.diagnostics[heard:]))
 
     def is_safe(self, reason: str, since: float) -> float:

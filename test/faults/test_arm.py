@@ -174,7 +174,7 @@ def test_at_250_hz_a_node_answers_nearly_all_or_says_that_it_does_not(
     limits = {"max_acceleration": 5.0, "max_jerk": 100.0, "max_tracking_error": 0.5}
     joints = tuple(joint(index, name, **limits) for index, name in enumerate(("shoulder", "elbow")))
     arm = make_robot(Arm, {"action": joints, "control_rate": 250.0})
-    arm.start(trigger=trigger)
+    arm.start(trigger=trigger, module="qgf_ros.nodes.policy_node")
     arm.is_commanded(500)
     heard, sets, since = len(arm.commands), arm.sets, time.monotonic()
     arm.goes_on(1500)

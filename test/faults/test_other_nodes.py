@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 install
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from robot import JOINTS, Fault, Robot
 from sensor_msgs.msg import JointState
+from spinning import SpinningThread
 
 from qgf_sim.processes import environment
 
@@ -48,22 +47,11 @@ def another_node(robot: Robot, name: str) -> Iterator[Node]:
         context = Context()
         rclpy.init(context=context)
     node = Node(name, context=context, use_global_arguments=False)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    stop = threading.Event()
-
-    def spin() -> None:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-
-    thread = threading.Thread(target=spin)
-    thread.start()
+    thread = SpinningThread(context, node)
     try:
         yield node
     finally:
-        stop.set()
-        thread.join()
-        executor.shutdown()
+        thread.close()
         node.destroy_node()
         context.try_shutdown()
 

@@ -39,7 +39,7 @@ def test_through_faults_of_every_kind_memory_is_flat_and_the_heart_beats(
     """A sensor fault drawn at random, a change of parameters, a while of peace; and again."""
     source = random.Random(0)
     robot = make_robot()
-    node = robot.start()
+    node = robot.start(module="qgf_ros.nodes.policy_node")
     robot.is_commanded()
     samples: list[tuple[float, int]] = []
     faults = 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fakes import FakePolicy, manifest, manifest_factory, policy, policy_factory, recorder
+from spinning import SpinningThread
 
 from qgf_ros.bundle.manifest import Manifest
 
@@ -41,14 +41,22 @@ def peer(context: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def start(context: Any, policy: FakePolicy) -> Iterator[Callable[..., Any]]:
+def diagnostics_period(monkeypatch: pytest.MonkeyPatch) -> float:
+    """How often the nodes of a test say how they are [s]: oftener than usual, so that it waits less for that."""
+    from qgf_ros.nodes import diagnostics
+
+    monkeypatch.setattr(diagnostics, "DIAGNOSTICS_PERIOD", 0.1)
+    return diagnostics.DIAGNOSTICS_PERIOD
+
+
+@pytest.fixture
+def start(context: Any, policy: FakePolicy, diagnostics_period: float) -> Iterator[Callable[..., Any]]:
     """Run policy nodes around the fake policy, each spinning in a thread."""
-    from rclpy.executors import SingleThreadedExecutor
     from rclpy.parameter import Parameter
 
     from qgf_ros.nodes.policy_node import PolicyNode
 
-    running: list[tuple[Any, Any, threading.Event, threading.Thread]] = []
+    running: list[tuple[Any, SpinningThread]] = []
 
     def run(*, loader: Any = None, **values: Any) -> Any:
         values = {"bundle": "fake", "trigger": "observation", "enable_motion": True, **values}
@@ -57,26 +65,14 @@ def start(context: Any, policy: FakePolicy) -> Iterator[Callable[..., Any]]:
             context=context,
             parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
         )
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        stop = threading.Event()
-
-        def spin() -> None:
-            while not stop.is_set():
-                executor.spin_once(timeout_sec=0.05)
-
-        thread = threading.Thread(target=spin)
-        thread.start()
-        running.append((node, executor, stop, thread))
+        running.append((node, SpinningThread(context, node)))
         return node
 
     yield run
     policy.gate.set()
-    for node, executor, stop, thread in running:
-        stop.set()
-        thread.join()
+    for node, thread in running:
+        thread.close()
         node.destroy_node()
-        executor.shutdown()
 
 
 @pytest.fixture

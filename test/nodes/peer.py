@@ -13,11 +13,11 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, ListParameters, SetParameters
 from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
+from spinning import SpinningThread
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
@@ -52,20 +52,10 @@ class StandInController:
         self._node = Node(name, context=context)
         if joints:
             self._node.declare_parameter("joints", list(joints))
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self._node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
+        self._thread = SpinningThread(context, self._node)
 
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.close()
         self._node.destroy_node()
 
 
@@ -104,11 +94,7 @@ class Peer:
                 ("resume", Trigger),
             )
         }
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
+        self._thread = SpinningThread(context, self.node)
 
     def recorder(self, box: list[Any]) -> Callable[[Any], None]:
         def record(message: Any) -> None:
@@ -118,14 +104,8 @@ class Peer:
 
         return record
 
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
-
     def close(self) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.close()
         self.node.destroy_node()
 
     def wait(self, condition: Callable[[], Any]) -> Any:
@@ -248,11 +228,11 @@ class Peer:
         return [(a.status[0].level, a.status[0].message) for a in self.diagnostics]
 
     def hears(self, text: str, level: bytes = b"\x02", *, repeating: int | None = None) -> None:
-        """Wait for a new diagnostic of this level that contains `text`.
+        """Wait for a new diagnostic of this level that contains `text`, but not the next one, which may be on its way.
 
         What the node says less urgently than that nothing was measured for a second takes `repeating` the set of a stamp [ns].
         """
-        start = len(self.diagnostics)
+        start = len(self.diagnostics) + 1
 
         def heard() -> bool:
             if repeating is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from spinning import SpinningThread  # noqa: E402
 from std_msgs.msg import Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
@@ -177,7 +177,8 @@ def start(context: Context, policy: Any, tmp_path: Path) -> Iterator[Callable[..
     """Run an active policy node with the six outputs."""
     path = tmp_path / "robot.yaml"
     path.write_text(CONTRACT)
-    stop, threads, nodes = threading.Event(), [], []
+    threads: list[SpinningThread] = []
+    nodes: list[PolicyNode] = []
 
     def run(**values: Any) -> PolicyNode:
         values = {"bundle": "fake", "trigger": "observation", "contract": str(path), "use_sim_time": True, **values}
@@ -186,22 +187,12 @@ def start(context: Context, policy: Any, tmp_path: Path) -> Iterator[Callable[..
         node = PolicyNode(policy_loader=lambda *_: policy, context=context, parameter_overrides=overrides)
         nodes.append(node)
         assert node.bring_up(), node.failure
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-
-        def spin() -> None:
-            while not stop.is_set():
-                executor.spin_once(timeout_sec=0.05)
-            executor.shutdown()
-
-        threads.append(threading.Thread(target=spin))
-        threads[-1].start()
+        threads.append(SpinningThread(context, node))
         return node
 
     yield run
-    stop.set()
     for thread in threads:
-        thread.join()
+        thread.close()
     for node in nodes:
         node.destroy_node()
 

@@ -21,6 +21,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
+from spinning import SpinningThread
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
@@ -64,6 +65,14 @@ class Dashboard:
 
 
 @pytest.fixture
+def diagnostics_period() -> float:
+    """Once a second, as it is: while three are heard, all parameters can be read."""
+    from qgf_ros.nodes.diagnostics import DIAGNOSTICS_PERIOD
+
+    return DIAGNOSTICS_PERIOD
+
+
+@pytest.fixture
 def dashboard(context: Any) -> Iterator[Dashboard]:
     dashboard = Dashboard(context)
     yield dashboard
@@ -89,15 +98,7 @@ class StubBridge:
         self._episodes = self.node.create_publisher(String, "~/episode", latched)
         self.node.create_timer(0.1, self._beat)
         self.silent = False
-        self._executor = SingleThreadedExecutor(context=context)
-        self._executor.add_node(self.node)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._spin)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        while not self._stop.is_set():
-            self._executor.spin_once(timeout_sec=0.05)
+        self._thread = SpinningThread(context, self.node)
 
     def _beat(self) -> None:
         if not self.silent:
@@ -115,9 +116,7 @@ class StubBridge:
 
     def close(self) -> None:
         self.answers.set()
-        self._stop.set()
-        self._thread.join()
-        self._executor.shutdown()
+        self._thread.close()
         self.node.destroy_node()
 
 

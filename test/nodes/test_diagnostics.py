@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("rclpy", reason="diagnostics need the ros extra or a ROS 2 installation")
 
-from qgf_ros.nodes.diagnostics import Throttle, diagnostic_array
+from qgf_ros.nodes.diagnostics import DIAGNOSTICS_PERIOD, Throttle, diagnostic_array
 
 
 def test_a_status_carries_its_figures_as_text_that_reads_back() -> None:
@@ -31,3 +33,9 @@ def test_topics_that_differ_in_a_number_are_different_complaints() -> None:
     throttle = Throttle(5.0)
     assert throttle.passes("topic object_0_pose is stale, 0.2 s old", 0.0)
     assert throttle.passes("topic object_1_pose is stale, 0.2 s old", 0.0)
+
+
+def test_a_node_says_once_a_second_how_it_is_as_its_pages_say() -> None:
+    assert DIAGNOSTICS_PERIOD == 1.0
+    for page, words in (("ros_interface.md", "| 1 Hz; state, reason of a hold"), ("diagnostics.md", "once a second")):
+        assert words in (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")

@@ -18,10 +18,10 @@ rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from peer import StandInController  # noqa: E402
 from rclpy.context import Context  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from sensor_msgs.msg import JointState  # noqa: E402
+from spinning import SpinningThread  # noqa: E402
 
 from qgf_ros.bundle.manifest import CriticCard, Manifest  # noqa: E402
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, WrenchReading  # noqa: E402
@@ -167,7 +167,11 @@ class Arm:
 
 @pytest.fixture
 def running(
-    example: tuple[Manifest, Path], policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: tuple[Manifest, Path],
+    policy: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    diagnostics_period: float,
 ) -> Iterator[tuple[Arm, PolicyNode]]:
     """The stand-in beside an active policy node that has its contract and may not move it yet."""
     for name in ("ROS_LOG_DIR", "ROS_HOME"):
@@ -186,15 +190,6 @@ def running(
     overrides = [Parameter(name, value=value) for name, value in values.items()]
     arm = Arm(context, manifest, contract)
     node = PolicyNode(policy_loader=lambda *_: policy, context=context, parameter_overrides=overrides)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(arm.node)
-    executor.add_node(node)
-    stop = threading.Event()
-
-    def spin() -> None:
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-
     controllers = [
         StandInController(context, output.source.controller.lstrip("/"), output.names)
         for output in arm.outputs
@@ -203,14 +198,11 @@ def running(
     assert node.bring_up()
     for controller in controllers:
         controller.close()
-    thread = threading.Thread(target=spin)
-    thread.start()
+    thread = SpinningThread(context, arm.node, node)
     yield arm, node
-    stop.set()
-    thread.join()
+    thread.close()
     node.destroy_node()
     arm.node.destroy_node()
-    executor.shutdown()
     context.try_shutdown()
 
 

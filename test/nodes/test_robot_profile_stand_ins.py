@@ -20,10 +20,10 @@ rclpy = pytest.importorskip("rclpy", reason="the policy node needs the ros extra
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from rclpy.context import Context  # noqa: E402
-from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from rclpy.node import Node  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile  # noqa: E402
+from spinning import SpinningThread  # noqa: E402
 from std_msgs.msg import Bool, Float64, Float64MultiArray  # noqa: E402
 from trajectory_msgs.msg import JointTrajectory  # noqa: E402
 
@@ -193,6 +193,7 @@ class Twin:
         self.shadows: list[Any] = []
         self.sayings: list[str] = []
         self.published = 0
+        self._changed = threading.Condition()
         self._publishers = {driver.states: self.node.create_publisher(MESSAGE_CLASSES[JOINT_STATE], driver.states, 10)}
         if driver.pose:
             self._publishers[driver.pose] = self.node.create_publisher(MESSAGE_CLASSES[POSE], driver.pose, 10)
@@ -204,11 +205,28 @@ class Twin:
             self.running = self.node.create_publisher(Bool, "/io_and_status_controller/robot_program_running", latched)
             self.speed = self.node.create_publisher(Float64, "/speed_scaling_state_broadcaster/speed_scaling", 10)
         take = self._follow if driver.kind is JointTrajectory else self._set
-        self.node.create_subscription(driver.kind, driver.topic, take, 10)
-        self.node.create_subscription(driver.kind, f"/policy_node/shadow{driver.topic}", self.shadows.append, 10)
         say = lambda array: self.sayings.append(array.status[0].message)  # noqa: E731
-        self.node.create_subscription(DiagnosticArray, "/diagnostics", say, 10)
+        for kind, topic, hear in (
+            (driver.kind, driver.topic, take),
+            (driver.kind, f"/policy_node/shadow{driver.topic}", self.shadows.append),
+            (DiagnosticArray, "/diagnostics", say),
+        ):
+            self.node.create_subscription(kind, topic, self._note(hear), 10)
         self.node.create_timer(1.0 / driver.rate, self._publish)
+
+    def _note(self, take: Callable[[Any], None]) -> Callable[[Any], None]:
+        def note(message: Any) -> None:
+            with self._changed:
+                take(message)
+                self._changed.notify_all()
+
+        return note
+
+    def wait(self, condition: Callable[[], Any]) -> None:
+        """Wait for a condition on what was heard."""
+        with self._changed:
+            met = self._changed.wait_for(condition, TIMEOUT)
+            assert met, (self.sayings[-3:], self.refused[-3:], self.position)
 
     def _publish(self) -> None:
         now = self.node.get_clock().now().nanoseconds
@@ -279,8 +297,13 @@ def contract(driver: Driver, tmp_path: Path) -> tuple[Manifest, Path]:
 
 @pytest.fixture
 def running(
-    driver: Driver, contract: tuple[Manifest, Path], policy: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Twin, PolicyNode, Callable[[Callable[[], Any]], None]]]:
+    driver: Driver,
+    contract: tuple[Manifest, Path],
+    policy: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    diagnostics_period: float,
+) -> Iterator[tuple[Twin, PolicyNode]]:
     """The stand-in beside an active policy node that may not move it yet, each spinning in its thread."""
     for name in ("ROS_LOG_DIR", "ROS_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
@@ -296,54 +319,37 @@ def running(
         context=context,
         parameter_overrides=[Parameter(name, value=value) for name, value in values.items()],
     )
-    stop = threading.Event()
-
-    def spin(spun: Any) -> None:
-        executor = SingleThreadedExecutor(context=context)
-        executor.add_node(spun)
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-        executor.shutdown()
-
-    threads = [threading.Thread(target=spin, args=(spun,)) for spun in (twin.node, node)]
     assert node.bring_up(), node.failure
+    threads = [SpinningThread(context, spun) for spun in (twin.node, node)]
+    yield twin, node
     for thread in threads:
-        thread.start()
-
-    def wait(condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + TIMEOUT
-        while not condition():
-            assert time.monotonic() < deadline, (twin.sayings[-3:], twin.refused[-3:], twin.position)
-            time.sleep(0.01)
-
-    yield twin, node, wait
-    stop.set()
-    for thread in threads:
-        thread.join()
+        thread.close()
     node.destroy_node()
     twin.node.destroy_node()
     context.try_shutdown()
 
 
 def test_a_robot_follows_the_contract_that_its_profile_makes(
-    running: tuple[Twin, PolicyNode, Callable[[Callable[[], Any]], None]],
+    running: tuple[Twin, PolicyNode],
     driver: Driver,
     policy: Any,
     contract: tuple[Manifest, Path],
 ) -> None:
-    twin, node, wait = running
-    wait(lambda: twin.shadows)
+    twin, node = running
+    twin.wait(lambda: twin.shadows)
     assert twin.taken == []
     node.set_parameters([Parameter("enable_motion", value=True)])
     if twin.running is not None:
-        wait(lambda: any("driver state /io_and_status_controller/robot_program_running" in one for one in twin.sayings))
+        twin.wait(
+            lambda: any("driver state /io_and_status_controller/robot_program_running" in one for one in twin.sayings)
+        )
         assert twin.taken == []
         twin.running.publish(Bool(data=True))
-    wait(lambda: twin.taken)
+    twin.wait(lambda: twin.taken)
     policy.action_value = 1.0  # every joint by as much
     places = [twin.names.index(name) for name in driver.joints]
     goal = np.array(driver.start)[places] + REACH
-    wait(lambda: np.allclose(twin.position[places], goal, atol=1e-3))
+    twin.wait(lambda: np.allclose(twin.position[places], goal, atol=1e-3))
     assert twin.refused == []
     steps = np.abs(np.diff(np.array(twin.taken), axis=0))
     if driver.kind is Float64MultiArray:  # one that is dropped as too late makes a step of two
@@ -354,12 +360,12 @@ def test_a_robot_follows_the_contract_that_its_profile_makes(
 
 
 def test_the_contract_check_finds_every_field_at_the_rate_of_the_robot(
-    running: tuple[Twin, PolicyNode, Callable[[Callable[[], Any]], None]],
+    running: tuple[Twin, PolicyNode],
     driver: Driver,
     contract: tuple[Manifest, Path],
 ) -> None:
-    twin, _, wait = running
-    wait(lambda: twin.shadows)
+    twin, _ = running
+    twin.wait(lambda: twin.shadows)
     fields = read_robot_contract(contract[1]).apply(contract[0])
     context = Context()
     rclpy.init(args=[], context=context, domain_id=DOMAIN)

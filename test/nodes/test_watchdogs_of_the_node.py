@@ -72,8 +72,9 @@ def test_the_watchdog_holds_while_inference_hangs_and_the_late_command_never_pas
     peer.hears("inference has been running")
 
     def silent() -> bool:
-        beats = len(peer.heartbeats)
-        peer.hears("inference has been running")  # a second later
+        beats, said = len(peer.heartbeats), len(peer.diagnostics)
+        peer.wait(lambda: len(peer.diagnostics) >= said + 10)  # a second later
+        assert "inference has been running" in peer.sayings()[-1][1]
         return len(peer.heartbeats) == beats
 
     peer.until(silent)
