@@ -50,7 +50,7 @@ $(BIN)/python:
 # Order-only: a newer mtime of the interpreter (a link to the system's) must not install everything again.
 $(VENV)/.demo-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what the demo needs (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,dashboard,camera]'
 	@touch $@
 
 $(VENV)/.test-$(RUNTIME): $(INPUTS) | $(BIN)/python

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from qgf_ros.errors import DatasetError, GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.learning.data.dataset import Dataset, chunk_actions, load_dataset, validation_path
 from qgf_ros.learning.data.normalisation import as_seen
+from qgf_ros.runtime.encoders import Encode, Features, Images, load_encoders
 from qgf_ros.runtime.models import OnnxCritic, OnnxVelocityField
 from qgf_ros.runtime.session import CPU
 
@@ -29,11 +30,22 @@ class Primitives:
         manifest: Its contract.
         velocity: The velocity field.
         critics: Chosen critics by name.
+        encoders: By critic, the policy's under None; none for a bundle without cameras.
     """
 
     manifest: Manifest
     velocity: VelocityField
     critics: dict[str, Critic]
+    encoders: Mapping[str | None, Encode] = field(default_factory=dict)
+
+    def given(self, observations: Float, images: Images | None = None) -> Features | None:
+        """Return what velocity field and critics are given where the bundle sees; None where that is `observations`.
+
+        Args:
+            observations: float32 [N, S].
+            images: What each camera sees, uint8 [N, h, w, 3].
+        """
+        return Features(self.encoders, observations, images) if self.encoders else None
 
 
 def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primitives:
@@ -57,7 +69,8 @@ def load_primitives(bundle: Path, tasks: Sequence[int] | None = None) -> Primiti
     critics: dict[str, Critic] = {
         name: OnnxCritic(files, name, manifest.critics[name].aggregation, (CPU,), 1) for name in names
     }
-    return Primitives(manifest, OnnxVelocityField(files, (CPU,), 1), critics)
+    encoders = load_encoders(manifest, files, (CPU,), 1)
+    return Primitives(manifest, OnnxVelocityField(files, (CPU,), 1), critics, encoders)
 
 
 @dataclass(frozen=True)

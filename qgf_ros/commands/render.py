@@ -26,6 +26,8 @@ def render(
 ) -> None:
     """Film one seed at several guidance weights, side by side, with Q and outcome; needs a GL back end (MUJOCO_GL=egl).
 
+    Beside the scene stands what the policy sees, where the bundle has cameras.
+
     Args:
         folder: Folder or name of the bundle, such as cube-single; or give --bundle.
         bundle: The same by name; the bundle cube-single by default.
@@ -33,7 +35,7 @@ def render(
         guidance_weights: One column each, separated by commas; 0 and the recommended weight by default.
         out: Film to write, .gif or .mp4; film.gif by default, none if only a sheet is asked for.
         sheet: Contact sheet to write, .png: a row per weight.
-        width: Of one column [px].
+        width: Of the scene in one column [px].
         height: Of one column [px].
         every: Control steps per frame.
         force: Replace a film or a sheet that is there.

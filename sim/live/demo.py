@@ -39,6 +39,8 @@ from qgf_sim.processes import Child, environment, private_graph, stop_all
 
 #: Options of a run that the conductor sets for each episode.
 SET_BY_EPISODE = ("guidance_weight", "critic", "seed")
+#: Packages that the processes need.
+_NEEDED = ("ogbench", "mujoco", "onnxruntime")
 #: What each process runs.
 MODULES = {NODE: "qgf_ros.nodes.policy_node", BRIDGE: "qgf_sim.bridge.node"}
 
@@ -75,7 +77,7 @@ def run_demo(
         ModuleNotFoundError: A package that the processes need is missing.
     """
     plan.check(manifest := load_manifest(plan.bundle))
-    _require("ogbench", "mujoco", "onnxruntime")
+    _require(*_NEEDED, *_of_cameras(manifest))
     results: dict[float, list[Episode]] = {weight: [] for weight in plan.guidance_weights}
     folder = Path(tempfile.mkdtemp(prefix="qgf-demo-"))
     keep = False
@@ -110,7 +112,7 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
         ModuleNotFoundError: A package that the processes need is missing.
     """
     plan.check(manifest := load_manifest(plan.bundle))
-    _require("ogbench", "mujoco", "onnxruntime", "viser", "websockets", "trimesh")
+    _require(*_NEEDED, *_of_cameras(manifest), "viser", "websockets", "trimesh")
     parameters = _parameters(plan, manifest)
     parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.options.seed, "autostart": True, "auto_reset": True}
     begin = plan.options_at(manifest, plan.guidance_weights[0])
@@ -158,6 +160,11 @@ def _presented(plan: EpisodePlan, note: Callable[[str], None], between: Callable
             presentation.close()
     finally:
         context.try_shutdown()
+
+
+def _of_cameras(manifest: Manifest) -> tuple[str, ...]:
+    """Return the packages that both processes need where the bundle sees, and not otherwise."""
+    return ("cv2",) if manifest.cameras else ()
 
 
 def _require(*packages: str) -> None:

@@ -1,24 +1,31 @@
-"""Films of episodes, side by side: one column per guidance weight, the same seed in each, with Q and outcome."""
+"""Films of episodes, side by side: one column per guidance weight, the same seed in each, with Q and outcome.
+
+Beside the scene stands what the policy sees, where it sees anything.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from qgf_ros.analysis.inputs import load_primitives
+from qgf_ros.analysis.inputs import Primitives, load_primitives
+from qgf_ros.control.extraction import Reading
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.run_options import RunOptions
+from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
-from qgf_ros.guidance.conditioning import Critic
+from qgf_ros.guidance.prefix import Prefix
+from qgf_ros.guidance.shaping import QGF, Guidance
+from qgf_ros.runtime.encoders import Images
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import check_environment
 from qgf_sim.rollouts.film_files import Picture, check_film, check_sheet, write_pictures, write_sheet
+from qgf_sim.rollouts.film_panels import panel
 from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.environment import CONTROL_PERIOD, Step, TaskEnvironment
 
@@ -50,16 +57,27 @@ class _JudgedPolicy:
         value: Q of the last chunk.
     """
 
-    def __init__(self, policy: Policy, critic: Critic) -> None:
+    def __init__(self, policy: Policy, primitives: Primitives, critic: str) -> None:
         self.manifest = policy.manifest
         self.value = float("nan")
-        self._policy, self._critic = policy, critic
+        self._policy, self._primitives, self._critic = policy, primitives, critic
 
-    def act(self, observations: NDArray[np.float32], *arguments: Any) -> list[Chunk]:
+    def act(
+        self,
+        observations: NDArray[np.float32],
+        noise: NDArray[np.float32],
+        critic: str,
+        guidance_weight: float,
+        guidance: Guidance = QGF,
+        prefix: Prefix | None = None,
+        images: Images | None = None,
+    ) -> list[Chunk]:
         """See `Policy.act`; for one observation."""
-        (chunk,) = self._policy.act(observations, *arguments)
+        (chunk,) = self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix, images)
         action = chunk.actions.reshape(1, -1).astype(np.float32)
-        self.value = float(self._critic.aggregate(self._critic.given(observations)(action))[0])
+        judge, seen = self._primitives.critics[self._critic], self._primitives.given(observations, images)
+        given = observations if seen is None else seen.of(self._critic)
+        self.value = float(judge.aggregate(judge.given(given)(action))[0])
         return [chunk]
 
 
@@ -71,6 +89,11 @@ class _FilmedEnvironment(TaskEnvironment):
         self.pictures: list[Picture] = []
         self._policy, self._label, self._size, self._every = policy, label, size, every
         self._length = 0
+        self._readings: dict[str, Reading | ImageReading] = {}
+
+    def readings(self) -> dict[str, Reading | ImageReading]:
+        self._readings = super().readings()
+        return self._readings
 
     def step(self, command: NDArray[np.float64]) -> Step:
         if self._length % self._every == 0:
@@ -80,16 +103,30 @@ class _FilmedEnvironment(TaskEnvironment):
 
     def take_picture(self, text: str) -> None:
         lines = (self._label, f"{text}   Q {self._policy.value:.1f}")
-        self.pictures.append(_caption(self.render(*self._size), lines))
+        picture = self.render(*self._size)
+        if seen := self._seen():
+            picture = np.concatenate([picture, panel(seen, len(picture))], axis=1)
+        self.pictures.append(_caption(picture, lines))
+
+    def _seen(self) -> dict[str, Picture]:
+        """Return what the policy sees of the present step, by camera."""
+        found = {}
+        for name, camera in self._policy.manifest.cameras.items():
+            from qgf_ros.control.vision.decoding import decode  # here, because it needs OpenCV, as nothing else does
+
+            reading = self._readings[camera.topic]
+            assert isinstance(reading, ImageReading)
+            found[name] = decode(name, camera, reading)
+        return found
 
 
 def film_episode(
-    policy: Policy, critic: Critic, task: int, options: RunOptions, size: tuple[int, int], every: int
+    policy: Policy, primitives: Primitives, task: int, options: RunOptions, size: tuple[int, int], every: int
 ) -> Column:
     """Run one episode with resolved options and film it; Q is that of the chunk under way."""
     weight = options.guidance_weight
     label = f"BC + Q guidance, weight {weight:g}" if weight else "behaviour cloning"
-    judged = _JudgedPolicy(policy, critic)
+    judged = _JudgedPolicy(policy, primitives, options.critic)
     env = _FilmedEnvironment(judged, task, label, size, every)
     try:
         (episode,) = run_batch(judged, [env], options, [options.seed])
@@ -122,7 +159,7 @@ def write_film(
         plan: What to film: its first seed at each of its weights, one column each.
         out: A ``.gif`` or ``.mp4`` file; None for none.
         sheet: A ``.png`` file for a contact sheet, one row per weight; None for none.
-        size: Width and height of a column [px].
+        size: Width and height of the scene in a column [px]; what the policy sees stands beside it.
         every: Control steps per frame.
 
     Returns:
@@ -145,10 +182,12 @@ def write_film(
     policy = Policy.load(plan.bundle)
     plan.check(policy.manifest)
     runs = [plan.options_at(policy.manifest, weight) for weight in plan.guidance_weights]
-    critic = load_primitives(plan.bundle).critics[runs[0].critic]
+    primitives = load_primitives(plan.bundle)
     try:
-        columns = [film_episode(policy, critic, plan.task, options, size, every) for options in runs]
+        columns = [film_episode(policy, primitives, plan.task, options, size, every) for options in runs]
     except (RuntimeError, AttributeError, ImportError) as error:
+        if getattr(error, "name", "") == "cv2":  # without which no policy sees, whatever can be rendered
+            raise
         raise SimulationError(
             f"no picture could be rendered ({error}); install Mesa's libegl1 and set MUJOCO_GL=egl"
         ) from error

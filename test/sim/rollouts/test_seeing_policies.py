@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,16 @@ pytest.importorskip("ogbench", reason="environments need the sim extra")
 pytest.importorskip("torch", reason="training needs the train extra")
 pytest.importorskip("cv2", reason="cameras need the camera extra")
 
+from qgf_ros.analysis.inputs import load_primitives
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.cli import main
+from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
+from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
+from qgf_sim.rollouts.film import film_episode
+from qgf_sim.rollouts.film_panels import NAME as NAME_LINE
+from qgf_sim.rollouts.film_panels import panel
 from qgf_sim.worlds import environment
 from qgf_sim.worlds.oracle_data import generate
 from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing
@@ -93,3 +100,43 @@ def test_a_bundle_of_other_pictures_is_not_evaluated(bundle: Path) -> None:
             episodes(bundle)
     finally:
         update_manifest(bundle, manifest)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_film_shows_beside_the_scene_what_the_policy_sees(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, given = Policy.load(bundle), []
+    act = policy.act
+
+    def watched(*arguments: Any, **options: Any) -> Any:
+        given.append(arguments[-1]["camera"][0])
+        return act(*arguments, **options)
+
+    monkeypatch.setattr(policy, "act", watched)
+    options = RunOptions(0.1, "task2", execution_horizon=1).resolve(policy.manifest)
+    pictures = film_episode(policy, load_primitives(bundle), 2, options, (96, 160), 2).pictures
+    beside = [picture[40 + NAME_LINE :, 96 + 4 :] for picture in pictures]
+    assert {picture.shape for picture in beside} == {(160 - NAME_LINE, 2 * 64, 3)}
+    for k, picture in enumerate(beside[:3]):  # every pixel is four
+        enlarged = given[2 * k].repeat(2, axis=0).repeat(2, axis=1)
+        np.testing.assert_array_equal(picture[:128], enlarged)
+    assert len({pixels.tobytes() for pixels in given}) == 6
+
+
+def test_pictures_of_several_cameras_stand_below_each_other_and_large_ones_shrink() -> None:
+    random = np.random.default_rng(0)
+    small, large = (random.integers(0, 200, (*size, 3), dtype=np.uint8) for size in ((7, 5), (300, 100)))
+    found = panel({"wrist": small, "front": large}, 100)
+    assert found.shape == (100, 4 + 20, 3)
+    np.testing.assert_array_equal(found[NAME_LINE : NAME_LINE + 28, 4:24], small.repeat(4, axis=0).repeat(4, axis=1))
+    shrunk = found[50 + NAME_LINE : 100, 4 : 4 + 11]
+    assert {tuple(pixel) for pixel in shrunk.reshape(-1, 3)} <= {tuple(pixel) for pixel in large.reshape(-1, 3)}
+
+
+def test_without_opencv_the_demo_says_how_to_install_it_before_anything_starts(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "cv2" else find(name, *rest))
+    assert main(["demo", "--bundle", str(bundle), "--task", "2", "--episodes", "1"]) == 2
+    assert "[camera]" in capsys.readouterr().err
