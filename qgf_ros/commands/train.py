@@ -43,6 +43,7 @@ def train(
     features: int = 64,
     encoder_updates: int = 20_000,
     shift: int = 4,
+    critic_encoder: Literal["shared", "own"] = "shared",
     seed: int = 0,
     compile: bool = False,
     goal_conditioned: bool = False,
@@ -83,7 +84,8 @@ def train(
         critics_from: Folder of another run of the same data and tasks; its critics are taken as they are, and none are trained.
         features: With pictures, numbers that an encoder makes of them; they go beside the state.
         encoder_updates: With pictures, updates of encoder and velocity field together, before critics train on the features.
-        shift: With pictures, most pixels that each is moved at random in these updates.
+        shift: With pictures, most pixels that each is moved at random where an encoder trains.
+        critic_encoder: With pictures, shared for critics that train on the features, own for an encoder that their loss trains.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
         goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are
@@ -97,10 +99,10 @@ def train(
     import torch
     from rich.console import Console
 
-    from qgf_ros.commands.show.training_display import SightTraining, introduce, seen, training_progress, warn_of_rest
+    from qgf_ros.commands.show import training_display as display
     from qgf_ros.errors import TrainingError
     from qgf_ros.files.destination import check_folder
-    from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, configured
+    from qgf_ros.learning.algorithms.catalogue import configured
     from qgf_ros.learning.course import Intervals
     from qgf_ros.learning.data.dataset import validation_path
     from qgf_ros.learning.data.normalisation import FROM_DATA, from_data, left_to_data, normalised
@@ -121,10 +123,7 @@ def train(
     torch.set_num_threads(threads or usable_cores())
     check_folder(out, "--out folder")
     training = _load(dataset, config.horizon, env)
-    if training.pictures is not None and algorithm != DEFAULT_ALGORITHM:
-        raise TrainingError(
-            f"{dataset} has pictures, of which {algorithm} makes no policy yet; give --algorithm {DEFAULT_ALGORITHM}"
-        )
+    display.check_sight(dataset, training, algorithm, critic_encoder, critics_from)
     beside = validation_path(dataset)
     held_out = _load_beside(training, beside, config.horizon, env) if beside.is_file() else None
     told = _contract(env, contract, control_rate, training)
@@ -146,19 +145,19 @@ def train(
     if held_out is not None:
         with _about(beside):
             validation = _rewarded(env, tasks, critic, told, held_out, goal, reward)
-    introduce(console, config, rewarded, validation, where.type)
+    display.introduce(console, config, rewarded, validation, where.type)
     if told != fitted:
         left = ", ".join([*sorted(told.observation_from_data), *sorted(told.action_from_data)])
         console.print(f"scale and offset are taken from the data: {left}", highlight=False, soft_wrap=True)
     if env is not None and reward is not None:
-        warn_of_rest(console, env, tasks, config.discount, reward)
+        display.warn_of_rest(console, env, tasks, config.discount, reward)
     steps: list[int] = []
-    velocity: Mapping[str, torch.Tensor] = {}
+    critics: Mapping[str, Any] = {"options": own}
     if training.pictures is not None:
-        sight = SightTraining.of(config, {**given, **own.to_dict()}, where, intervals)
-        found, header = seen(console, sight, rewarded, validation, header, out)
-        rewarded, validation, velocity = found.training, found.validation, found.velocity
-    with interruptions() as interrupted, training_progress(console, config.updates) as show:
+        sight = display.SightTraining.of(config, {**given, **own.to_dict()}, where, intervals)
+        found, header = display.seen(console, sight, rewarded, validation, header, out)
+        rewarded, validation, critics = found.training, found.validation, sight.critics(found, own)
+    with interruptions() as interrupted, display.training_progress(console, config.updates) as show:
 
         def report(progress: Progress) -> None:
             steps[1:] = [progress.step]
@@ -172,9 +171,8 @@ def train(
             out,
             device=where,
             algorithm=algorithm,
-            options=own,
             critics_from=critics_from,
-            given=velocity,
+            **critics,
             intervals=intervals,
             report=report,
             interrupted=interrupted,

@@ -15,7 +15,7 @@ from qgf_ros.learning.trainer import Trainer, TrainingConfig
 #: What a resumed run must share with the one it continues, apart from the configuration.
 _IDENTITY = (
     *("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate"),
-    *("dataset", "cameras", "encoder", "critics_from"),
+    *("dataset", "cameras", "encoder", "critic_encoder", "critics_from"),
 )
 #: Settings that only say when the learning rate falls and when the run ends.
 _COURSE = ("updates", "restart_at")
@@ -97,6 +97,8 @@ def identity_of(header: Mapping[str, Any], key: str) -> Any:
     value = header.get(key)
     if key == "reward" and value is None and header.get("environment") and "goal" not in header:
         value = "dense"  # runs of before there was a choice
+    if key == "critic_encoder" and value is None and "encoder" in header:
+        value = "shared"  # said only where it is not
     if key == "observation" and value is not None:
         fields = (ObservationField.model_validate(field) for field in value)
         value = [field.model_dump(mode="json", exclude={"mean_quaternion", "sign_follows"}) for field in fields]

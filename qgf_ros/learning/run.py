@@ -13,12 +13,14 @@ from torch import nn
 
 from qgf_ros.bundle.fields import GOAL
 from qgf_ros.errors import DatasetError, TrainingError
+from qgf_ros.learning.algorithms.algorithm import Algorithm
 from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM, algorithm_named
 from qgf_ros.learning.algorithms.options import OF_CRITICS, StoredConfig
 from qgf_ros.learning.course import Intervals, Progress, course
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset, Float
 from qgf_ros.learning.data.goals import PartialGoal
+from qgf_ros.learning.data.picture_files import CACHE
 from qgf_ros.learning.taken_critics import CriticSource
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 
@@ -89,7 +91,9 @@ def train(
     algorithm: str = DEFAULT_ALGORITHM,
     options: StoredConfig | None = None,
     critics_from: Path | None = None,
+    kind: type[Algorithm] | None = None,
     given: Mapping[str, torch.Tensor] | None = None,
+    begun_with: Mapping[str, torch.Tensor] | None = None,
     intervals: Intervals | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
     interrupted: Callable[[], bool] = lambda: False,
@@ -101,7 +105,7 @@ def train(
 
     Args:
         config: The run.
-        training: What to train on.
+        training: What to train on; pictures that it has are read in every update.
         validation: What to validate on, or None.
         header: What the checkpoint says beside the configuration: tasks, contract, data set (see `export_bundle`).
         out: Folder of checkpoints and TensorBoard scalars.
@@ -109,7 +113,9 @@ def train(
         algorithm: Name of the algorithm.
         options: The algorithm's own configuration; its defaults where there is none.
         critics_from: Folder of a run whose critics are taken as they are; None for critics that train.
-        given: Tensors of networks of another run, which stay as they are; see `keep`.
+        kind: The algorithm, where it is a form of the named one that the catalogue does not have.
+        given: Tensors of networks of another run, which stay as they are; see `take_over`.
+        begun_with: The same of networks that begin so, and train; a run that goes on has its own.
         intervals: How often to report and save.
         report: Called after every update.
         interrupted: Asked after every update; when it says yes the run saves and ends.
@@ -124,7 +130,7 @@ def train(
     """
     intervals = intervals or Intervals()
     critics = (GOAL,) if config.goal_conditioned else tuple(training.rewards)
-    kind = algorithm_named(algorithm)
+    kind = kind or algorithm_named(algorithm)
     options = options or kind.config_class()
     header = {
         **header,
@@ -137,18 +143,20 @@ def train(
         source = CriticSource.read(critics_from, kind, header)
         settings = {name: value for name, value in header["config"].items() if name not in OF_CRITICS}
         header = {**header, "config": settings, "critics_from": source.record}
-    data = _chunks(training, config, device)
-    held_out = _chunks(validation, config, device) if validation else None
+    data = _chunks(training, config, device, out)
+    held_out = _chunks(validation, config, device, out) if validation else None
     networks = new_algorithm(config, kind, options, critics, data, source.form() if source else None)
     if source is not None:
         networks.take_critics(source.tensors)
-    keep(networks, given or {})
+    for network in take_over(networks, given or {}):
+        network.requires_grad_(False)
+    take_over(networks, begun_with or {})
     trainer = Trainer(config, networks, data, device)
     return course(trainer, held_out, header, out, intervals=intervals, report=report, interrupted=interrupted)
 
 
-def keep(networks: nn.Module, given: Mapping[str, torch.Tensor]) -> None:
-    """Take over networks of another run, which stay as they are.
+def take_over(networks: nn.Module, given: Mapping[str, torch.Tensor]) -> list[nn.Module]:
+    """Return those of some networks that were given, with the tensors of another run.
 
     Args:
         networks: Those of a run.
@@ -157,18 +165,21 @@ def keep(networks: nn.Module, given: Mapping[str, torch.Tensor]) -> None:
     Raises:
         TrainingError: They are of other networks.
     """
-    names = {key.partition(".")[0] for key in given}
-    for name in sorted(names):
+    taken = []
+    for name in sorted({key.partition(".")[0] for key in given}):
         try:
-            found = {key: value for key, value in given.items() if key.startswith(f"{name}.")}
-            network = networks.get_submodule(name).requires_grad_(False)
-            network.load_state_dict({key.removeprefix(f"{name}."): value for key, value in found.items()})
+            network = networks.get_submodule(name)
+            found = {key.removeprefix(f"{name}."): value for key, value in given.items() if key.startswith(f"{name}.")}
+            network.load_state_dict(found)
         except (AttributeError, RuntimeError) as error:
             raise TrainingError(
                 f"the {name} of another run does not fit ({error}); use another --out folder"
             ) from error
+        taken.append(network)
+    return taken
 
 
-def _chunks(rewarded: Rewarded, config: TrainingConfig, device: torch.device) -> ChunkData:
+def _chunks(rewarded: Rewarded, config: TrainingConfig, device: torch.device, out: Path) -> ChunkData:
     dataset, rewards, goal = rewarded.dataset, rewarded.rewards, rewarded.goal
-    return ChunkData.build(dataset, rewards, config.horizon, config.discount, device, goal)
+    seen = None if dataset.pictures is None else dataset.pictures.opened(out / CACHE)
+    return ChunkData.build(dataset, rewards, config.horizon, config.discount, device, goal, seen, looks_ahead=True)

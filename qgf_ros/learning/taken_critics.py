@@ -19,7 +19,7 @@ from qgf_ros.learning.resumption import identity_of
 #: What the two runs must share, in their headers and in their configurations; names of critics apart.
 _SHARED = (
     *("environment", "reward", "goal_tolerances", "goal", "observation", "action", "control_rate"),
-    *("dataset", "cameras", "encoder"),
+    *("dataset", "cameras", "encoder", "critic_encoder"),
 )
 _SHARED_SETTINGS = ("horizon", "discount", "goal_conditioned")
 

@@ -106,7 +106,8 @@ def new_algorithm(
         taken: What its critics are like, where they are another run's.
     """
     observation_size = data.observations.shape[1] + (data.goal_size if config.goal_conditioned else 0)
-    problem = Problem(critics, observation_size, data.actions.shape[1], taken)
+    sizes = {} if data.pictures is None else data.pictures.sizes
+    problem = Problem(critics, observation_size, data.actions.shape[1], taken, sizes)
     return kind(options, problem, torch.Generator().manual_seed(config.seed))
 
 
@@ -176,11 +177,22 @@ class Trainer:
         return report
 
     def validate(self, data: ChunkData, size: int = 4096) -> dict[str, float]:
-        """Return the losses on held-out data, on the same chunks, noise and times at every call."""
-        generator = torch.Generator().manual_seed(0)
-        batch = self.sample(data, min(size, len(data.starts)), generator)
-        with torch.no_grad():
-            return self._report(self.algorithm.losses(batch))
+        """Return the losses on held-out data as it is, on the same chunks, noise and times at every call.
+
+        Args:
+            data: What to validate on.
+            size: Chunks at most; with pictures, which would not fit into memory together, a batch at a time.
+        """
+        generator, size = torch.Generator().manual_seed(0), min(size, len(data.starts))
+        pieces = 1 if data.pictures is None else max(1, size // self.config.batch_size)
+        self.algorithm.eval()  # pictures are moved at random in training only
+        try:
+            with torch.no_grad():
+                told = [self.algorithm.losses(self.sample(data, size // pieces, generator)) for _ in range(pieces)]
+        finally:
+            self.algorithm.train()
+        found = [self._report(losses) for losses in told]
+        return {name: sum(report[name] for report in found) / pieces for name in found[0]}
 
     def state(self) -> dict[str, Tensor]:
         """Return everything a bit-exact continuation needs, as named tensors."""

@@ -72,6 +72,14 @@ def test_a_data_set_with_pictures_trains_an_encoder_first(
     ("options", "sentence"),
     [
         (["--goal-conditioned"], "no policy is told one in pictures yet; leave --goal-conditioned out"),
+        (
+            ["--goal-conditioned", "--critic-encoder", "own"],
+            "no policy is told one in pictures yet; leave --goal-conditioned out",
+        ),
+        (
+            ["--critic-encoder", "own", "--critics-from", "nowhere"],
+            "--critic-encoder own was given with --critics-from, whose critics are as they are; leave it out",
+        ),
         (["--features", "0"], "features 0 and shift 4 were given"),
         (["--shift=-1"], "features 64 and shift -1 were given"),
         (
@@ -117,3 +125,55 @@ def test_a_run_that_saw_becomes_a_bundle_that_sees(tmp_path: Path) -> None:
     assert manifest.encoding.features == 8 + 3
     assert manifest.parity["encoder.onnx/z"] < 1e-4
     assert manifest.training["encoder"]["updates"] == 20
+
+
+def test_critics_with_an_encoder_of_their_own_become_a_bundle_that_gives_what_torch_gives(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from qgf_ros.learning.algorithms.algorithm import Problem
+    from qgf_ros.learning.vision.picture_critics import PictureCriticConfig, PictureCritics
+    from qgf_ros.runtime.policy import Policy
+
+    data, run, out = record(tmp_path / "robot.npz"), tmp_path / "run", tmp_path / "seeing"
+    assert train(data, run, "--features", 8, "--critic-encoder", "own") == 0
+    assert "features" not in capsys.readouterr().out  # none are computed
+    assert main(["export", str(run), "--out", str(out)]) == 0
+    policy = Policy.load(out)
+    manifest = policy.manifest
+    assert manifest.encoding.critics == {"reach": 8 + 3}
+    assert manifest.training["critic_encoder"] == "own"
+    assert manifest.parity["critics/reach/encoder.onnx/z"] < 1e-4
+    assert (out / "critics/reach/encoder.onnx").read_bytes() != (out / "encoder.onnx").read_bytes()
+
+    path = latest_checkpoint(run)
+    assert path is not None
+    tensors, header = load_checkpoint(path)
+    problem = Problem(("reach",), 3, 2, pictures={"wrist": (12, 16)})
+    networks = PictureCritics(PictureCriticConfig.from_dict(header["config"]), problem, torch.Generator())
+    networks.load_tensors(tensors)
+    random = np.random.default_rng(3)
+    images = {"wrist": random.integers(0, 256, (5, 12, 16, 3), dtype=np.uint8)}
+    s, noise = random.standard_normal((5, 3), dtype=np.float32), random.standard_normal((5, 1, 2), dtype=np.float32)
+    chunks = policy.act(s, noise, "reach", 0.1, images=images)
+    with torch.no_grad():
+        z = networks.target_encoder({"wrist": torch.from_numpy(images["wrist"])}, torch.from_numpy(s))
+        actions = torch.from_numpy(np.array([chunk.actions.ravel() for chunk in chunks]))
+        q = networks.target(z, actions)[0].amin(dim=0)
+    np.testing.assert_allclose([chunk.telemetry["q"] for chunk in chunks], q.numpy(), atol=1e-4)
+    assert not any(chunk.telemetry["critic_failed"] for chunk in chunks)
+
+    assert main(["inspect", str(out)]) == 0
+    assert "critics/reach/encoder.onnx, once ──> z [11]" in capsys.readouterr().out
+
+
+def test_critics_cannot_see_with_an_encoder_of_their_own_where_there_are_no_pictures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    blind = {"observations": random.standard_normal((ROWS, 3)), "actions": random.uniform(-1.0, 1.0, (ROWS, 2))}
+    ends = np.arange(ROWS) == ROWS - 1
+    np.savez(tmp_path / "blind.npz", **blind, terminals=ends, rewards=ends - 1.0, masks=np.ones(ROWS))
+    assert train(tmp_path / "blind.npz", tmp_path / "run", "--critic-encoder", "own") == 2
+    assert "--critic-encoder own was given, but" in capsys.readouterr().err

@@ -16,14 +16,19 @@ from rich.console import Console
 
 from qgf_ros.commands.show.display import progress_bar
 from qgf_ros.commands.show.interruptions import interruptions
+from qgf_ros.errors import TrainingError
+from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM
+from qgf_ros.learning.algorithms.options import StoredConfig
 from qgf_ros.learning.course import Intervals
 from qgf_ros.learning.run import Rewarded
 from qgf_ros.learning.trainer import TrainingConfig
+from qgf_ros.learning.vision.picture_critics import PictureCriticConfig, PictureCritics, begun_as
 from qgf_ros.learning.vision.picture_flow import PictureFlowConfig
-from qgf_ros.learning.vision.seeing import ENCODER_KEY, Seen, see, train_encoder
+from qgf_ros.learning.vision.seeing import CRITIC_ENCODER_KEY, ENCODER_KEY, SHARED, Seen, see, train_encoder
 
 if TYPE_CHECKING:
     from qgf_ros.learning.course import Progress
+    from qgf_ros.learning.data.dataset import Dataset
     from qgf_sim.worlds.families import Reward
 
 
@@ -102,12 +107,14 @@ class SightTraining(NamedTuple):
         options: Of its networks.
         device: Where it trains.
         intervals: How often it reports and saves.
+        critic_encoder: Whose encoder the critics see through, shared or own.
     """
 
     config: TrainingConfig
     options: PictureFlowConfig
     device: torch.device
     intervals: Intervals
+    critic_encoder: str = SHARED
 
     @classmethod
     def of(
@@ -115,7 +122,43 @@ class SightTraining(NamedTuple):
     ) -> SightTraining:
         """Return how a run of this configuration and these options comes to see; the encoder's rate falls over its own updates."""
         updates = replace(config, updates=given["encoder_updates"], restart_at=0, goal_conditioned=False)
-        return cls(updates, PictureFlowConfig.from_dict(given), device, intervals)
+        return cls(updates, PictureFlowConfig.from_dict(given), device, intervals, given["critic_encoder"])
+
+    def critics(self, found: Seen, options: StoredConfig) -> dict[str, Any]:
+        """Return how the critics train behind the encoder, as `learning.run.train` is told.
+
+        Args:
+            found: What the encoder gives them.
+            options: Of the algorithm.
+        """
+        if self.critic_encoder == SHARED:
+            return {"options": options, "given": found.velocity}
+        own = PictureCriticConfig.from_dict({**options.to_dict(), **self.options.to_dict()})
+        begin = begun_as(found.encoder)
+        return {"options": own, "kind": PictureCritics, "given": found.velocity, "begun_with": begin}
+
+
+def check_sight(path: Path, training: Dataset, algorithm: str, critic_encoder: str, critics_from: Path | None) -> None:
+    """Raise TrainingError where a data set is asked for what comes of no pictures, or of none yet.
+
+    Args:
+        path, training: The data set.
+        algorithm, critic_encoder, critics_from: Options of `qgf train`.
+    """
+    if training.pictures is not None and algorithm != DEFAULT_ALGORITHM:
+        raise TrainingError(
+            f"{path} has pictures, of which {algorithm} makes no policy yet; give --algorithm {DEFAULT_ALGORITHM}"
+        )
+    if critic_encoder == SHARED:
+        return
+    if training.pictures is None:
+        raise TrainingError(
+            f"--critic-encoder {critic_encoder} was given, but {path} has no pictures to encode; leave it out"
+        )
+    if critics_from is not None:
+        raise TrainingError(
+            f"--critic-encoder {critic_encoder} was given with --critics-from, whose critics are as they are; leave it out"
+        )
 
 
 def seen(
@@ -142,7 +185,7 @@ def seen(
         TrainingError: See `train_encoder` and `see`.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
-    config, options, device, intervals = sight
+    config, options, device, intervals, whose = sight
     if not training.dataset.rendering and header.get("environment"):
         console.print(
             "note: the data set does not say how its pictures were made; those of the simulation have no shadows and coarser "
@@ -175,5 +218,6 @@ def seen(
                 bar.add_task("features")
             bar.update(bar.task_ids[-1], completed=done, total=total)
 
-        found = see(path, training, validation, out, device=device, report=report)
-    return found, {**header, ENCODER_KEY: found.record}
+        found = see(path, training, validation, out, device=device, critic_encoder=whose, report=report)
+    own = {} if whose == SHARED else {CRITIC_ENCODER_KEY: whose}
+    return found, {**header, ENCODER_KEY: found.record, **own}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import torch
@@ -52,12 +52,14 @@ class Problem:
         observation_size: S, the goal included where there is one.
         chunk_size: C, horizon times action size.
         taken: What the critics are like where they are another run's; None where the algorithm trains its own.
+        pictures: Height and width of those that are trained on, by camera [pixels]; none where they are features already.
     """
 
     critics: tuple[str, ...]
     observation_size: int
     chunk_size: int
     taken: TakenCritics | None = None
+    pictures: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 class Losses(NamedTuple):

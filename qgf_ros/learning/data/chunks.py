@@ -28,6 +28,7 @@ class Batch:
         returns, bootstraps: n-step return and discounted mask per task [K, N].
         draws: What the algorithm drew for this batch, by name.
         pictures: What the cameras saw beside s, uint8 [N, h, w, 3] by name; none where they are not trained on.
+        next_pictures: The same beside next_s; none where nothing looks ahead.
     """
 
     policy_s: Tensor
@@ -38,6 +39,7 @@ class Batch:
     bootstraps: Tensor
     draws: Mapping[str, Tensor]
     pictures: Mapping[str, Tensor] = field(default_factory=dict)
+    next_pictures: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ChunkData:
         discount: Per control step.
         goal: What goals hold; None where they are whole observations, or there are none.
         pictures: Those of the rows, on disk; None where they are not trained on.
+        looks_ahead: Whether those after each chunk are read, too.
     """
 
     observations: Tensor
@@ -66,6 +69,7 @@ class ChunkData:
     discount: float
     goal: PartialGoal | None = None
     pictures: Pictures | None = None
+    looks_ahead: bool = False
 
     @classmethod
     def build(
@@ -77,6 +81,7 @@ class ChunkData:
         device: torch.device,
         goal: PartialGoal | None = None,
         pictures: Pictures | None = None,
+        looks_ahead: bool = False,
     ) -> ChunkData:
         """Cut a data set into chunks.
 
@@ -88,6 +93,7 @@ class ChunkData:
             device: Where the data lives.
             goal: What goals hold, as far as there are any; None for whole observations.
             pictures: Those of its rows, where they are trained on.
+            looks_ahead: Whether those after each chunk are, too.
 
         Raises:
             DatasetError: No trajectory is long enough.
@@ -111,6 +117,7 @@ class ChunkData:
             discount=discount,
             goal=goal,
             pictures=pictures,
+            looks_ahead=looks_ahead,
         )
 
     @property
@@ -131,6 +138,7 @@ class ChunkData:
             bootstraps=self.bootstraps[:, index],
             draws=draws,
             pictures=self._seen(rows),
+            next_pictures=self._seen(rows + self.horizon) if self.looks_ahead else {},
         )
 
     def _seen(self, rows: Tensor) -> dict[str, Tensor]:

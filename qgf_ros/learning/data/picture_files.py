@@ -25,6 +25,8 @@ from qgf_ros.learning.data.npz_archive import ArrayHeader, array_headers
 
 #: What the key of a camera's pictures begins with; what the camera is called whose pictures are the observations.
 IMAGES, OBSERVED_CAMERA = "images/", "camera"
+#: Folder of a run for pictures that are unpacked, and for what is computed of them.
+CACHE = "cache"
 #: JSON of the renderer setting that pictures of a simulation were made with.
 RENDERING_KEY = "rendering"
 
@@ -46,6 +48,11 @@ class Pictures:
 
     cameras: Mapping[str, Uint8]
     rows: NDArray[np.int64]
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Height and width of the pictures, by camera [pixels]."""
+        return {name: (frames.shape[1], frames.shape[2]) for name, frames in self.cameras.items()}
 
     def take(self, rows: NDArray[np.int64]) -> dict[str, Uint8]:
         """Return the pictures of some rows [N], uint8 [N, h, w, 3] by camera."""

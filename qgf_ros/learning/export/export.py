@@ -62,7 +62,7 @@ class _Trained:
         observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
         action = tuple(ActionField.model_validate(field) for field in header["action"])
         state_size = sum(field.size for field in observation)
-        sight = exported_sight(run, header, state_size)
+        sight = exported_sight(run, tensors, header, state_size)
         sizes = sight.features + state_size, len(action) * config.horizon
         kind = algorithm_named(header.get("algorithm", DEFAULT_ALGORITHM))
         taken = TakenCritics.from_dict(header["critics_from"]) if "critics_from" in header else None
@@ -127,7 +127,7 @@ def export_bundle(
         robust=chosen.robust,
         filtered=chosen.filtered,
     )
-    if found.sight.encoder is not None:
+    if found.sight.encoders:
         files |= found.sight.files
         parity |= _held(encoder_parity(found.sight, header))
     about = {name: pair for name, *pair in zip(header["critics"], header["tasks"], header["task_ids"])}
@@ -176,7 +176,7 @@ def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str,
         key: header[key]
         for key in (
             *("algorithm", "reward", "goal_tolerances", FROM_DATA),
-            *("dataset", "rendering", "encoder", "critics_from", "hardware", "versions"),
+            *("dataset", "rendering", "encoder", "critic_encoder", "critics_from", "hardware", "versions"),
         )
         if key in header
     }

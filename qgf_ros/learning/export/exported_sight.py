@@ -1,4 +1,4 @@
-"""What a bundle that sees has beside the primitives: its encoder, proven equal to torch, and its cameras."""
+"""What a bundle that sees has beside the primitives: its encoders, proven equal to torch, and its cameras."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from qgf_ros.bundle.store import encoder_file
 from qgf_ros.learning.export.encoder_graph import STATE, encoder_graph
 from qgf_ros.learning.vision.encoder import PictureEncoder
-from qgf_ros.learning.vision.seeing import ENCODER_KEY, encoder_of
+from qgf_ros.learning.vision.picture_critics import FOLLOWING
+from qgf_ros.learning.vision.seeing import CRITIC_ENCODER_KEY, ENCODER_KEY, OWN, encoder_of, load_encoder
 
-#: Path of the encoder in a bundle.
-ENCODER_FILE = "encoder.onnx"
 _PARITY_ROWS = 64
 
 
@@ -25,23 +25,25 @@ class ExportedSight(NamedTuple):
         features: Numbers F that come before the state in what velocity field and critics see.
         state_size: Length S of the state.
         files: File contents by path.
-        encoder: The encoder; None where there is none.
+        encoders: What they were made of, by path: the policy's, and those of critics with one of their own.
         manifest: Fields of the manifest.
     """
 
     features: int
     state_size: int
     files: dict[str, bytes]
-    encoder: PictureEncoder | None
+    encoders: dict[str, PictureEncoder]
     manifest: dict[str, Any]
 
 
-def exported_sight(run: Path, header: Mapping[str, Any], state_size: int) -> ExportedSight:
+def exported_sight(
+    run: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any], state_size: int
+) -> ExportedSight:
     """Return how a run sees.
 
     Args:
         run: Its folder.
-        header: Of its checkpoint.
+        tensors, header: Of its checkpoint.
         state_size: Length S of the state.
 
     Raises:
@@ -49,12 +51,20 @@ def exported_sight(run: Path, header: Mapping[str, Any], state_size: int) -> Exp
     """
     record = header.get(ENCODER_KEY)
     if record is None:
-        return ExportedSight(0, state_size, {}, None, {})
-    encoder = encoder_of(run, record)
+        return ExportedSight(0, state_size, {}, {}, {})
     sizes = {name: (height, width) for name, (height, width) in record["pictures"].items()}
-    files = {ENCODER_FILE: encoder_graph(encoder, sizes, state_size)}
-    about = {"cameras": header["cameras"], "encoding": {"features": encoder.features + state_size}}
-    return ExportedSight(encoder.features, state_size, files, encoder, about)
+    policy = encoder_of(run, record)
+    encoders: dict[str, PictureEncoder] = {encoder_file(): policy}
+    encoding: dict[str, Any] = {"features": policy.features + state_size}
+    files = {encoder_file(): encoder_graph(policy, sizes, state_size)}
+    if header.get(CRITIC_ENCODER_KEY) == OWN:
+        own = load_encoder(tensors, header, sizes, FOLLOWING)
+        paths = [encoder_file(name) for name in header["critics"]]
+        encoders |= dict.fromkeys(paths, own)
+        files |= dict.fromkeys(paths, encoder_graph(own, sizes, state_size))
+        encoding["critics"] = dict.fromkeys(header["critics"], own.features + state_size)
+    about = {"cameras": header["cameras"], "encoding": encoding}
+    return ExportedSight(policy.features, state_size, files, encoders, about)
 
 
 def encoder_inputs(pictures: Mapping[str, list[int]], state_size: int) -> dict[str, Any]:

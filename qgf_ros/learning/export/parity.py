@@ -14,7 +14,7 @@ from qgf_ros.bundle.store import critic_file
 from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 from qgf_ros.learning.algorithms.algorithm import ExportedVelocity
 from qgf_ros.learning.algorithms.networks import CriticNetwork, StackedMLP, VelocityNetwork, time_embedding
-from qgf_ros.learning.export.exported_sight import ENCODER_FILE, ExportedSight, encoder_inputs, encoder_outputs
+from qgf_ros.learning.export.exported_sight import ExportedSight, encoder_inputs, encoder_outputs
 
 _ROWS = 256
 
@@ -87,16 +87,17 @@ def own_parity(
 
 
 def encoder_parity(sight: ExportedSight, header: dict[str, Any]) -> dict[str, float]:
-    """Return the same of an encoder.
+    """Return the same of every encoder.
 
     Args:
-        sight: With an encoder.
+        sight: With encoders.
         header: Of the checkpoint of its run.
     """
-    assert sight.encoder is not None
     inputs = encoder_inputs(header["encoder"]["pictures"], sight.state_size)
-    difference = _difference(_run(sight.files[ENCODER_FILE], inputs)["z"], encoder_outputs(sight.encoder, inputs))
-    return {f"{ENCODER_FILE}/z": difference}
+    return {
+        f"{path}/z": _difference(_run(sight.files[path], inputs)["z"], encoder_outputs(encoder, inputs))
+        for path, encoder in sight.encoders.items()
+    }
 
 
 def _inputs(sizes: tuple[int, int]) -> tuple[torch.Tensor, ...]:

@@ -10,7 +10,7 @@ so that networks behind it get numbers of about one. The state goes beside them 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -118,3 +118,26 @@ def shifted(pictures: Tensor, by: Tensor) -> Tensor:
     pixel = row[:, :, None] * width + columns[:, None, :]
     # As one list of pixels this takes a third of the time of indexing each axis.
     return pictures.reshape(-1, pictures.shape[3]).index_select(0, pixel.reshape(-1)).view(pictures.shape)
+
+
+def drawn_shifts(
+    cameras: Iterable[str], count: int, most: int, generator: torch.Generator, device: torch.device
+) -> dict[str, Tensor]:
+    """Return how far to move the pictures of a batch, int64 [N, 2] by ``shift CAMERA``; each camera by its own draw.
+
+    Args:
+        cameras: Their names.
+        count: Pictures of each, N.
+        most: Most pixels in each direction; 0 for none.
+        generator: Of the run, on the processor.
+        device: Where the tensors are wanted.
+    """
+    return {
+        f"shift {name}": (torch.randint(2 * most + 1, (count, 2), generator=generator) - most).to(device)
+        for name in cameras
+    }
+
+
+def all_shifted(pictures: Mapping[str, Tensor], draws: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the pictures of every camera, [N, h, w, 3] by name, moved by what `drawn_shifts` drew for it."""
+    return {name: shifted(frames, draws[f"shift {name}"]) for name, frames in pictures.items()}

@@ -17,7 +17,7 @@ from qgf_ros.learning.algorithms.iql_flow import flow_loss
 from qgf_ros.learning.algorithms.networks import VelocityNetwork
 from qgf_ros.learning.algorithms.options import StoredConfig
 from qgf_ros.learning.data.chunks import Batch
-from qgf_ros.learning.vision.encoder import PictureEncoder, Sizes, shifted
+from qgf_ros.learning.vision.encoder import PictureEncoder, all_shifted, drawn_shifts
 
 #: What its name is in the header of a checkpoint.
 NAME = "picture_flow"
@@ -54,35 +54,31 @@ class PictureFlow(Algorithm):
         config: Its configuration.
         problem: Without critics; the observation is the state alone.
         generator: Of the initial weights.
-        sizes: Of the pictures.
     """
 
     config_class = PictureFlowConfig
 
-    def __init__(
-        self, config: PictureFlowConfig, problem: Problem, generator: torch.Generator, sizes: Sizes | None = None
-    ) -> None:
+    def __init__(self, config: PictureFlowConfig, problem: Problem, generator: torch.Generator) -> None:
         super().__init__(config, problem, generator)
         self.config, self.problem = config, problem
-        self.encoder = PictureEncoder(sizes or {}, config.features, generator)
+        self.encoder = PictureEncoder(problem.pictures, config.features, generator)
         seen = config.features + problem.observation_size
         self.velocity = VelocityNetwork(seen, problem.chunk_size, config.hidden, generator)
 
     def draw(self, size: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        """Return noise [N, C], flow times t [N] on the grid, and how far to move the pictures of each camera [N, 2]."""
+        """Return noise [N, C], flow times t [N] on the grid, and how far to move the pictures of each camera [N, 2].
+
+        Where it does not train, as on held-out data, pictures stay where they are.
+        """
         noise = torch.randn(size, self.problem.chunk_size, generator=generator).to(device)
         steps = torch.randint(self.config.denoising_steps + 1, (size,), generator=generator).to(device)
-        span = 2 * self.config.shift + 1
-        moved = {
-            f"shift {name}": (torch.randint(span, (size, 2), generator=generator) - self.config.shift).to(device)
-            for name in self.encoder.cameras
-        }
+        most = self.config.shift if self.training else 0
+        moved = drawn_shifts(self.encoder.cameras, size, most, generator, device)
         return {"noise": noise, "t": steps / self.config.denoising_steps, **moved}
 
     def losses(self, batch: Batch) -> Losses:
         """Return the flow matching loss behind the encoder."""
-        moved = {name: shifted(picture, batch.draws[f"shift {name}"]) for name, picture in batch.pictures.items()}
-        z = self.encoder(moved, batch.policy_s)
+        z = self.encoder(all_shifted(batch.pictures, batch.draws), batch.policy_s)
         flow = flow_loss(self.velocity, z, batch.action, batch.draws["noise"], batch.draws["t"])
         return Losses(flow, {"flow": flow})
 

@@ -5,8 +5,8 @@ In the folder of a run lie, beside its own checkpoints,
     encoder/    checkpoints of encoder and velocity field, trained end to end
     cache/      pictures that were compressed in the data set, and the features of every row; may be deleted when it has ended
 
-When the encoder has done its updates it stays as it is. Critics then train on features, as fast as on any vector, and the
-velocity field is the one that the encoder was trained with.
+When the encoder has done its updates it stays as it is. Critics then train on features, as fast as on any vector, or through
+an encoder of their own on pictures (`vision.picture_critics`). The velocity field is the one that the encoder was trained with.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ import torch
 from torch import Tensor
 
 from qgf_ros.errors import TrainingError
-from qgf_ros.learning.algorithms.algorithm import Problem
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.course import Intervals, Progress, course
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset
+from qgf_ros.learning.data.picture_files import CACHE
 from qgf_ros.learning.run import Rewarded
-from qgf_ros.learning.trainer import Trainer, TrainingConfig
+from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 from qgf_ros.learning.vision.encoder import PictureEncoder, Sizes
 from qgf_ros.learning.vision.features import fingerprint, with_features
 from qgf_ros.learning.vision.picture_flow import NAME, PictureFlow, PictureFlowConfig
 
-#: Folders of a run.
-ENCODER, CACHE = "encoder", "cache"
-#: Where the header of a checkpoint says which encoder its features come from.
-ENCODER_KEY = "encoder"
+#: Folder of a run.
+ENCODER = "encoder"
+#: Where the header of a checkpoint says which encoder its features come from, and whose encoder its critics see through.
+ENCODER_KEY, CRITIC_ENCODER_KEY = "encoder", "critic_encoder"
+#: Whose that is: the policy's, which a header does not say, or one that the critics train.
+SHARED, OWN = "shared", "own"
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,17 @@ class Seen:
     """What the rest of a run needs of its encoder.
 
     Attributes:
-        training, validation: Data that observe features and state.
+        training, validation: Data that observe features and state; pictures and state for critics with an encoder.
         record: For the header: features F, sizes of the pictures, updates, configuration and fingerprint of the encoder.
         velocity: Tensors of the velocity field, which stays as it is.
+        encoder: Those of the encoder, without its name.
     """
 
     training: Rewarded
     validation: Rewarded | None
     record: dict[str, Any]
     velocity: dict[str, Tensor]
+    encoder: dict[str, Tensor]
 
 
 def train_encoder(
@@ -89,9 +93,7 @@ def train_encoder(
         return ChunkData.build(dataset, {}, config.horizon, config.discount, device, pictures=pictures)
 
     data = chunks(training)
-    problem = Problem((), data.observations.shape[1], data.actions.shape[1])
-    generator = torch.Generator().manual_seed(config.seed)
-    networks = PictureFlow(options, problem, generator, _pictures_of(training).sizes)
+    networks = new_algorithm(config, PictureFlow, options, (), data)
     told = {**header, "algorithm": NAME, "config": {**config.to_dict(), **options.to_dict()}, "critics": []}
     trainer = Trainer(config, networks, data, device)
     held_out = None if validation is None else chunks(validation)
@@ -105,6 +107,7 @@ def see(
     out: Path,
     *,
     device: torch.device,
+    critic_encoder: str = SHARED,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Seen:
     """Return what a finished encoder makes of the data of a run.
@@ -114,6 +117,7 @@ def see(
         training, validation: Data with pictures, and their rewards.
         out: Folder of the run.
         device: Where to compute features.
+        critic_encoder: Whose the critics see through; no features are wanted where it is their `OWN`.
         report: Called with rows done, and rows in all.
 
     Raises:
@@ -125,6 +129,8 @@ def see(
     own = fingerprint({key: value for key, value in tensors.items() if key.startswith("encoder.")})
 
     def seen(rewarded: Rewarded, name: str) -> Rewarded:
+        if critic_encoder == OWN:
+            return rewarded
         dataset = rewarded.dataset
         cache = out / CACHE / f"{name}-{_told_apart(dataset)}-{own[:12]}.npy"
         pictures = _pictures_of(dataset).opened(out / CACHE)
@@ -139,25 +145,27 @@ def see(
     }
     velocity = {key: value for key, value in tensors.items() if key.startswith("velocity.")}
     held_out = None if validation is None else seen(validation, "validation")
-    return Seen(seen(training, "training"), held_out, record, velocity)
+    return Seen(seen(training, "training"), held_out, record, velocity, _tensors_of(tensors, ENCODER))
 
 
-def load_encoder(tensors: Mapping[str, Tensor], header: Mapping[str, Any], sizes: Sizes) -> PictureEncoder:
-    """Return the encoder of a checkpoint of `train_encoder`.
+def load_encoder(
+    tensors: Mapping[str, Tensor], header: Mapping[str, Any], sizes: Sizes, name: str = ENCODER
+) -> PictureEncoder:
+    """Return an encoder of a checkpoint.
 
     Args:
         tensors, header: From `load_checkpoint`.
         sizes: Of the pictures.
+        name: Of the network; that of `train_encoder` by default.
 
     Raises:
         TrainingError: They do not fit together.
     """
     encoder = PictureEncoder(sizes, PictureFlowConfig.from_dict(header["config"]).features)
-    own = {key.removeprefix("encoder."): value for key, value in tensors.items() if key.startswith("encoder.")}
     try:
-        encoder.load_state_dict(own)
+        encoder.load_state_dict(_tensors_of(tensors, name))
     except RuntimeError as error:
-        raise TrainingError(f"the encoder does not fit its pictures ({error}); train again") from error
+        raise TrainingError(f"the {name} does not fit its pictures ({error}); train again") from error
     return encoder.requires_grad_(False)
 
 
@@ -181,6 +189,12 @@ def encoder_of(run: Path, record: Mapping[str, Any]) -> PictureEncoder:
     return load_encoder(
         tensors, header, {name: (height, width) for name, (height, width) in record["pictures"].items()}
     )
+
+
+def _tensors_of(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the tensors of a network of a checkpoint, without its name."""
+    begin = f"{network}."
+    return {key.removeprefix(begin): value for key, value in tensors.items() if key.startswith(begin)}
 
 
 def _pictures_of(dataset: Dataset) -> Any:
