@@ -100,16 +100,18 @@ def training_seed_of(manifest: Manifest) -> int:
 def recipe_of(manifest: Manifest) -> str:
     """Return whatever bundles of several training seeds have in common, as a text to compare.
 
-    That is environment, fields, horizons, critics and training, without the seed, and how much data there was; which data is
-    not in it, since every seed may have drawn its own.
+    That is environment, fields and goals, cameras, horizons, critics and training, without the seed, and how much data there
+    was; which data is not in it, since every seed may have drawn its own.
     """
     training = manifest.training
     config = training.get("config")
     dataset = training.get("dataset")
     recipe = {
         "environment": manifest.environment,
+        "observation": [[field.name, field.size] for field in manifest.observation],
+        "cameras": list(manifest.cameras),
         "contract": [field.model_dump(mode="json") for field in manifest.action],
-        "goal": manifest.goal,
+        "goal": [manifest.goal, *manifest.goal_fields],
         "horizons": [manifest.horizon, manifest.execution_horizon, manifest.denoising_steps],
         "critics": {
             name: [card.task_id, card.discount, card.ensemble_size, card.aggregation]

@@ -85,7 +85,7 @@ class NoiseNetwork(nn.Module):
         tasks: K.
         observation_size: Length of s.
         chunk_size: Length of a flattened action chunk a.
-        hidden: Hidden layer sizes; what is made of the step has the last of them as its size, too.
+        hidden: Layer sizes: of the hidden layers, and of the layers that a step goes through, the last without activation.
         generator: Source of the initial weights.
     """
 
@@ -100,7 +100,7 @@ class NoiseNetwork(nn.Module):
         super().__init__()
         self._sizes = observation_size, chunk_size, tuple(hidden)
         self.frequencies = nn.Parameter(torch.randn(tasks, 1, STEP_FEATURES // 2, generator=generator) * _STEP_SPREAD)
-        self.step_mlp = _mish_mlp(tasks, STEP_FEATURES, hidden, hidden[-1], generator)
+        self.step_mlp = _mish_mlp(tasks, STEP_FEATURES, hidden[:-1], hidden[-1], generator)
         self.mlp = _mish_mlp(tasks, observation_size + chunk_size + hidden[-1], hidden, chunk_size, generator)
 
     def features(self, k: Tensor) -> Tensor:
