@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="module")
+def short() -> Iterator[None]:
+    """Episodes of 40 control steps, in this process and over the bridges of the demo."""
+    from short_episodes import short_episodes
+
+    with short_episodes():
+        yield
 
 
 @pytest.fixture(scope="module")

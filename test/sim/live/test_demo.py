@@ -36,6 +36,8 @@ from qgf_sim.processes import Child, private_graph, reserve_domain, stop_all, wo
 from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.worlds.shift import Shift
 
+pytestmark = pytest.mark.usefixtures("short")
+
 TASK = 2
 PATIENCE = 120.0  # [s], for a machine that is busy with something else
 
@@ -161,7 +163,7 @@ def lost_answers(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def in_process(tiny_bundle):
+def in_process(tiny_bundle, short):
     """Episodes of both weights without ROS, one at a time."""
     return evaluate(EvaluationPlan(tiny_bundle, TASK, (0.0, 0.1), 2, RunOptions(seed=3), batch_size=1, record=True))
 
@@ -271,10 +273,20 @@ def test_a_bundle_the_node_refuses_is_reported_with_the_node_s_reason(tiny_bundl
         run_demo(EpisodePlan(tiny_bundle, TASK, (0.0,), episodes=1), Display())
 
 
+# As `qgf`, which starts the bridge of short_episodes.py.
+WITH_SHORT_EPISODES = """
+import sys
+from qgf_ros.cli import main
+from qgf_sim.live import demo
+demo.MODULES[demo.BRIDGE] = "short_episodes"
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, temporary, number):
     report = tmp_path / "never.json"
-    command = [sys.executable, "-m", "qgf_ros.cli", "demo", "--bundle", str(tiny_bundle), "--task", str(TASK)]
+    command = [sys.executable, "-c", WITH_SHORT_EPISODES, "demo", "--bundle", str(tiny_bundle), "--task", str(TASK)]
     command += ["--episodes", "50", "--guidance-weights", "0", "--json", str(report)]
     demo = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True

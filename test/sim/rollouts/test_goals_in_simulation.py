@@ -28,11 +28,13 @@ from qgf_sim.rollouts.rollout import run_batch
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import action_fields, observation_fields
 
+pytestmark = pytest.mark.usefixtures("short")
+
 NAME = "cube-single"
 
 
 @pytest.fixture(scope="module")
-def environment() -> Any:
+def environment(short: None) -> Any:
     env = TaskEnvironment(NAME, 2)
     yield env
     env.close()

@@ -37,6 +37,7 @@ def test_levels_begin_with_no_shift_and_name_each_once() -> None:
     assert levels("mass_factor=1") == (NONE,)
 
 
+@pytest.mark.usefixtures("short")
 def test_a_step_without_an_observation_is_stood_through_and_its_action_is_skipped(tiny_policy) -> None:
     env = ShiftedEnvironment("cube-single", 2)
     whole = run(tiny_policy, env, NONE)

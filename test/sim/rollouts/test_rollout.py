@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("ogbench", reason="needs the sim extra")
 
+from short_episodes import short_episodes
+
 from qgf_ros.bundle.fields import ActionField
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.controller import Controller
@@ -30,7 +32,8 @@ TASK = 2
 
 @pytest.fixture(scope="module")
 def environments():
-    made = [TaskEnvironment("cube-single", TASK) for _ in range(3)]
+    with short_episodes():
+        made = [TaskEnvironment("cube-single", TASK) for _ in range(3)]
     yield made
     for env in made:
         env.close()
