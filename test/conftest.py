@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from exploration import register_profiles
 from hypothesis import settings
+from order import longest_first
 
 register_profiles()
 settings.load_profile("project")  # `make test-all` asks for `explore`
@@ -20,6 +21,18 @@ os.environ.setdefault("ROS_PYTHON_CHECK_FIELDS", "1")
 
 # A shell starts its background jobs deaf to Ctrl-C, and their children inherit it: those of the tests must hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pytest-xdist give files out in the order in which they come, and not by their number of tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items[:] = longest_first(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

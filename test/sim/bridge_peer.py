@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -36,6 +37,8 @@ NAMES = [field.name for field in FIELDS]
 PERIOD = 50_000_000  # [ns]
 PATIENCE = 240.0  # [s], for a machine that is busy with something else
 OWN = "/own"  # beside the shared bridge
+#: Where the bridge of `short_episodes` is.
+PATHS = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 Vector = np.ndarray
 
@@ -60,14 +63,15 @@ def ros_graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 class Bridge:
-    """A bridge process and its log."""
+    """A bridge process and its log; that of `short_episodes` has shorter episodes."""
 
-    def __init__(self, log: Path, namespace: str = "/", **parameters: Any) -> None:
+    def __init__(self, log: Path, namespace: str = "/", module: str = "qgf_sim.bridge.node", **parameters: Any) -> None:
         self.log = log
         arguments = [a for name, value in parameters.items() for a in ("-p", f"{name}:={json.dumps(value)}")]
         with log.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "qgf_sim.bridge.node", "--ros-args", "-r", f"__ns:={namespace}", *arguments],
+                [sys.executable, "-m", module, "--ros-args", "-r", f"__ns:={namespace}", *arguments],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(PATHS)},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

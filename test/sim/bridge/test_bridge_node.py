@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from bridge_peer import (
 )
 from rcl_interfaces.srv import GetParameters
 from sensor_msgs.msg import Image
+from short_episodes import STEPS
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_ros.errors import SimulationError
@@ -205,17 +207,17 @@ def test_auto_reset_counts_seeds_up_and_the_process_ends_after_the_last_episode(
 ) -> None:
     out = tmp_path / "results.jsonl"
     out.write_text('{"half a line')  # what a process killed while writing leaves behind
-    running = start(task=1, seed=40, episodes=2, exit_when_done=True, results_file=str(out))
+    running = start(module="short_episodes", task=1, seed=40, episodes=2, exit_when_done=True, results_file=str(out))
     commander = Commander(OWN)
     commander.until(lambda: commander.stamps)
-    for _ in range(399):
+    for _ in range(2 * STEPS - 1):
         commander.step(np.zeros(5))
     commander.send(np.zeros(5), commander.stamps[-1])
     assert running.process.wait(timeout=PATIENCE) == 0
     commander.until(lambda: len(commander.outcomes) == 2)
     commander.close()
     lines = [json.loads(line) for line in out.read_text().splitlines()[1:]]
-    assert [(line["episode"], line["seed"], line["length"]) for line in lines] == [(1, 40, 200), (2, 41, 200)]
+    assert [(line["episode"], line["seed"], line["length"]) for line in lines] == [(1, 40, STEPS), (2, 41, STEPS)]
     assert commander.outcomes == lines
 
 
@@ -314,25 +316,47 @@ def test_replay_reports_how_commands_differ_from_the_recorded_actions(
         assert second["replay"]["difference_max"][field.name] == pytest.approx(abs(offset[i]), abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "sentence"),
-    [
-        ({"mode": "replay"}, "replay_file"),
-        ({"mode": "replay", "replay_file": "nowhere.npz"}, "nowhere.npz does not exist"),
-        ({"mode": "fast"}, "it is one of lockstep, realtime, replay"),
-        ({"environment": "cube-dozen"}, "the known ones are cube-single"),
-        ({"task": 9}, "task 9 was given; it must be 1 to 5"),
-        ({"tsk": 2}, "sim_bridge has no parameter tsk; did you mean task?"),
-        ({"results_file": "/dev/null/results.jsonl"}, "give another path"),
-    ],
-)
+REFUSALS = [
+    ("mode:=replay", "replay_file"),
+    ("mode:=replay replay_file:=nowhere.npz", "nowhere.npz does not exist"),
+    ("mode:=fast", "it is one of lockstep, realtime, replay"),
+    ("environment:=cube-dozen", "the known ones are cube-single"),
+    ("task:=9", "task 9 was given; it must be 1 to 5"),
+    ("tsk:=2", "sim_bridge has no parameter tsk; did you mean task?"),
+    ("results_file:=/dev/null/results.jsonl", "give another path"),
+]
+STARTS = """
+import sys
+from qgf_sim.bridge.node import main
+for parameters in sys.argv[1:]:
+    words = [word for one in parameters.split() for word in ("-p", one)]
+    print("ended with", main(["--ros-args", "-r", "__ns:=/own", *words]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def refusals() -> dict[str, str]:
+    """What the bridge says with each of the parameters above; one process tries to start it with one after the other."""
+    command = [sys.executable, "-c", STARTS, *(parameters for parameters, _ in REFUSALS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE)
+    return dict(zip((parameters for parameters, _ in REFUSALS), re.split(r"(?<=ended with 1)\n", done.stdout)))
+
+
+@pytest.mark.parametrize(("parameters", "sentence"), REFUSALS)
 def test_a_bridge_that_cannot_start_says_why_in_one_sentence(
-    start: Callable[..., Bridge], parameters: dict[str, Any], sentence: str
+    refusals: dict[str, str], parameters: str, sentence: str
 ) -> None:
-    running = start(**parameters)
+    said, end = refusals[parameters].rsplit("\n", 1)
+    assert end == "ended with 1"
+    assert sentence in said
+    assert "\n" not in said
+
+
+def test_a_process_whose_bridge_cannot_start_ends_with_an_error(start: Callable[..., Bridge]) -> None:
+    running = start(mode="fast")
     assert running.process.wait(timeout=PATIENCE) == 1
     log = running.log.read_text()
-    assert sentence in log
+    assert "it is one of lockstep, realtime, replay" in log
     assert "Traceback" not in log
 
 
