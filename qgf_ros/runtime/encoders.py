@@ -57,6 +57,7 @@ class Features:
 
     Attributes:
         seconds: How long the encoders took so far.
+        runs: How often one of them ran so far.
     """
 
     def __init__(self, encoders: Mapping[str | None, Encode], observations: Array, images: Images | None) -> None:
@@ -65,6 +66,7 @@ class Features:
         self._images: Images = images or {}
         self._found: dict[str | None, Array] = {}
         self.seconds = 0.0
+        self.runs = 0
 
     @property
     def policy(self) -> Array:
@@ -80,6 +82,7 @@ class Features:
             began = time.perf_counter()
             z = self._encoders[encoder](self._images, self._observations)
             self.seconds += time.perf_counter() - began
+            self.runs += 1
             if not np.isfinite(z).all():
                 raise GuidanceError(
                     f"{encoder_file(encoder)} gave a value that is not finite; check the observation and the bundle"

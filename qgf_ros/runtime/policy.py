@@ -157,7 +157,7 @@ class Policy:
         Returns:
             B chunks. Telemetry: ``q`` of the action (NaN if no critic ran), ``gradient_norm``, ``clip_fraction``,
             ``guidance_distance`` (largest component of guided minus unguided action, normalised), ``critic_failed``
-            (0 or 1) and ``latency_ms`` of the whole batch; with cameras ``encode_ms`` of it.
+            (0 or 1) and ``latency_ms`` of the whole batch; with cameras ``encode_ms`` of it and ``encoder_runs``.
 
         Raises:
             GuidanceError: Shapes, dtypes or weights are wrong, the critic is unknown, or encoder or velocity field fail.
@@ -177,7 +177,7 @@ class Policy:
             result = self._plain(given, noise[:, 0], prefix=prefix)
             unguided, q = result.action, np.full(len(noise), np.nan, dtype=np.float32)
         latency = (time.perf_counter() - start) * 1e3
-        encoding = {} if seen is None else {"encode_ms": seen.seconds * 1e3}
+        encoding = {} if seen is None else {"encode_ms": seen.seconds * 1e3, "encoder_runs": float(seen.runs)}
         shape = (self.manifest.horizon, self.manifest.action_size)
         distance = np.abs(result.action - unguided).max(axis=1)
         return [

@@ -14,7 +14,7 @@ from qgf_ros.launching.extras import missing
 from qgf_sim.dashboard.controls import Control, controls_for
 from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import CURVES, WARN, PageState, View
-from qgf_sim.dashboard.tables import WEIGHT_COLOURS, episode_table, link_table, notice_line
+from qgf_sim.dashboard.tables import WEIGHT_COLOURS, camera_pictures, episode_table, link_table, notice_line
 from qgf_sim.dashboard.widgets import Input, Plot, RatePlot, SceneView
 
 #: How often the scene is drawn anew, and everything else [s].
@@ -43,6 +43,7 @@ class Page:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._scene = SceneView(server.scene)
         self._without_scene = ""  # environment that cannot be shown
+        self._without_pictures = False
         self._scene_due = self._page_due = 0.0
         self._drawn = -1
         self._controls: tuple[Control, ...] = ()
@@ -65,6 +66,7 @@ class Page:
         if now >= self._page_due:
             self._page_due = now + PAGE_PERIOD
             self._draw(self._state.view(), now)
+            self._draw_pictures(looking=bool(self._server.get_clients()))
 
     def close(self) -> None:
         """End the server and free the scene."""
@@ -103,6 +105,7 @@ class Page:
 
         self._simulation.on_click(steer)
         self._notice = gui.add_html("")
+        self._pictures = gui.add_html("", visible=False)
 
     def _add_plots(self) -> None:
         """Add what is left of the scene."""
@@ -144,6 +147,22 @@ class Page:
         for name, control in self._inputs.items():
             if name not in self._graph.setting:
                 control.show(self._state.value(name), now)
+
+    def _draw_pictures(self, *, looking: bool) -> None:
+        """Show what the policy sees, while a browser looks; without cameras there is nothing of it on the page."""
+        cameras = self._graph.cameras
+        cameras.look(looking and not self._without_pictures)
+        if not looking or self._without_pictures:
+            return
+        try:
+            looks = cameras.looks()
+        except ImportError as error:
+            self._without_pictures = True
+            self._state.notice(WARN, f"what the policy sees cannot be shown: {missing(error) or error}")
+            return
+        self._pictures.visible = bool(looks)
+        if looks and (content := camera_pictures(looks)) != self._pictures.content:
+            self._pictures.content = content
 
     def _draw_scene(self) -> None:
         environment = self._graph.scene.get("environment", "")

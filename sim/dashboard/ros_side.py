@@ -33,6 +33,7 @@ from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import QgfError
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_reading
 from qgf_ros.nodes.parameters import LIVE
+from qgf_sim.dashboard.camera_watch import CameraWatch, cameras_of
 from qgf_sim.dashboard.state import ERROR, OK, WARN, PageState
 from qgf_sim.live.conductor import BRIDGE, NODE
 from qgf_sim.worlds.families import FAMILIES, observation_fields
@@ -45,7 +46,7 @@ REQUEST_TIMEOUT = 5.0
 #: Triggers by name: the node that serves them.
 TRIGGERS = {"reset": BRIDGE, "step": BRIDGE, "hold": NODE, "resume": NODE}
 
-_READ = {NODE: (*LIVE, "bundle"), BRIDGE: ("environment", "task", "seed")}
+_READ = {NODE: (*LIVE, "bundle", "contract"), BRIDGE: ("environment", "task", "seed")}
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class RosSide:
         manifest: Of the bundle that the node runs; None while it is unknown, or where it is not on this machine.
         scene: Environment, task and seed of the bridge; empty while they are unknown.
         readings: The newest of each observation topic of the bridge.
+        cameras: What the policy sees.
     """
 
     def __init__(self, node: Node, state: PageState) -> None:
@@ -81,6 +83,8 @@ class RosSide:
         self.manifest: Manifest | None = None
         self.scene: dict[str, Any] = {}
         self.readings: dict[str, Reading] = {}
+        self.cameras = CameraWatch(node)
+        self._contract = ""
         self._observed: list[Any] = []
         self._unread = set(_READ)
         self._wanted: dict[str, Any] = {}
@@ -220,6 +224,13 @@ class RosSide:
                 self.manifest = load_manifest(locate_bundle(Path(values["bundle"]))) if values["bundle"] else None
             except QgfError:  # on another machine
                 self.manifest = None
+        if "bundle" in values or "contract" in values:
+            self._contract = values.get("contract", self._contract)
+            try:
+                self.cameras.serve(cameras_of(self.manifest, self._contract))
+            except QgfError as error:
+                self.cameras.serve({})
+                self._state.notice(WARN, f"what the policy sees cannot be shown: {error}")
 
     def _watch(self, scene: dict[str, Any]) -> None:
         """Follow the observations of the bridge's environment."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from qgf_sim.dashboard.camera_watch import CameraLook
 from qgf_sim.dashboard.state import EpisodeRow, StatusLine, SuccessAtWeight, View
 
 #: Finished episodes that the table lists.
@@ -61,6 +62,18 @@ def episode_table(successes: Sequence[SuccessAtWeight], episodes: Sequence[Episo
         ),
     )
     return by_weight + last
+
+
+def camera_pictures(looks: Mapping[str, CameraLook]) -> str:
+    """Return what the policy sees, a picture for each camera; the browser enlarges it, and its pixels stay squares."""
+    parts = ["<b>what the policy sees</b>"]
+    for name, look in looks.items():
+        complaint = _coloured(StatusLine(1, look.complaint)) if look.complaint else ""
+        parts.append(f"<div>{html.escape(name)} {complaint}</div>")
+        if look.source:
+            style = "width: 100%; image-rendering: pixelated"
+            parts.append(f'<img style="{style}" src="{look.source}" alt="{html.escape(name)}">')
+    return f'<div style="padding: 0.3em 0.8em; font-size: 0.85em">{"".join(parts)}</div>'
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

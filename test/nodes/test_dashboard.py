@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
@@ -20,12 +23,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import Image, JointState
 from spinning import SpinningThread
 from std_msgs.msg import String
 from std_srvs.srv import SetBool, Trigger
 
 from qgf_sim.dashboard import ros_side as graph_module
+from qgf_sim.dashboard.camera_watch import CameraLook
 from qgf_sim.dashboard.ros_side import RosSide
 from qgf_sim.dashboard.state import ERROR, OK, PageState
 
@@ -360,3 +364,44 @@ def test_a_clock_without_a_bridge_is_no_bridge(active: Peer, dashboard: Dashboar
     dashboard.until(told)
     dashboard.ready()
     assert not dashboard.state.view().simulated
+
+
+def test_what_the_policy_sees_is_that_of_the_robot_s_topics_and_only_while_somebody_looks(
+    context: Any, start: Callable[..., Any], dashboard: Dashboard, tmp_path: Path
+) -> None:
+    cv2 = pytest.importorskip("cv2", reason="pictures need the camera extra")
+    pytest.importorskip("onnx", reason="building encoders needs onnx")
+    from camera_bundles import write_camera_bundle
+
+    from qgf_ros.bundle.cameras import CameraField
+    from qgf_ros.control.vision.pixels import seen
+
+    camera = CameraField(topic="front/image_raw", width=12, height=10, crop=(2, 0, 8, 10), size=(5, 4))
+    contract = tmp_path / "robot.yaml"
+    contract.write_text("cameras:\n  front: {topic: realsense/color, encoding: bgr8}\n")
+    start(bundle=str(write_camera_bundle(tmp_path / "seeing", {"front": camera})), contract=str(contract))
+    robot = Node("robot", context=context)
+    publisher = robot.create_publisher(Image, "realsense/color", 1)
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3), dtype=np.uint8)
+    message = Image(encoding="bgr8", width=12, height=10, step=36, data=pixels.tobytes())
+    watch = dashboard.graph.cameras
+
+    def look() -> Any:
+        watch.look(True)  # as the page does, again and again: the node may be another one by now
+        publisher.publish(message)
+        return watch.looks().get("front", CameraLook("", ""))
+
+    dashboard.until(watch.looks)
+    assert publisher.get_subscription_count() == 0
+    source = dashboard.until(lambda: look().source)
+    assert source.startswith("data:image/png;base64,")
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(source.partition(",")[2]), np.uint8), cv2.IMREAD_COLOR)
+    here = camera.model_copy(update={"encoding": "bgr8"})
+    np.testing.assert_array_equal(shown[..., ::-1], seen(pixels, here))
+    assert look().complaint == ""
+    message.encoding = "bayer_rggb8"
+    dashboard.until(lambda: "gives bayer_rggb8, the raw pattern" in look().complaint)
+    dashboard.until(lambda: watch.looks()["front"].complaint.startswith("silent for "))
+    watch.look(False)
+    dashboard.until(lambda: publisher.get_subscription_count() == 0)
+    robot.destroy_node()

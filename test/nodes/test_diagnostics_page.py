@@ -66,7 +66,7 @@ def documented_keys(column: int) -> set[str]:
 
 
 #: Said only of a bundle with cameras.
-OF_CAMERAS = {"frame_ages", "frame_stamps", "frame_age_ms", "decode_ms", "encode_ms"}
+OF_CAMERAS = {"frame_ages", "frame_stamps", "frame_age_ms", "decode_ms", "encode_ms", "encoder_runs"}
 
 
 def test_every_number_is_explained_and_there_is_no_other(

@@ -92,6 +92,7 @@ def test_an_encoder_runs_once_per_inference(bundle: Path, calls: Counter[str], w
         chunks = policy.act(observations, noise, critic, weight, images=images, **options)
         assert calls == {name: inferences * times for name, times in expected.items()}
     assert len(chunks) == BATCH
+    assert {chunk.telemetry["encoder_runs"] for chunk in chunks} == {sum(expected.values())}
     assert all(chunk.telemetry["encode_ms"] > 0.0 and not chunk.telemetry["critic_failed"] for chunk in chunks)
 
 

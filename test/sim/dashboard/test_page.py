@@ -18,6 +18,7 @@ pytest.importorskip("viser", reason="needs the dashboard extra")
 from viser._messages import GuiUpdateMessage
 
 from qgf_sim.dashboard import scene
+from qgf_sim.dashboard.camera_watch import CameraLook
 from qgf_sim.dashboard.controls import Choice, Slider
 from qgf_sim.dashboard.page import Page
 from qgf_sim.dashboard.server import PageServer
@@ -28,6 +29,23 @@ PATIENCE = 60.0  # [s]
 EPISODE = {"environment": "cube-single", "task": 1, "seed": 0}
 
 
+class StubWatch:
+    """Cameras that are there once they are named."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, CameraLook] = {}
+        self.looked_at = False
+        self.missing: ImportError | None = None
+
+    def look(self, looking: bool) -> None:
+        self.looked_at = looking
+
+    def looks(self) -> dict[str, CameraLook]:
+        if self.missing is not None:
+            raise self.missing
+        return self.seen
+
+
 class StubGraph:
     """What a page knows of the graph."""
 
@@ -36,6 +54,7 @@ class StubGraph:
         self.setting: frozenset[str] = frozenset()
         self.scene: dict[str, Any] = {}
         self.readings: dict[str, Any] = {}
+        self.cameras = StubWatch()
         self.triggered: list[str] = []
 
     def trigger(self, name: str) -> None:
@@ -115,6 +134,43 @@ def test_a_scene_that_cannot_be_shown_does_not_end_the_page(
 ) -> None:
     graph.scene = {**EPISODE, **change}
     until(page, lambda: "the scene cannot be shown: " in state.view().notice.text)
+
+
+def refreshed(page: Page) -> Any:
+    page._page_due = 0.0
+    page.refresh()
+    return page._pictures
+
+
+def test_what_the_policy_sees_is_on_the_page_while_a_browser_looks(
+    page: Page, server: PageServer, graph: StubGraph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not refreshed(page).visible, "a bundle without cameras shows nothing of it"
+    graph.cameras.seen = {
+        "wrist": CameraLook("data:image/png;base64,AAAA", ""),
+        "<front>": CameraLook("", "silent for 3 s"),
+    }
+    shown = refreshed(page)
+    assert shown.visible
+    assert '<img style="width: 100%; image-rendering: pixelated" src="data:image/png;base64,AAAA" alt="wrist">' in (
+        shown.content
+    )
+    assert "silent for 3 s" in shown.content
+    assert "<front>" not in shown.content
+    assert graph.cameras.looked_at
+    monkeypatch.setattr(server, "get_clients", dict)
+    refreshed(page)
+    assert not graph.cameras.looked_at
+
+
+def test_without_opencv_the_page_says_so_once_and_goes_on(page: Page, graph: StubGraph, state: PageState) -> None:
+    graph.cameras.missing = ModuleNotFoundError("No module named 'cv2'", name="cv2")
+    refreshed(page)
+    assert "[camera]" in state.view().notice.text
+    state.notice(0, "another")
+    assert not refreshed(page).visible
+    assert not graph.cameras.looked_at
+    assert state.view().notice.text == "another"
 
 
 def test_a_control_passes_over_what_it_cannot_show(server: PageServer) -> None:
