@@ -90,7 +90,7 @@ def serialised(nodes: list[Any], inputs: list[Any], outputs: list[Any], weights:
 
 
 def camera_files(
-    cameras: Mapping[str, CameraField], state: int, critics: Mapping[str, int | None], **broken: float
+    cameras: Mapping[str, CameraField], state: int, critics: Mapping[str, int | None], chunk: int = C, **broken: float
 ) -> dict[str, bytes]:
     """Return the files of a bundle.
 
@@ -98,6 +98,7 @@ def camera_files(
         cameras: Its cameras.
         state: Length S of the observation vector.
         critics: Of each critic, how many features an encoder of its own has; None without one.
+        chunk: Length of the chunk.
         broken: See `encoder_graph`; of the encoders of critics.
     """
     from qgf_ros.learning.export.primitives import critic_graph, velocity_graph
@@ -115,13 +116,13 @@ def camera_files(
         ]
 
     frequencies = np.array([1.0, 0.1], dtype=np.float32)
-    velocity = layers(Z + C + 4, C, False)
+    velocity = layers(Z + chunk + 4, chunk, False)
     files = {encoder_file(): encoder_graph(cameras, state, Z)}
     for vjp, name in ((False, "velocity.onnx"), (True, "velocity_vjp.onnx")):
-        files[name] = velocity_graph(velocity, Z, C, frequencies, 30.0, vjp=vjp)
+        files[name] = velocity_graph(velocity, Z, chunk, frequencies, 30.0, vjp=vjp)
     for number, (name, own) in enumerate(critics.items()):
         size = own or Z
-        files[critic_file(name)] = critic_graph([layers(size + C, 1, True) for _ in range(2)], size, C, "min")
+        files[critic_file(name)] = critic_graph([layers(size + chunk, 1, True) for _ in range(2)], size, chunk, "min")
         if own:
             files[encoder_file(name)] = encoder_graph(cameras, state, own, seed=20 + number, **broken)
     return files
@@ -174,6 +175,6 @@ def write_camera_bundle(
     """Write such a bundle, whole, and return its folder."""
     critics = {"near": None} if critics is None else critics
     manifest = camera_manifest(cameras, critics, state=state, **changes)
-    files = camera_files(cameras, manifest.observation_size, critics, **(broken or {}))
+    files = camera_files(cameras, manifest.observation_size, critics, manifest.chunk_size, **(broken or {}))
     write_bundle(folder, manifest, files)
     return folder
