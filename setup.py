@@ -14,6 +14,7 @@ ROS = [
     "ros-rclpy[fastrtps]==7.1.6",
     *(f"ros-{name}==2.0.3" for name in ("builtin-interfaces", "lifecycle-msgs", "rcl-interfaces", "rosgraph-msgs")),
     *(f"ros-{name}==5.3.6" for name in ("diagnostic-msgs", "geometry-msgs", "sensor-msgs", "std-msgs", "std-srvs")),
+    "ros-nav-msgs==5.3.6",
     "ros-trajectory-msgs==5.3.6",
 ]
 

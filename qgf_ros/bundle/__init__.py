@@ -1,4 +1,4 @@
 """What a bundle is: its contract and manifest, its files on disk, and where it is found.
 
-Stands on: errors, files, guidance. Libraries: numpy, pydantic.
+Stands on: bundle.messages, errors, files, guidance. Libraries: numpy, pydantic.
 """

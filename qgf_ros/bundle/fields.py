@@ -3,41 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-#: Values that each extraction yields; None means "as many as there are in the message", joints aside.
-EXTRACTION_SIZES: dict[str, int | None] = {
-    "joint_position": None,
-    "joint_position_cos_sin": None,
-    "joint_velocity": None,
-    "joint_effort": None,
-    "position": 3,
-    "quaternion_wxyz": 4,
-    "quaternion_xyzw": 4,
-    "yaw": 1,
-    "yaw_cos_sin": 2,
-    "linear": 3,
-    "angular": 3,
-    "force": 3,
-    "torque": 3,
-    "wrench_norm": 1,
-    "data": None,
-}
-
-#: Extractions that make sense for each message type.
-EXTRACTIONS: dict[str, tuple[str, ...]] = {
-    "sensor_msgs/msg/JointState": ("joint_position", "joint_position_cos_sin", "joint_velocity", "joint_effort"),
-    "geometry_msgs/msg/PoseStamped": ("position", "quaternion_wxyz", "quaternion_xyzw", "yaw", "yaw_cos_sin"),
-    "geometry_msgs/msg/TwistStamped": ("linear", "angular"),
-    "geometry_msgs/msg/WrenchStamped": ("force", "torque", "wrench_norm"),
-    "std_msgs/msg/Float32MultiArray": ("data",),
-    "std_msgs/msg/Float64MultiArray": ("data",),
-}
-
-#: Message types without a header: a reading is as old as its arrival.
-UNSTAMPED = ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray")
+from qgf_ros.bundle.messages.message_types import EXTRACTIONS, NAMED, misnamed, source_of, topics_of
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_\-]*$", max_length=64)]
 #: A topic, absolute, relative or private, without substitutions; see the ROS 2 design article on names.
@@ -45,6 +15,8 @@ Topic = Annotated[str, Field(pattern=r"^(~?/)?[A-Za-z_][A-Za-z0-9_]*(/[A-Za-z_][
 #: Within bounds that keep every product of two of them an ordinary number.
 Positive = Annotated[float, Field(ge=1e-9, le=1e9)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: What people call a coordinate frame, or a thing that a camera knows.
+Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=255)]
 
 
 class Record(BaseModel):
@@ -92,6 +64,8 @@ class ObservationField(Record):
             -q, which are one rotation, the nearer to it is taken. None to take what the message has.
         sign_follows: Whether that is so of the first reading only, and later ones have the sign nearer to the one before, as
             in data of which only the beginnings of trajectories lie around the mean.
+        frame_id, child_frame_id: As in the message; others are refused. Of transforms, what is read is the second in the first.
+        object_id: Of detections, the class or the id of the one that is meant.
     """
 
     name: Name
@@ -111,6 +85,15 @@ class ObservationField(Record):
     quality: Quality = Quality()
     mean_quaternion: tuple[Finite, Finite, Finite, Finite] | None = None
     sign_follows: bool = False
+    frame_id: Label | None = None
+    child_frame_id: Label | None = None
+    object_id: Label | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_before_frames(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write a field that names nothing as it was written, and hashed, before any could."""
+        written: dict[str, Any] = handler(self)
+        return {key: value for key, value in written.items() if value is not None or key not in NAMED}
 
     @model_validator(mode="after")
     def _consistent(self) -> ObservationField:
@@ -123,6 +106,8 @@ class ObservationField(Record):
                 f"field {self.name}: extraction {self.extraction} does not fit {self.message_type}, "
                 f"which has {', '.join(EXTRACTIONS[self.message_type])}"
             )
+        if complaint := misnamed(self.message_type, self.names):
+            raise ValueError(f"field {self.name}: {complaint}")
         yields = self._extracted_size()
         out_of_range = [i for i in self.components if yields is not None and i >= yields]
         if out_of_range:
@@ -158,7 +143,22 @@ class ObservationField(Record):
         """Return how many values the extraction yields, or None if only a message can tell."""
         if self.extraction.startswith("joint_"):
             return len(self.joints) * (2 if self.extraction.endswith("_cos_sin") else 1)
-        return EXTRACTION_SIZES[self.extraction]
+        return EXTRACTIONS[self.message_type][self.extraction]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The frames and the object that it names."""
+        return {name: value for name in NAMED if (value := getattr(self, name)) is not None}
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that it is read from: transforms that never change have one of their own."""
+        return () if self.constant is not None else topics_of(self.topic, self.message_type)
+
+    @property
+    def source(self) -> str:
+        """What its readings are kept by: its topic, and of one with much in it what is read of that."""
+        return source_of(self.topic, self.message_type, self.names)
 
     @property
     def instant_size(self) -> int:

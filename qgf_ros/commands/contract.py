@@ -15,7 +15,8 @@ if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from qgf_ros.bundle.expectation import Expected
     from qgf_ros.bundle.fields import ObservationField
     from qgf_ros.control.outputs import Output
-    from qgf_ros.nodes.contract_check import Heard, HeardState
+    from qgf_ros.nodes.contract_check import Heard
+    from qgf_ros.nodes.neighbours import HeardState
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Check:
                 use_sim_time=self.use_sim_time,
                 namespace=self.namespace,
             )
-        heard = {field.name: None if field.constant is not None else by_topic[field.topic] for field in fields}
+        heard = {field.name: None if field.constant is not None else by_topic[field.source] for field in fields}
         allowed = contract.publishers(manifest)
         expected = expected_fields(manifest, fields, PLAUSIBLE_RANGE)
         complaints = {
@@ -216,7 +217,7 @@ def _table(
             continue
         table.add_row(
             field.name,
-            field.topic,
+            field.source,
             ", ".join(seen.types) or "-",
             f"{number(seen.rate, 1)} Hz",
             f"{number(_oldest(seen), 1)} ms",

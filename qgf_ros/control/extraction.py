@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.messages.message_types import DETECTIONS, TRANSFORMS
+from qgf_ros.control.sensing.further_readings import (
+    ImuReading,
+    LocatedReading,
+    MissedReading,
+    OdometryReading,
+    RangeReading,
+)
+from qgf_ros.control.sensing.orientation import TURNS, FollowedSign, Rotated, turned
+from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 
 Array = NDArray[np.float64]
@@ -28,46 +38,30 @@ class JointReading:
 
 
 @dataclass(frozen=True)
-class PoseReading:
-    """Position [m] and orientation quaternion in ROS order (x, y, z, w)."""
+class PoseReading(Rotated):
+    """Position [m] and orientation, in a frame."""
 
     position: Array
     quaternion_xyzw: Array
-
-    @cached_property
-    def unit_quaternion(self) -> Array | None:
-        """The quaternion at length 1, the same bits where it has that; None where it is off by more than 1 %.
-
-        What is not finite stays as it is: whoever takes it says so.
-        """
-        x, y, z, w = self.quaternion_xyzw.tolist()  # Python's own numbers are faster one by one
-        square = x * x + y * y + z * z + w * w
-        if abs(square - 1.0) <= _ROUNDING or not math.isfinite(x + y + z + w):
-            return self.quaternion_xyzw
-        length = math.sqrt(square)
-        return self.quaternion_xyzw / length if abs(length - 1.0) <= LENGTH_TOLERANCE else None
-
-
-#: A quaternion that is longer or shorter than 1 by more is none of a rotation [1].
-LENGTH_TOLERANCE = 0.01
-#: Of the square of its length, to float32, which leaves it as it is [1].
-_ROUNDING = 1e-6
+    frame_id: str = ""
 
 
 @dataclass(frozen=True)
 class TwistReading:
-    """Linear velocity [m/s] and angular velocity [rad/s]."""
+    """Linear velocity [m/s] and angular velocity [rad/s], in a frame."""
 
     linear: Array
     angular: Array
+    frame_id: str = ""
 
 
 @dataclass(frozen=True)
 class WrenchReading:
-    """Force [N] and torque [N m]."""
+    """Force [N] and torque [N m], in a frame."""
 
     force: Array
     torque: Array
+    frame_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -77,7 +71,21 @@ class VectorReading:
     data: Array
 
 
-Reading: TypeAlias = JointReading | PoseReading | TwistReading | WrenchReading | VectorReading
+Reading: TypeAlias = (
+    JointReading
+    | PoseReading
+    | TwistReading
+    | WrenchReading
+    | VectorReading
+    | OdometryReading
+    | ImuReading
+    | RangeReading
+    | LocatedReading
+    | MissedReading
+)
+
+#: What a message says, that of a camera, too, and those of which a field is given a part.
+Said: TypeAlias = Reading | Picture | Transforms | Detections
 
 READING_TYPES: dict[str, type] = {
     "sensor_msgs/msg/JointState": JointReading,
@@ -86,6 +94,11 @@ READING_TYPES: dict[str, type] = {
     "geometry_msgs/msg/WrenchStamped": WrenchReading,
     "std_msgs/msg/Float32MultiArray": VectorReading,
     "std_msgs/msg/Float64MultiArray": VectorReading,
+    "nav_msgs/msg/Odometry": OdometryReading,
+    "sensor_msgs/msg/Imu": ImuReading,
+    "sensor_msgs/msg/Range": RangeReading,
+    TRANSFORMS: LocatedReading,
+    DETECTIONS: LocatedReading,
 }
 
 
@@ -96,12 +109,6 @@ _JOINT_VALUES = {
     "joint_velocity": "velocity",
     "joint_effort": "effort",
 }
-
-
-def yaw_of(quaternion_xyzw: Array) -> float:
-    """Return the rotation about z [rad] of a quaternion (x, y, z, w), in (-pi, pi]."""
-    x, y, z, w = quaternion_xyzw.tolist()  # Python's own numbers are faster one by one
-    return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 
 
 @lru_cache(maxsize=256)
@@ -118,11 +125,11 @@ def _joints(field: ObservationField, names: tuple[str, ...], values: Array) -> A
     if places is None:
         missing = [name for name in field.joints if name not in names]
         raise ObservationError(
-            f"field {field.name}: topic {field.topic} has no joint {', '.join(missing)}; it has {', '.join(names) or 'none'}"
+            f"field {field.name}: topic {field.source} has no joint {', '.join(missing)}; it has {', '.join(names) or 'none'}"
         )
     if len(values) != len(names):
         raise ObservationError(
-            f"field {field.name}: topic {field.topic} carries {len(values)} values for {len(names)} joints"
+            f"field {field.name}: topic {field.source} carries {len(values)} values for {len(names)} joints"
         )
     return values[places]
 
@@ -132,71 +139,25 @@ def _extract(field: ObservationField, reading: Reading) -> Array:
     if isinstance(reading, JointReading):
         chosen = _joints(field, reading.names, getattr(reading, _JOINT_VALUES[kind]))
         return np.concatenate([np.cos(chosen), np.sin(chosen)]) if kind == "joint_position_cos_sin" else chosen
-    if isinstance(reading, PoseReading):
-        if kind == "position":
-            return reading.position
-        q = _rotation(field, reading)
-        if kind.startswith("quaternion_"):
-            ordered = q if kind == "quaternion_xyzw" else np.array([q[3], q[0], q[1], q[2]])
-            mean = None if field.sign_follows else field.mean_quaternion
-            return -ordered if mean is not None and _product(ordered, mean) < 0.0 else ordered
-        yaw = yaw_of(q)
-        return np.array([yaw]) if kind == "yaw" else np.array([np.cos(yaw), np.sin(yaw)])
-    if isinstance(reading, TwistReading):
-        return reading.linear if kind == "linear" else reading.angular
-    if isinstance(reading, WrenchReading):
-        if kind == "wrench_norm":
-            return np.array([np.sqrt((reading.torque**2).sum() + (reading.force**2).sum())])
-        return reading.force if kind == "force" else reading.torque
-    return reading.data
-
-
-def _rotation(field: ObservationField, reading: PoseReading) -> Array:
-    q = reading.unit_quaternion
-    if q is None:
-        length = math.hypot(*reading.quaternion_xyzw.tolist())
+    if isinstance(reading, Rotated) and kind in TURNS:
+        return turned(field, reading.unit_quaternion, reading.quaternion_xyzw)
+    if isinstance(reading, WrenchReading) and kind == "wrench_norm":
+        return np.array([np.sqrt((reading.torque**2).sum() + (reading.force**2).sum())])
+    if isinstance(reading, RangeReading) and not reading.shortest <= reading.range[0] <= reading.longest:
         raise ObservationError(
-            f"field {field.name}: topic {field.topic} gives a quaternion of length {length:.4g}, which is no rotation; "
-            f"expected 1, to {LENGTH_TOLERANCE:.0%}"
+            f"field {field.name}: topic {field.source} gives a range of {reading.range[0]:.4g} m, and its sensor can tell "
+            f"{reading.shortest:.4g} to {reading.longest:.4g} m"
         )
-    return q
+    values: Array = getattr(reading, kind)  # which is called as what is taken out
+    return values
 
 
-def _product(q: Array, other: Sequence[float]) -> float:
-    """Return the inner product of two quaternions; where it is negative, -q is nearer to the other than q."""
-    a, b, c, d = q.tolist()
-    return float(a * other[0] + b * other[1] + c * other[2] + d * other[3])
-
-
-#: After a longer time without a reading its sign does not follow from the one before [ns].
-_FOLLOWED_FOR = 900_000_000
-
-
-class FollowedSign:
-    """Gives the quaternions of a topic the sign nearer to the one before, and the first that nearer to a mean.
-
-    Args:
-        field: A field of the topic whose sign follows.
-    """
-
-    def __init__(self, field: ObservationField) -> None:
-        assert field.mean_quaternion is not None
-        a, b, c, d = field.mean_quaternion
-        self._mean = (b, c, d, a) if field.extraction == "quaternion_wxyz" else (a, b, c, d)
-        self._last: tuple[int, Sequence[float]] | None = None
-
-    def __call__(self, stamp: int, reading: Reading) -> Reading:
-        """Return a reading stamped `stamp` [ns], later than the one before, with its sign; another type as it is."""
-        if not isinstance(reading, PoseReading):
-            return reading
-        last, q = self._last, reading.quaternion_xyzw
-        reference = self._mean if last is None or stamp - last[0] > _FOLLOWED_FOR else last[1]
-        nearness = _product(q, reference)
-        if nearness < 0.0:
-            reading = PoseReading(reading.position, -q)
-        if math.isfinite(nearness):
-            self._last = stamp, reading.quaternion_xyzw.tolist()
+def with_sign(sign: FollowedSign, stamp: int, reading: Reading) -> Reading:
+    """Return a reading stamped `stamp` [ns] with the sign that follows from the ones before; what has none, as it is."""
+    if not isinstance(reading, Rotated):
         return reading
+    q = sign(stamp, reading.quaternion_xyzw)
+    return reading if q is reading.quaternion_xyzw else replace(reading, quaternion_xyzw=q)
 
 
 def extract(field: ObservationField, reading: Reading) -> Array:
@@ -220,29 +181,38 @@ def extract(field: ObservationField, reading: Reading) -> Array:
 
 def instant(field: ObservationField, reading: Reading) -> Array:
     """Return what one reading gives a field, float64 [field.instant_size], neither scaled nor known to be finite."""
+    if isinstance(reading, MissedReading):
+        raise ObservationError(f"field {field.name}: topic {field.source} {reading.why}")
     expected = READING_TYPES[field.message_type]
     if not isinstance(reading, expected):
         raise ObservationError(
-            f"field {field.name}: topic {field.topic} gave a {type(reading).__name__}, expected {expected.__name__}"
+            f"field {field.name}: topic {field.source} gave a {type(reading).__name__}, expected {expected.__name__}"
         )
+    for name, wanted in field.names.items() if field.frame_id or field.child_frame_id else ():
+        given = getattr(reading, name, wanted)
+        if given != wanted:
+            raise ObservationError(
+                f"field {field.name}: topic {field.source} has {name} {given[:80]!r}, expected {wanted}; give the topic that is "
+                "of that frame, or its frame in the contract"
+            )
     raw = np.asarray(_extract(field, reading), dtype=np.float64)
     if field.components:
         if raw.ndim != 1 or len(raw) <= max(field.components):
             raise ObservationError(
-                f"field {field.name}: topic {field.topic} gave shape {raw.shape}, "
+                f"field {field.name}: topic {field.source} gave shape {raw.shape}, "
                 f"expected at least {max(field.components) + 1} values"
             )
         raw = raw[list(field.components)]
     if raw.shape != (field.instant_size,):
         raise ObservationError(
-            f"field {field.name}: topic {field.topic} gave shape {raw.shape}, expected ({field.instant_size},)"
+            f"field {field.name}: topic {field.source} gave shape {raw.shape}, expected ({field.instant_size},)"
         )
     return raw
 
 
 def not_finite(field: ObservationField) -> ObservationError:
     """Return the error of a field that a reading leaves without a finite value."""
-    return ObservationError(f"field {field.name}: topic {field.topic} holds a value that is not finite")
+    return ObservationError(f"field {field.name}: topic {field.source} holds a value that is not finite")
 
 
 class Scaling:

@@ -21,8 +21,9 @@ from qgf_ros.bundle.demonstrations import places, scales_of
 from qgf_ros.bundle.expectation import Expected, plausible_bounds
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.extraction import FollowedSign, JointReading, Reading, Scaling, instant, not_finite
+from qgf_ros.control.extraction import JointReading, Reading, Scaling, instant, not_finite, with_sign
 from qgf_ros.control.joint_merge import joint_merges
+from qgf_ros.control.sensing.orientation import FollowedSign
 from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 
@@ -78,15 +79,14 @@ class MeasuredValues:
 
 
 class ObservationAssembler:
-    """Keeps the latest readings of every topic and fills the observation vector.
+    """Keeps the latest readings of every topic, or source (see `ObservationField.source`), and fills the observation vector.
 
     The readings of different topics are brought together by `alignment`. ``latest`` takes the newest of each, ``nearest``
     of each topic the reading nearest to the newest instant that every topic has reached, so that what a slow topic and
     fast ones say belongs together. Either way the observation has the newest stamp of all. A field with a history takes
     the readings nearest to the instants that lie whole control periods before. The joints of a live topic may come in
     several messages; see `JointMerge`. Then its stamp is that of the newest, and each field is as old as the oldest message
-    that it takes a joint from. Of a camera only the newest picture is kept, to
-    which ``nearest`` brings the rest.
+    that it takes a joint from. Of a camera only the newest picture is kept, to which ``nearest`` brings the rest.
 
     Args:
         fields: The observation contract, in order.
@@ -106,8 +106,9 @@ class ObservationAssembler:
     ) -> None:
         self.fields = tuple(fields)
         sourced = [field for field in self.fields if field.constant is None]
-        measured = tuple(dict.fromkeys(field.topic for field in sourced))
-        live = tuple(dict.fromkeys(field.topic for field in sourced if field.live))
+        self._sources = {field.name: field.source for field in sourced}
+        measured = tuple(dict.fromkeys(field.source for field in sourced))
+        live = tuple(dict.fromkeys(field.source for field in sourced if field.live))
         watched = {camera.topic: camera.max_age for camera in (cameras or {}).values()}
         self.topics = (*measured, *watched)
         #: Topics that deliver all the time, as opposed to goals.
@@ -115,7 +116,7 @@ class ObservationAssembler:
         self._nearest = alignment == "nearest"
         self._period = round(period * 1e9)
         self._oldest = max([*(field.max_age or 0.0 for field in self.fields), *watched.values()], default=0.0)
-        self._kept = {topic: self._memory([f for f in sourced if f.topic == topic]) for topic in measured}
+        self._kept = {topic: self._memory([f for f in sourced if f.source == topic]) for topic in measured}
         self._pictures: NewestPictures | None = None
         if cameras:  # and only then is OpenCV needed
             from qgf_ros.control.vision.newest_pictures import NewestPictures
@@ -123,7 +124,7 @@ class ObservationAssembler:
             self._pictures = NewestPictures(cameras)
         #: How far ahead of now a live topic may be [s].
         self._ahead = watched | {
-            topic: min(f.max_age or 0.0 for f in sourced if f.live and f.topic == topic) for topic in live
+            topic: min(f.max_age or 0.0 for f in sourced if f.live and f.source == topic) for topic in live
         }
         #: Fields of a topic with their place in the vector, which begins with the constants in place.
         self._filled = [(field, place) for field, place in places(self.fields) if field.constant is None]
@@ -147,8 +148,7 @@ class ObservationAssembler:
     def update(self, topic: str, stamp: int, reading: Reading | Picture) -> bool:
         """Keep a reading taken at `stamp` [ns]; an older one than the newest is ignored, but a goal always replaces.
 
-        Returns:
-            Whether it says anything of what is read from the topic: a message about other joints may not.
+        Return whether it says anything of what is read from the topic: a message about other joints may not.
         """
         if isinstance(reading, Picture):
             if self._pictures is not None:
@@ -176,7 +176,7 @@ class ObservationAssembler:
         if kept and stamp == kept[-1][0]:
             kept.pop()
         if topic in self._signs:
-            reading = self._signs[topic](stamp, reading)
+            reading = with_sign(self._signs[topic], stamp, reading)
         kept.append((stamp, reading))
         while kept[0][0] < stamp - self._kept[topic]:
             kept.popleft()
@@ -195,7 +195,7 @@ class ObservationAssembler:
             self._pictures.forget(topic)
 
     def _followed_signs(self) -> dict[str, FollowedSign]:
-        return {field.topic: FollowedSign(field) for field, _ in self._filled if field.sign_follows and field.live}
+        return {field.source: FollowedSign(field) for field, _ in self._filled if field.sign_follows and field.live}
 
     def forget_future(self, now: int, lead: float = 0.0) -> list[str]:
         """Forget live topics that are ahead of `now` [ns] by more than `lead` [s] and a max_age, and return them.
@@ -248,14 +248,14 @@ class ObservationAssembler:
             for values in raw[place].reshape(field.history, -1) if field.name in self._expected else ():
                 if reason := self._expected[field.name].implausible(values):
                     raise ObservationError(
-                        f"field {field.name}: topic {field.topic} is not plausible: {reason}; compare its units, and its "
+                        f"field {field.name}: topic {field.source} is not plausible: {reason}; compare its units, and its "
                         "driver, with the training data, or raise plausible_range"
                     )
 
     def _block(self, field: ObservationField, now: int, common: int) -> Array:
-        kept = self._readings.get(field.topic)
+        kept = self._readings.get(self._sources[field.name])
         if not kept:
-            raise ObservationError(f"field {field.name}: nothing received yet on topic {field.topic}")
+            raise ObservationError(f"field {field.name}: nothing received yet on topic {field.source}")
         if field.live:
             self._check_age(field, (now - kept[-1][0]) * 1e-9)
             if field.joints:
@@ -263,8 +263,8 @@ class ObservationAssembler:
         stamp, reading = _nearest(kept, common) if self._nearest and field.live else kept[-1]
         if field.history == 1:
             return instant(field, reading)
-        past = [self._past(field, kept, stamp, k) for k in reversed(range(field.history))]
-        return np.concatenate([instant(field, reading) for reading in past])
+        past = reversed(range(field.history))
+        return np.concatenate([instant(field, self._past(field, kept, stamp, k)) for k in past])
 
     def _past(self, field: ObservationField, kept: deque[tuple[int, Reading]], anchor: int, periods: int) -> Reading:
         """Return the reading `periods` control periods before the stamp `anchor` [ns], to half a period."""
@@ -272,7 +272,7 @@ class ObservationAssembler:
         stamp, reading = _nearest(kept, wanted)
         if 2 * abs(stamp - wanted) > self._period:
             raise ObservationError(
-                f"field {field.name}: topic {field.topic} has no reading {periods * self._period * 1e-9:.3f} s before its "
+                f"field {field.name}: topic {field.source} has no reading {periods * self._period * 1e-9:.3f} s before its "
                 f"newest; its history of {field.history} needs one every {self._period * 1e-9:g} s"
             )
         return reading
@@ -281,11 +281,11 @@ class ObservationAssembler:
         assert field.max_age is not None
         if age > field.max_age:
             raise ObservationError(
-                f"field {field.name}: topic {field.topic} is stale, {age:.3f} s old, at most {field.max_age:g} s allowed"
+                f"field {field.name}: topic {field.source} is stale, {age:.3f} s old, at most {field.max_age:g} s allowed"
             )
         if age < -field.max_age:
             raise ObservationError(
-                f"field {field.name}: topic {field.topic} is stamped {-age:.3f} s in the future; "
+                f"field {field.name}: topic {field.source} is stamped {-age:.3f} s in the future; "
                 "check that publisher and node use the same clock (use_sim_time)"
             )
 

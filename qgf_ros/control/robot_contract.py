@@ -13,8 +13,7 @@ in other units. A robot contract, a YAML file, maps them field by field and leav
         topic: /tracker/pose
         factor: 0.001             # millimetres there, metres in the bundle
         shift: [0.0, 0.0, 0.02]   # added after the factor, in the bundle's unit
-      goal:
-        constant: [0.4, 0.1, 0.2] # in the bundle's unit
+      goal: {constant: [0.4, 0.1, 0.2]}   # in the bundle's unit
     command:                      # one joint_state on `command` with all fields, if nothing is said
       - type: float64_multi_array
         topic: /forward_position_controller/commands
@@ -30,11 +29,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from qgf_ros.bundle.cameras import CameraField
-from qgf_ros.bundle.fields import Finite, ObservationField, Positive, Quality, Topic, check_topics
+from qgf_ros.bundle.fields import Finite, Label, ObservationField, Positive, Quality, Record, Topic, check_topics
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.messages.message_types import NAMED, TRANSFORMS
 from qgf_ros.bundle.text import first_complaint, one_line
 from qgf_ros.control.output_source import COMMAND_TOPIC, OutputSource
 from qgf_ros.control.outputs import Output
@@ -44,15 +44,11 @@ from qgf_ros.files.content import read_content
 from qgf_ros.files.plain_yaml import LARGEST_FILE, parse_yaml
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class FieldSource(_Record):
+class FieldSource(Record):
     """Where one observation field comes from on this robot; what is not given stays as the bundle has it.
 
     Attributes:
-        topic, message_type, extraction, joints, components, max_age, quality: As in `ObservationField`.
+        topic, message_type, extraction, joints, components, max_age, quality and what is named: As in `ObservationField`.
         factor: What a value on the topic is multiplied by to be in the field's unit.
         shift: Added after that, in the field's unit; one value per component, or one for all.
         constant: Used instead of a topic, in the field's unit.
@@ -70,9 +66,12 @@ class FieldSource(_Record):
     constant: tuple[Finite, ...] | None = None
     quality: Quality | None = None
     allow_publishers: Annotated[int, Field(ge=1, le=16)] | None = None
+    frame_id: Label | None = None
+    child_frame_id: Label | None = None
+    object_id: Label | None = None
 
 
-class DriverState(_Record):
+class DriverState(Record):
     """A topic on which the robot's driver tells whether the robot takes commands.
 
     Attributes:
@@ -111,7 +110,7 @@ class DriverState(_Record):
         return f"at least {self.at_least:g}" if self.at_least is not None else " or ".join(map(str, self.ready))
 
 
-class RobotContract(_Record):
+class RobotContract(Record):
     """A robot's sources of the observation fields, and the outputs its commands go to.
 
     Attributes:
@@ -123,8 +122,8 @@ class RobotContract(_Record):
     """
 
     alignment: Literal["latest", "nearest"] = "latest"
-    fields: dict[str, FieldSource] = {}
-    cameras: dict[str, CameraSource] = {}
+    fields: dict[str, FieldSource] = Field(default_factory=dict)
+    cameras: dict[str, CameraSource] = Field(default_factory=dict)
     command: tuple[OutputSource, ...] = (OutputSource(),)
     driver_state: tuple[DriverState, ...] = ()
 
@@ -172,7 +171,8 @@ class RobotContract(_Record):
         for field in self.apply(manifest):
             source = self.fields.get(field.name)
             given = None if source is None else source.allow_publishers
-            if field.constant is None and (field.live or given is not None):
+            watched = field.live and field.message_type != TRANSFORMS  # which everybody publishes, each of other frames
+            if field.constant is None and (watched or given is not None):
                 name, most = allowed.get(field.topic, (field.name, 1))
                 allowed[field.topic] = name, max(most, given or 1)
         for camera, served in self.apply_to_cameras(manifest).items():
@@ -216,6 +216,8 @@ def _mapped(field: ObservationField, source: FieldSource | None) -> ObservationF
     given = source.model_dump(exclude={"factor", "shift", "allow_publishers"}, exclude_unset=True)
     if given.get("extraction", field.extraction) != field.extraction:
         values |= {"mean_quaternion": None, "sign_follows": False}  # whose order is that of the bundle's extraction
+    if given.get("message_type", field.message_type) != field.message_type:
+        values |= dict.fromkeys(NAMED)  # which frames are called otherwise, or are none, in another type
     if source.constant is None:
         if len(source.shift) not in (1, field.instant_size):
             raise ContractError(
@@ -250,6 +252,7 @@ def template(manifest: Manifest) -> str:
             f"  {field.name}:  # {field.extraction}, {field.size} values [{field.unit}]",
             f"    topic: {field.topic}  # {field.message_type}",
             *([f"    joints: [{joints}]"] if joints else []),
+            *(f"    {name}: {json.dumps(value)}" for name, value in field.names.items()),
             f"    max_age: {'null' if field.max_age is None else f'{field.max_age:g}'}  # [s]",
         ]
     lines += camera_template(manifest.cameras)

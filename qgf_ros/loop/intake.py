@@ -10,8 +10,10 @@ import numpy as np
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import Expected, outside_demonstrations
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.extraction import Reading
+from qgf_ros.control.extraction import Reading, Said
 from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
+from qgf_ros.control.sensing.topic_parts import TopicParts
 from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import NO_CLOCK, foreign_clock
@@ -95,6 +97,7 @@ class ObservationIntake:
     ) -> None:
         self._assembler = ObservationAssembler(fields, period, alignment, expected, cameras)
         self._cameras = {camera.topic: camera for camera in (cameras or {}).values()}
+        self._parts = TopicParts(fields)
         self._expected = tuple(expected)
         self._collected: Observation | None = None
         self._simulated_time = simulated_time
@@ -104,7 +107,7 @@ class ObservationIntake:
         self._last_now: int | None = None
         self._newest: dict[str, int] = {}
         self._fresh: set[str] = set()
-        self._max_age = {field.topic: field.max_age for field in fields if field.live}
+        self._max_age = {field.source: field.max_age for field in fields if field.live}
         self._max_age |= {topic: camera.max_age for topic, camera in self._cameras.items()}
         #: Of the newest reading of a live topic: stamp, and what is wrong with its clock.
         self._arrived: dict[str, tuple[int, str | None]] = {}
@@ -131,8 +134,13 @@ class ObservationIntake:
         self.clear()
         return True
 
-    def receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int | None = None) -> bool:
-        """Take a reading stamped `stamp` [ns] that arrived at `now` [ns]; return whether it completes a set."""
+    def receive(self, topic: str, stamp: int, reading: Said, now: int | None = None) -> bool:
+        """Take what a message says, stamped `stamp` [ns], that arrived at `now` [ns]; return whether it completes a set."""
+        if isinstance(reading, (Transforms, Detections)):
+            return any([self._receive(*part, now) for part in self._parts.take(topic, stamp, reading)])
+        return self._receive(topic, stamp, reading, now)
+
+    def _receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int | None) -> bool:
         if topic in self._cameras:
             stamp = self._cameras[topic].host_stamp(stamp)
         if not self._assembler.update(topic, stamp, reading):
@@ -170,6 +178,8 @@ class ObservationIntake:
             for _, trouble in self._arrived.values():
                 if trouble is not None:
                     raise ObservationError(trouble)
+            if self._parts.topics and (gap := self._parts.gap()):
+                raise ObservationError(gap)
             self._collected = self._assembler.assemble(now)
             return self._collected
         finally:
@@ -190,6 +200,7 @@ class ObservationIntake:
     def clear(self) -> None:
         """Forget every reading of a live topic; a goal stays."""
         self._assembler.clear()
+        self._parts.clear()
         self._newest.clear()
         self._fresh.clear()
         self._arrived.clear()

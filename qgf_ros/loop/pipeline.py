@@ -14,11 +14,10 @@ from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import expected_fields
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.controller import Controller
-from qgf_ros.control.extraction import Reading
+from qgf_ros.control.extraction import Said
 from qgf_ros.control.inference import ChunkPolicy
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.safety import LONGEST_STOP
-from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import NO_CLOCK, ClockJumps, TimerBeats
 from qgf_ros.loop.command_stream import Outputs
@@ -152,7 +151,7 @@ class Pipeline:
         self._controller.close()
         self._thread.stop(DRAIN_TIMEOUT)
 
-    def receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int) -> None:
+    def receive(self, topic: str, stamp: int, reading: Said, now: int) -> None:
         """Take a reading stamped `stamp` [ns] at `now` [ns]; tick if it completes a set and sets trigger ticks.
 
         While closed only goals are kept: they may be published once, before the first `open`.

@@ -6,14 +6,14 @@ import functools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
+from rclpy.qos import QoSProfile
 
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import Expected
@@ -23,10 +23,20 @@ from qgf_ros.control.joint_merge import joint_merges
 from qgf_ros.control.output_source import GRIPPER
 from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import DriverState
+from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
+from qgf_ros.control.sensing.topic_parts import TopicParts
 from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.nodes.messages import from_time, output_type, received, subscriptions
-from qgf_ros.nodes.neighbours import DriverListener, joints_of_controllers, publishers_of, quality_of_state, too_many
+from qgf_ros.nodes.neighbours import (
+    DriverListener,
+    HeardState,
+    heard_states,
+    joints_of_controllers,
+    mismatches,
+    publishers_of,
+    too_many,
+)
 
 
 @dataclass
@@ -41,6 +51,7 @@ class Heard:
         ages: Age of each message on its arrival [s], of those that came when there was a time.
         newest: The newest reading.
         picture: The newest picture, of a camera.
+        missing: Why there is no reading, though something was heard.
     """
 
     types: tuple[str, ...] = ()
@@ -50,6 +61,7 @@ class Heard:
     ages: list[float] = field(default_factory=list)
     newest: Reading | None = None
     picture: Picture | None = None
+    missing: str | None = None
 
     @property
     def rate(self) -> float | None:
@@ -58,14 +70,6 @@ class Heard:
             return None
         span = self.arrivals[-1] - self.arrivals[0]
         return (len(self.arrivals) - 1) / span if span > 0.0 else None
-
-
-class HeardState(NamedTuple):
-    """What was heard of a state of the driver: the value, None if nothing, and why the robot is not ready by it, if so."""
-
-    state: DriverState
-    value: Any
-    complaint: str | None
 
 
 def judge(
@@ -108,7 +112,7 @@ def unheard(topic: str, message_type: str, name: str, heard: Heard, publishers: 
     if heard.types and message_type not in heard.types:
         return f"{topic} carries {', '.join(heard.types)}, expected {message_type}"
     if not heard.arrivals:
-        return ", ".join(heard.mismatches) or f"{topic} has a publisher, but nothing was heard"
+        return heard.missing or ", ".join(heard.mismatches) or f"{topic} has a publisher, but nothing was heard"
     return None
 
 
@@ -193,27 +197,6 @@ def listen(
     return listener.heard, listeners, joints, told, end
 
 
-def heard_states(node: Node, driver: DriverListener) -> list[HeardState]:
-    """Return what was heard of each state of the driver, and of one that nothing was heard of, what may be the matter."""
-    driver.reason()  # forgets what nobody publishes any more
-    told, now = [], node.get_clock().now().nanoseconds
-    for index, state in enumerate(driver.readiness.states):
-        complaint = driver.readiness.complaint(index, now)
-        if driver.readiness.value(index) is None:
-            publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(state.topic))
-            complaint = "; ".join([str(complaint), *_mismatches(publishers, quality_of_state(state))])
-        told.append(HeardState(state, driver.readiness.value(index), complaint))
-    return told
-
-
-def _mismatches(publishers: Sequence[Any], quality: QoSProfile) -> tuple[str, ...]:
-    """Say what keeps publishers' quality of service from serving a subscription's."""
-    checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
-    return tuple(
-        reason.removeprefix("ERROR: ").rstrip("; ") for verdict, reason in checks if verdict == QoSCompatibility.ERROR
-    )
-
-
 def listeners_of(node: Node, topic: str) -> list[str]:
     """Return the message type of each subscription to a topic."""
     return [str(info.topic_type) for info in node.get_subscriptions_info_by_topic(node.resolve_topic_name(topic))]
@@ -246,11 +229,13 @@ class Listener:
         self._node = node
         self._cameras = {camera.topic: camera for camera in (cameras or {}).values()}
         self._merges = joint_merges(fields)
+        self._parts = TopicParts(fields)
+        self._sources = {field.source: field.topic for field in fields if field.constant is None}
         self._qualities: dict[str, QoSProfile] = {}
         for topic, kind, quality in subscriptions(fields, cameras or {}, reliable):
             self._qualities[topic] = quality
             node.create_subscription(kind, topic, functools.partial(self._hear, topic), quality)
-        self.heard = {topic: Heard() for topic in self._qualities}
+        self.heard = {topic: Heard() for topic in (*self._qualities, *self._sources)}
 
     def listen(self, duration: float) -> float:
         """Listen for `duration` [s]; return the end on the clock of `Heard.arrivals` [s]."""
@@ -265,6 +250,10 @@ class Listener:
             executor.shutdown()
         for topic, quality in self._qualities.items():
             self._look(topic, quality)
+        for source, topic in self._sources.items():
+            seen, heard = self.heard[topic], self.heard[source]
+            heard.publishers, heard.types, heard.mismatches = seen.publishers, seen.types, seen.mismatches
+            heard.missing = self._parts.gap_of(source)
         return time.monotonic()
 
     def _look(self, topic: str, quality: QoSProfile) -> None:
@@ -273,13 +262,22 @@ class Listener:
         heard = self.heard[topic]
         heard.publishers = tuple(publishers_of(self._node, name))
         heard.types = tuple(dict.fromkeys(publisher.topic_type for publisher in publishers))
-        heard.mismatches = _mismatches(publishers, quality)
+        heard.mismatches = mismatches(publishers, quality)
 
     def _hear(self, topic: str, message: Any) -> None:
-        heard, reading = self.heard[topic], received(message)
-        merge = self._merges.get(topic)
+        stamp = from_time(message.header.stamp) if hasattr(message, "header") else None
+        said = received(message)
+        if not isinstance(said, (Transforms, Detections)):
+            self._note(topic, stamp, said)
+            return
+        for part in self._parts.take(topic, stamp or 0, said):
+            self._note(*part)
+
+    def _note(self, source: str, stamp: int | None, reading: Reading | Picture) -> None:
+        """Note a reading stamped `stamp` [ns], or not at all."""
+        heard, merge = self.heard[source], self._merges.get(source)
         if merge is not None and isinstance(reading, JointReading) and not merge.passes(reading.names):
-            taken = merge.take(from_time(message.header.stamp), reading)
+            taken = merge.take(stamp or 0, reading)
             if taken is None:  # about other joints
                 return
             reading = taken[1]
@@ -288,12 +286,11 @@ class Listener:
         else:
             heard.newest = reading
         heard.arrivals.append(time.monotonic())
-        if not hasattr(message, "header"):
+        if stamp is None:
             heard.ages.append(0.0)
         else:
             now = self._node.get_clock().now().nanoseconds
-            stamp = from_time(message.header.stamp)
-            if topic in self._cameras:
-                stamp = self._cameras[topic].host_stamp(stamp)
+            if source in self._cameras:
+                stamp = self._cameras[source].host_stamp(stamp)
             if now > 0:  # simulated time has no clock before the first /clock
                 heard.ages.append((now - stamp) * 1e-9)

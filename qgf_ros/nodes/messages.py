@@ -6,8 +6,10 @@ and comes from ``builtin_interfaces/Time``. Floats are float64 on both sides, so
 
 from __future__ import annotations
 
+import importlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,19 +17,29 @@ from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseStamped, TwistStamped, WrenchStamped
 from numpy.typing import NDArray
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, Imu, JointState, Range
 from std_msgs.msg import Float32MultiArray, Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ActionField, ObservationField, Quality
-from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.bundle.messages.message_types import STATIC, TRANSFORMS
+from qgf_ros.control.extraction import (
+    JointReading,
+    PoseReading,
+    Reading,
+    Said,
+    TwistReading,
+    VectorReading,
+    WrenchReading,
+)
 from qgf_ros.control.output_source import ANGLES, GRIPPER, PLACE
 from qgf_ros.control.outputs import Output, Sent, quaternion_xyzw
-from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
-from qgf_ros.errors import ObservationError
+from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading
+from qgf_ros.errors import ContractError, ObservationError
 
-#: Message classes by the names used in manifests.
+#: Message classes by the names used in manifests; others are looked for when they are asked for, see `message_class`.
 MESSAGE_CLASSES: dict[str, type] = {
     "sensor_msgs/msg/JointState": JointState,
     "geometry_msgs/msg/PoseStamped": PoseStamped,
@@ -35,6 +47,8 @@ MESSAGE_CLASSES: dict[str, type] = {
     "geometry_msgs/msg/WrenchStamped": WrenchStamped,
     "std_msgs/msg/Float32MultiArray": Float32MultiArray,
     "std_msgs/msg/Float64MultiArray": Float64MultiArray,
+    "sensor_msgs/msg/Imu": Imu,
+    "sensor_msgs/msg/Range": Range,
 }
 #: Those of cameras.
 CAMERA_CLASSES: dict[str, type] = {"sensor_msgs/msg/Image": Image, "sensor_msgs/msg/CompressedImage": CompressedImage}
@@ -55,6 +69,29 @@ def output_type(kind: str) -> str:
     return "control_msgs/action/GripperCommand" if kind == GRIPPER else type_name(OUTPUT_CLASSES[kind])
 
 
+def message_class(message_type: str, about: str, instead: str) -> Any:
+    """Return the class of a message type, from whichever package of messages is installed.
+
+    Args:
+        message_type: Such as ``nav_msgs/msg/Odometry``.
+        about, instead: What is of this type, and what else may be done, for the sentence where its package is missing.
+
+    Raises:
+        ContractError: It is not installed.
+    """
+    if message_type in MESSAGE_CLASSES:
+        return MESSAGE_CLASSES[message_type]
+    package, _, name = message_type.split("/")
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), name)
+    except (ImportError, AttributeError) as error:
+        raise ContractError(
+            f"{about} is a {message_type}, which is not installed here; install the package {package} of your ROS "
+            f"distribution, or {instead}"
+        ) from error
+
+
+@cache
 def type_name(kind: Any) -> str:
     """Return the full name of a message class, such as ``sensor_msgs/msg/JointState``."""
     return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
@@ -68,10 +105,25 @@ def subscriptions(
     Goals first: of messages that are there together, an executor takes those of the first subscription first. Cameras
     last: their messages are large, and the newest of them is as good as the one before.
     """
-    sources = {one.topic: one for one in sorted(fields, key=lambda one: one.live) if one.constant is None}
-    read = [(topic, MESSAGE_CLASSES[one.message_type], one.quality) for topic, one in sources.items()]
+    sources = {topic: one for one in sorted(fields, key=lambda one: one.live) for topic in one.topics}
+    instead = "serve the field by another type in the robot contract"
+    kinds = {one.name: message_class(one.message_type, f"field {one.name}", instead) for one in sources.values()}
+    read = [(topic, kinds[one.name], _quality_of(one, topic)) for topic, one in sources.items()]
     read += [(camera.topic, CAMERA_CLASSES[camera.type], camera.quality) for camera in cameras.values()]
     return [(topic, kind, quality_of_service(quality, reliable)) for topic, kind, quality in read]
+
+
+#: Of transforms as many messages are kept until they are heard as tf2 keeps: they come from many publishers at once.
+_TRANSFORM_DEPTH = 100
+
+
+def _quality_of(field: ObservationField, topic: str) -> Quality:
+    """Return the quality asked of one of the topics of a field; static transforms are said once, before anybody listens."""
+    if field.message_type != TRANSFORMS:
+        return field.quality
+    if topic.endswith(STATIC):
+        return Quality(reliability="reliable", durability="transient_local", depth=_TRANSFORM_DEPTH)
+    return field.quality.model_copy(update={"depth": max(field.quality.depth, _TRANSFORM_DEPTH)})
 
 
 def quality_of_service(quality: Quality, reliable: bool) -> QoSProfile:
@@ -99,29 +151,31 @@ def _xyz(vector: Any) -> NDArray[np.float64]:
     return np.array([vector.x, vector.y, vector.z])
 
 
-def received(message: Any) -> Reading | Picture:
-    """Return what a message says, that of a camera, too, without ROS; the bytes of a picture are not copied."""
+def received(message: Any) -> Said:
+    """Return what a message of any type says, without ROS; the bytes of a picture are not copied."""
     if isinstance(message, Image):
         shape = message.width, message.height, message.step
         return ImageReading(message.encoding, *shape, np.asarray(message.data, np.uint8), message.header.frame_id)
     if isinstance(message, CompressedImage):
         return CompressedReading(message.format, np.asarray(message.data, np.uint8), message.header.frame_id)
-    return to_reading(message)
+    kind: Any = type(message)
+    read = SENSOR_MESSAGES.get(type_name(kind))
+    return to_reading(message) if read is None else read(message)
 
 
 def to_reading(message: Any) -> Reading:
-    """Return what a message says, without ROS."""
+    """Return what a message of a plain quantity says, without ROS."""
     if isinstance(message, JointState):
         return JointReading(
             tuple(message.name), np.array(message.position), np.array(message.velocity), np.array(message.effort)
         )
     if isinstance(message, PoseStamped):
         q = message.pose.orientation
-        return PoseReading(_xyz(message.pose.position), np.array([q.x, q.y, q.z, q.w]))
+        return PoseReading(_xyz(message.pose.position), np.array([q.x, q.y, q.z, q.w]), message.header.frame_id)
     if isinstance(message, TwistStamped):
-        return TwistReading(_xyz(message.twist.linear), _xyz(message.twist.angular))
+        return TwistReading(_xyz(message.twist.linear), _xyz(message.twist.angular), message.header.frame_id)
     if isinstance(message, WrenchStamped):
-        return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque))
+        return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque), message.header.frame_id)
     return VectorReading(np.array(message.data, dtype=np.float64))
 
 
@@ -130,7 +184,10 @@ def _set_xyz(target: Any, values: Iterable[float]) -> None:
 
 
 def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
-    """Return a reading as a stamped message (a Float64MultiArray has no header and stays unstamped)."""
+    """Return a reading as a stamped message (a Float64MultiArray has no header and stays unstamped).
+
+    Raises ObservationError for readings that are only ever received.
+    """
     if isinstance(reading, VectorReading):
         return Float64MultiArray(data=reading.data.tolist())
     message: Any
@@ -150,10 +207,12 @@ def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
         message = TwistStamped()
         _set_xyz(message.twist.linear, reading.linear)
         _set_xyz(message.twist.angular, reading.angular)
-    else:
+    elif isinstance(reading, WrenchReading):
         message = WrenchStamped()
         _set_xyz(message.wrench.force, reading.force)
         _set_xyz(message.wrench.torque, reading.torque)
+    else:
+        raise ObservationError(f"a {type(reading).__name__} was given, and nobody publishes one")
     message.header.stamp = to_time(stamp)
     message.header.frame_id = frame_id
     return message

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from rcl_interfaces.srv import GetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, QoSProfile, qos_check_compatible
 
 from qgf_ros.bundle.fields import Quality
 from qgf_ros.control.outputs import Output
 from qgf_ros.control.robot_contract import DriverState
 from qgf_ros.errors import ContractError
 from qgf_ros.loop.readiness import DriverReadiness
-from qgf_ros.nodes.messages import quality_of_service
+from qgf_ros.nodes.messages import message_class, quality_of_service
 
 #: Longest wait for the controllers of a contract to say their joints, all of them together [s].
 CONTROLLER_TIMEOUT = 5.0
@@ -184,20 +184,14 @@ def joints_of_controllers(
     return {topic: found[name] for topic, name in asked.items() if name in found}
 
 
-def message_class(state: DriverState) -> Any:
+def class_of_state(state: DriverState) -> Any:
     """Return the class of the messages of a driver state, from whichever package of messages is installed.
 
     Raises:
         ContractError: Its package is not installed, or its message has no such field.
     """
-    package, _, name = state.message_type.split("/")
-    try:
-        kind = getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise ContractError(
-            f"driver state {state.topic} is a {state.message_type}, which is not installed here; install the package {package} "
-            "of your ROS distribution, or leave the topic out of driver_state"
-        ) from error
+    instead = "leave the topic out of driver_state"
+    kind = message_class(state.message_type, f"driver state {state.topic}", instead)
     try:
         functools.reduce(getattr, state.field.split("."), kind())
     except AttributeError as error:
@@ -231,7 +225,7 @@ class DriverListener:
     """
 
     def __init__(self, node: Any, states: Sequence[DriverState], changed: Callable[[], None] = lambda: None) -> None:
-        kinds = [message_class(state) for state in states]
+        kinds = [class_of_state(state) for state in states]
         self._node, self._changed = node, changed
         self.readiness = DriverReadiness(states)
         self._topics = [node.resolve_topic_name(state.topic) for state in states]
@@ -267,3 +261,32 @@ class DriverListener:
         value = functools.reduce(getattr, self.readiness.states[index].field.split("."), message)
         if self.readiness.hear(index, value, self._now()):
             self._changed()
+
+
+class HeardState(NamedTuple):
+    """What was heard of a state of the driver: the value, None if nothing, and why the robot is not ready by it, if so."""
+
+    state: DriverState
+    value: Any
+    complaint: str | None
+
+
+def heard_states(node: Node, driver: DriverListener) -> list[HeardState]:
+    """Return what was heard of each state of the driver, and of one that nothing was heard of, what may be the matter."""
+    driver.reason()  # forgets what nobody publishes any more
+    told, now = [], node.get_clock().now().nanoseconds
+    for index, state in enumerate(driver.readiness.states):
+        complaint = driver.readiness.complaint(index, now)
+        if driver.readiness.value(index) is None:
+            publishers = node.get_publishers_info_by_topic(node.resolve_topic_name(state.topic))
+            complaint = "; ".join([str(complaint), *mismatches(publishers, quality_of_state(state))])
+        told.append(HeardState(state, driver.readiness.value(index), complaint))
+    return told
+
+
+def mismatches(publishers: Sequence[Any], quality: QoSProfile) -> tuple[str, ...]:
+    """Say what keeps publishers' quality of service from serving a subscription's."""
+    checks = [qos_check_compatible(publisher.qos_profile, quality) for publisher in publishers]
+    return tuple(
+        reason.removeprefix("ERROR: ").rstrip("; ") for verdict, reason in checks if verdict == QoSCompatibility.ERROR
+    )

@@ -9,8 +9,9 @@ from typing import Any
 
 from rclpy.parameter import Parameter
 
-from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
+from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.messages.message_types import UNSTAMPED
 from qgf_ros.control.limit_overrides import check_limited
 from qgf_ros.control.run_options import RECOMMENDED as RECOMMENDED_WEIGHT
 from qgf_ros.control.run_options import ROWS, USE_RECOMMENDED, RunOptions

@@ -130,7 +130,7 @@ class Recorder(StrictNode):
     def _topics(self, manifest: Manifest) -> tuple[str, ...]:
         path = self._value("contract")
         contract = read_robot_contract(Path(path).expanduser()) if path else RobotContract()
-        inputs = [field.topic for field in contract.apply(manifest) if field.constant is None]
+        inputs = [topic for field in contract.apply(manifest) for topic in field.topics]
         inputs += [camera.topic for camera in contract.apply_to_cameras(manifest).values()]
         commands = [topic for source in contract.command for topic in (source.address, source.shadow)]
         names = [*inputs, *commands, *OUTPUTS, *filter(None, self._value("topics"))]

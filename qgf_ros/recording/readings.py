@@ -11,8 +11,18 @@ from numpy.typing import NDArray
 
 from qgf_ros.bundle.cameras import COMPRESSED, IMAGE, CameraField
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.extraction import (
+    JointReading,
+    PoseReading,
+    Reading,
+    Said,
+    TwistReading,
+    VectorReading,
+    WrenchReading,
+)
 from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES, Detections, Transforms
+from qgf_ros.control.sensing.topic_parts import TopicParts
 from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import Restart, split
@@ -42,7 +52,7 @@ def _bytes(values: Any) -> NDArray[np.uint8]:
     return _array(values).astype(np.uint8)
 
 
-def to_reading(recorded: Recorded) -> Reading | Picture:
+def to_reading(recorded: Recorded) -> Said:
     """Return what a recorded message says.
 
     Raises:
@@ -54,7 +64,7 @@ def to_reading(recorded: Recorded) -> Reading | Picture:
         malformed(recorded, error)
 
 
-def _reading(recorded: Recorded) -> Reading | Picture:
+def _reading(recorded: Recorded) -> Said:
     message = recorded.message
     kind = recorded.type_name
     if kind == "sensor_msgs/msg/JointState":
@@ -63,11 +73,11 @@ def _reading(recorded: Recorded) -> Reading | Picture:
         )
     if kind == "geometry_msgs/msg/PoseStamped":
         q = message.pose.orientation
-        return PoseReading(_xyz(message.pose.position), _array([q.x, q.y, q.z, q.w]))
+        return PoseReading(_xyz(message.pose.position), _array([q.x, q.y, q.z, q.w]), str(message.header.frame_id))
     if kind == "geometry_msgs/msg/TwistStamped":
-        return TwistReading(_xyz(message.twist.linear), _xyz(message.twist.angular))
+        return TwistReading(_xyz(message.twist.linear), _xyz(message.twist.angular), str(message.header.frame_id))
     if kind == "geometry_msgs/msg/WrenchStamped":
-        return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque))
+        return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque), str(message.header.frame_id))
     if kind in ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray"):
         return VectorReading(_array(message.data))
     if kind == IMAGE:
@@ -75,6 +85,8 @@ def _reading(recorded: Recorded) -> Reading | Picture:
         return ImageReading(str(message.encoding), *shape, _bytes(message.data), str(message.header.frame_id))
     if kind == COMPRESSED:
         return CompressedReading(str(message.format), _bytes(message.data), str(message.header.frame_id))
+    if kind in SENSOR_MESSAGES:
+        return SENSOR_MESSAGES[kind](message)
     raise RecordingError(f"topic {recorded.topic} is recorded as {kind or 'an unknown type'}, which is no observation")
 
 
@@ -208,20 +220,30 @@ def observation_sources(
     """
     assembler = ObservationAssembler(fields, period, alignment, (), cameras)
     by_camera = {camera.topic: camera for camera in (cameras or {}).values()}
-    names = {recording.resolve(topic): topic for topic in assembler.topics}
-    absent = [name for name in names if name not in recording.topics]
+    parts = TopicParts(fields)
+    topics = dict.fromkeys([*(topic for field in fields for topic in field.topics), *by_camera])
+    names = {recording.resolve(topic): topic for topic in topics}
+    absent = [name for name, topic in names.items() if name not in recording.topics and topic not in parts.optional]
     if absent:
         raise RecordingError(f"{recording.path} has no topic {', '.join(absent)}; it has {recording.topic_names}")
     heard = by_topic(recording, names) if heard is None else heard
     epochs: list[list[TimedReading]] = [[] for _ in range(len(found) + 1)]
+    parted: list[list[tuple[str, Recorded]]] = [[] for _ in epochs]
     for name, topic in names.items():
+        if topic in parts.topics:
+            for messages, heard_then in zip(parted, split(heard[name], found)):
+                messages += [(topic, recorded) for recorded in heard_then]
+            continue
         live = topic in assembler.live_topics
         readings = [_timed(topic, recorded, live, by_camera.get(topic)) for recorded in heard[name]]
-        goal: list[TimedReading] = []
         for epoch, part in zip(epochs, split(readings, found)):
-            epoch += [*goal, *part]
-            if not live:
-                goal = [reading._replace(log_time=-1, stamp=-1) for reading in [*goal, *part][-1:]]
+            epoch += part
+    before: list[TimedReading] = []
+    for epoch, messages in zip(epochs, parted):
+        epoch += _parts_of(messages, parts)
+        epoch[:0] = before
+        goals = {reading.topic: reading for reading in epoch if reading.topic not in assembler.live_topics}
+        before = [goal._replace(log_time=-1, stamp=-1) for goal in goals.values()]
     return [ObservationSource(epoch, fields, period, alignment, cameras) for epoch in epochs]
 
 
@@ -229,7 +251,32 @@ def _timed(topic: str, recorded: Recorded, live: bool, camera: CameraField | Non
     stamped = recorded.stamped and (live or recorded.stamp > 0)
     stamp = recorded.stamp if stamped else recorded.log_time
     stamp = stamp if camera is None else camera.host_stamp(stamp)
-    return TimedReading(recorded.log_time, stamp, stamped, topic, to_reading(recorded))
+    said = to_reading(recorded)
+    if isinstance(said, (Transforms, Detections)):
+        raise _of_another_type(recorded)
+    return TimedReading(recorded.log_time, stamp, stamped, topic, said)
+
+
+def _parts_of(messages: Iterable[tuple[str, Recorded]], parts: TopicParts) -> list[TimedReading]:
+    """Return what fields are given of the messages of one epoch that hold much, in the order they were received."""
+    parts.clear()
+    found: list[TimedReading] = []
+    for topic, recorded in sorted(messages, key=lambda one: one[1].log_time):
+        said = to_reading(recorded)
+        if not isinstance(said, (Transforms, Detections)):
+            raise _of_another_type(recorded)
+        if isinstance(said, Transforms) and recorded.stamped:  # which has no header: times of arrival shall count
+            said = Transforms(tuple(one._replace(stamp=recorded.stamp) for one in said.transforms))
+        for source, stamp, reading in parts.take(topic, recorded.stamp, said):
+            found.append(TimedReading(recorded.log_time, stamp, True, source, reading))
+    return found
+
+
+def _of_another_type(recorded: Recorded) -> RecordingError:
+    return RecordingError(
+        f"topic {recorded.topic} is recorded as {recorded.type_name}, and the contract expects another type of it; give the "
+        "topic, or its message_type, in the contract"
+    )
 
 
 def by_topic(recording: Recording, topics: Collection[str]) -> dict[str, list[Recorded]]:

@@ -18,7 +18,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
 from qgf_ros.nodes.executors import make_executor
-from qgf_ros.nodes.messages import MESSAGE_CLASSES
+from qgf_ros.nodes.messages import message_class
 
 
 def main(arguments: list[str]) -> None:
@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     topics = [field.partition("=")[::2] for field in fields]
     for kind, topic in topics:
         take: Callable[[Any], None] = answer if topic == topics[-1][1] else lambda message: None
-        node.create_subscription(MESSAGE_CLASSES[kind], topic, take, quality)
+        node.create_subscription(message_class(kind, topic, "time another bundle"), topic, take, quality)
     executor = make_executor(kind_of_executor)
     executor.add_node(node)
     while not stopping:

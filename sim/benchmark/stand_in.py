@@ -16,10 +16,12 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from qgf_ros.benchmark.ros_latency import Exchange
-from qgf_ros.bundle.fields import UNSTAMPED, ObservationField
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.messages.message_types import DETECTIONS, TRANSFORMS, UNSTAMPED
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
+from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES
 from qgf_ros.errors import SimulationError
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message, to_time
+from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, message_class, to_message, to_time
 from qgf_sim.processes import environment
 
 #: Longest wait for a first answer [s]: processes start, a bundle is loaded, participants find each other.
@@ -31,10 +33,10 @@ LINGER = 0.5
 
 
 def still_readings(fields: Sequence[ObservationField]) -> dict[str, Reading]:
-    """Return a reading of every topic, all of zeros, of a robot at rest."""
+    """Return a reading of every topic that readings are published on, all of zeros, of a robot at rest."""
     by_topic: dict[str, list[ObservationField]] = {}
     for field in fields:
-        if field.constant is None:
+        if field.constant is None and field.message_type in MESSAGE_CLASSES.keys() - SENSOR_MESSAGES.keys():
             by_topic.setdefault(field.topic, []).append(field)
     return {topic: _still_reading(served) for topic, served in by_topic.items()}
 
@@ -65,10 +67,17 @@ class StandIn:
     """
 
     def __init__(self, graph: Mapping[str, str], fields: Sequence[ObservationField]) -> None:
-        if any(field.message_type in UNSTAMPED for field in fields if field.constant is None):
+        served = [field for field in fields if field.constant is None]
+        if any(field.message_type in (*UNSTAMPED, TRANSFORMS) for field in served):
             raise SimulationError("a topic of the bundle has no stamp; the loop over DDS can only be timed with stamps")
-        self._messages = {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
-        types = {field.topic: MESSAGE_CLASSES[field.message_type] for field in fields}
+        if any(field.message_type == DETECTIONS for field in served):
+            raise SimulationError(
+                "a topic of the bundle is of detections, and a robot without a body has nothing to be seen"
+            )
+        about = "a topic of the bundle", "time another bundle"
+        types = {field.topic: message_class(field.message_type, *about) for field in served}
+        self._messages = {field.topic: types[field.topic]() for field in served}  # of zeros, where nothing else is said
+        self._messages |= {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
         with environment(graph):
             self._context = Context()
             self._context.init()

@@ -18,9 +18,9 @@ from qgf_ros.control.extraction import (
     VectorReading,
     WrenchReading,
     extract,
-    yaw_of,
 )
 from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.sensing.orientation import yaw_of
 from qgf_ros.errors import ObservationError
 
 SECOND = 1_000_000_000

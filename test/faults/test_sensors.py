@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 
-from robot import SENSOR_FAULTS, Fault, Robot, shifted
+from robot import SECOND, SENSOR_FAULTS, Fault, Robot, changed, dies, shifted
+from sensor_msgs.msg import Range
+
+from qgf_ros.bundle.demonstrations import demonstrations_of
+from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.store import load_manifest
+from qgf_ros.nodes.messages import to_time
 
 
 @pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
@@ -73,3 +82,81 @@ def test_old_stamps_among_new_ones_change_nothing(robot: Robot) -> None:
     with robot.suffering(fault):
         robot.is_commanded(10)
         robot.hears("commanding", level=0)
+
+
+class DrivingRobot(Robot):
+    """An arm on a base that knows where it is by odometry, and how high it is by a range finder."""
+
+    def __init__(self, bundle: Path, folder: Path) -> None:
+        self._odometry = pytest.importorskip("nav_msgs.msg", reason="nav_msgs is not installed").Odometry
+        super().__init__(bundle, folder)
+        kinds = {"odom": self._odometry, "height": Range}
+        publishers = {topic: self.node.create_publisher(kind, topic, 10) for topic, kind in kinds.items()}
+        with self._changed:
+            self._publishers = {"joint_states": self._publishers["joint_states"], **publishers}
+
+    def sound_message(self, topic: str, stamp: int) -> Any:
+        if topic == "joint_states":
+            return super().sound_message(topic, stamp)
+        if topic == "height":
+            message: Any = Range(range=0.2, min_range=0.1, max_range=4.0)
+            message.header.frame_id = "sonar"
+        else:
+            message = self._odometry(child_frame_id="base")
+            message.header.frame_id = "odom"
+            message.pose.pose.position.x = 0.3 * math.sin(stamp % (10 * SECOND) / SECOND)
+        message.header.stamp = to_time(stamp)
+        return message
+
+
+BASE, HEIGHT = ("odom",), ("height",)
+DRIVING_FAULTS = {
+    "odometry dies": Fault(BASE, dies, "field base: topic odom is stale"),
+    "odometry sends NaN": Fault(
+        BASE, changed(pose__pose__position__x=math.nan), "field base: topic odom holds a value that is not finite"
+    ),
+    "odometry comes in another frame": Fault(
+        BASE, changed(header__frame_id="map"), "field base: topic odom has frame_id 'map', expected odom"
+    ),
+    "odometry of another base": Fault(
+        BASE, changed(child_frame_id="trailer"), "field base: topic odom has child_frame_id 'trailer', expected base"
+    ),
+    "a range finder sees nothing": Fault(
+        HEIGHT, changed(range=math.inf), "field height: topic height gives a range of inf m, and its sensor can tell"
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def driving(make_robot: Callable[..., DrivingRobot]) -> DrivingRobot:
+    """Such a robot with a policy node, one for all of these faults."""
+    pytest.importorskip("nav_msgs", reason="nav_msgs is not installed")
+    arm = {"topic": "joint_states", "message_type": "sensor_msgs/msg/JointState", "joints": ("shoulder", "elbow")}
+    odometry = {"topic": "odom", "message_type": "nav_msgs/msg/Odometry", "frame_id": "odom", "child_frame_id": "base"}
+    height = {"topic": "height", "message_type": "sensor_msgs/msg/Range", "frame_id": "sonar"}
+    observation = (
+        ObservationField(name="angle", extraction="joint_position", size=2, unit="rad", **arm),
+        ObservationField(name="base", extraction="position", components=(0, 1), size=2, unit="m", **odometry),
+        ObservationField(name="height", extraction="range", size=1, unit="m", **height),
+    )
+    corners = np.array([[0.0, -0.25, -0.4, -0.1, 0.1], [0.2, 0.25, 0.4, 0.1, 0.3]], dtype=np.float32)
+    known = demonstrations_of(observation, corners, "made-up.npz")
+    robot = make_robot(DrivingRobot, {"observation": observation, "demonstrations": known})
+    assert load_manifest(robot.bundle).observation == observation
+    robot.start()
+    return robot
+
+
+@pytest.mark.parametrize("name", DRIVING_FAULTS)
+def test_a_fault_of_odometry_or_range_is_a_hold_that_names_it_and_ends_by_itself(
+    driving: DrivingRobot, name: str, on_page: Callable[..., None]
+) -> None:
+    fault = DRIVING_FAULTS[name]
+    driving.is_commanded()
+    driving.judge.wrong.clear()
+    with driving.suffering(fault) as since:
+        seconds = driving.is_safe(fault.reason, since)
+    driving.is_commanded()
+    on_page(seconds, row=name, column="safe after, `timer`")
+    assert seconds < driving.max_age + 2 * driving.period + driving.load(since, since + seconds)
+    assert driving.judge.wrong == []

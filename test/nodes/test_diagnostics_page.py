@@ -31,6 +31,9 @@ READINGS: dict[str, Reading] = {
 SPEAKERS = (
     "control/controller.py",
     "control/extraction.py",
+    "control/sensing/orientation.py",
+    "control/sensing/topic_parts.py",
+    "control/sensing/transform_tree.py",
     "control/vision/decoding.py",
     "control/vision/newest_pictures.py",
     "control/vision/pictures.py",
@@ -44,6 +47,7 @@ SPEAKERS = (
     "loop/health.py",
     "nodes/guards.py",
     "nodes/hold_services.py",
+    "nodes/messages.py",
     "loop/intake.py",
     "loop/pipeline.py",
     "nodes/policy_node.py",
@@ -120,9 +124,15 @@ PARTS = {
     "longer than it lasts",
     "name cores that this machine has and lends",
     "the node is not configured; run configure first",
+    "leave the topic out of driver_state",
+    "serve the field by another type in the robot contract",
     " or max_rate, or bring lower and upper nearer to hold",
     ", or lower its max_rate",
     "… … from its command …",
+    # Of commands that others read, and of readings that nobody publishes.
+    "command names … with … values were given, expected one value for each of …",
+    "command … holds a value that is not finite",
+    "a … was given, and nobody publishes one",
     "…, or raise watchdog_timeout from … s",
 }
 

@@ -27,9 +27,9 @@ from qgf_ros.errors import ContractError  # noqa: E402
 from qgf_ros.nodes import neighbours  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, to_message  # noqa: E402
 from qgf_ros.nodes.neighbours import (  # noqa: E402
+    class_of_state,
     joints_of_controllers,
     judge_joints,
-    message_class,
     quality_of_state,
     too_many,
     unverified,
@@ -320,12 +320,12 @@ def test_a_state_whose_message_is_not_there_or_has_no_such_field_keeps_the_node_
     assert node.failure is not None
     assert node.failure.startswith(f"configure failed: {complaint}")
     with pytest.raises(ContractError, match="driver state /driver/running"):
-        message_class(DriverState.model_validate({**RUNNING, **state}))
+        class_of_state(DriverState.model_validate({**RUNNING, **state}))
 
 
 def test_a_part_of_a_part_of_a_message_may_tell() -> None:
     state = {"topic": "/s", "message_type": "sensor_msgs/msg/JointState", "field": "header.frame_id", "ready": ["base"]}
-    assert message_class(DriverState.model_validate(state)) is JOINT_STATE
+    assert class_of_state(DriverState.model_validate(state)) is JOINT_STATE
 
 
 def test_what_is_told_once_is_asked_for_reliably_also_of_before_and_what_is_told_again_is_not() -> None:

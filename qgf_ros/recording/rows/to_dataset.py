@@ -128,8 +128,8 @@ class _Converter:
             if topic is not None and names[topic] not in recording.topics:
                 raise RecordingError(f"{recording.path} has no topic {names[topic]}; it has {recording.topic_names}")
         fields = [one for one in source.observation if one.constant is None]
-        seen = {recording.resolve(one.topic) for one in fields}
-        live = dict.fromkeys(recording.resolve(one.topic) for one in fields if one.live)
+        seen = {recording.resolve(topic) for one in fields for topic in one.topics}
+        live = dict.fromkeys(recording.resolve(one.topics[0]) for one in fields if one.live)
         if names[command] in seen:
             into.measured.add(names[command])
         seen |= {recording.resolve(camera.topic) for camera in source.cameras.values()}
