@@ -514,7 +514,7 @@ def write_dataset(path, rows=80, **extras):
     np.savez(path, observations=observations, actions=np.tanh(observations[:, :2]), terminals=terminals, **extras)
 
 
-def test_a_dataset_of_any_origin_becomes_a_bundle(tmp_path):
+def test_a_dataset_of_any_origin_becomes_a_bundle(tmp_path, capsys):
     pytest.importorskip("torch")
     from qgf_ros.bundle.store import load_manifest
 
@@ -522,11 +522,9 @@ def test_a_dataset_of_any_origin_becomes_a_bundle(tmp_path):
     write_dataset(tmp_path / "robot.npz", rewards=rewards, masks=np.ones(80, np.float32))
     write_dataset(tmp_path / "robot-val.npz", rewards=rewards, masks=np.ones(80, np.float32))
     train = ("train", "--dataset", tmp_path / "robot.npz", "--out", tmp_path / "run", "--smoke", "--threads", 1)
-    done = qgf(*train, "--critic", "reach", "--control-rate", 10, "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    assert "validation" in done.stdout
-    done = qgf("export", tmp_path / "run", "--out", tmp_path / "robot")
-    assert done.returncode == 0, done.stderr
+    assert main([*map(str, train), "--critic", "reach", "--control-rate", "10", "--device", "cpu"]) == 0
+    assert "validation" in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "run"), "--out", str(tmp_path / "robot")]) == 0
     manifest = load_manifest(tmp_path / "robot")
     assert (manifest.name, manifest.control_rate, list(manifest.critics)) == ("robot", 10.0, ["reach"])
     assert manifest.training["dataset"]["transitions"] == 78

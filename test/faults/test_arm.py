@@ -175,9 +175,9 @@ def test_at_250_hz_a_node_answers_nearly_all_or_says_that_it_does_not(
     joints = tuple(joint(index, name, **limits) for index, name in enumerate(("shoulder", "elbow")))
     arm = make_robot(Arm, {"action": joints, "control_rate": 250.0})
     arm.start(trigger=trigger, module="qgf_ros.nodes.policy_node")
-    arm.is_commanded(500)
+    arm.is_commanded(250)
     heard, sets, since = len(arm.commands), arm.sets, time.monotonic()
-    arm.goes_on(1500)
+    arm.goes_on(500)
     passed = time.monotonic() - since
     answered, published = (len(arm.commands) - heard) / passed, (arm.sets - sets) / passed
     level, said = arm.diagnostics[-1]

@@ -46,7 +46,7 @@ def test_a_start_that_was_refused_stays_refused_until_the_arm_is_moved(
     # Here every third first command or so would be near enough, but the arm has hardly moved.
     with robot.suffering(standing_at(0.325)):
         sets = robot.sets
-        robot.goes_on(100)
+        robot.goes_on(50)
         robot.hears("it is tried again once the robot has moved, or after ~/resume", level=1)
         assert robot.commands == []
         on_page(f"0 commands in {robot.sets - sets} control periods")

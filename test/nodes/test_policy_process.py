@@ -45,7 +45,8 @@ def process_environment(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+# One handler serves both, and the stand-ins of test/faults end their nodes with SIGTERM.
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
     peer: Peer, tiny_bundle: Path, tmp_path: Path, number: int
 ) -> None:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ready(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Environments that are copies of one made before, but for the tests of environments themselves."""
+    if "worlds" in request.path.parts or find_spec("ogbench") is None:
+        yield
+        return
+    from ready_environments import ready_environments
+
+    with ready_environments():
+        yield
 
 
 @pytest.fixture(scope="module")

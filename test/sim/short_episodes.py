@@ -23,6 +23,7 @@ def shortened(make: Callable[..., Any]) -> Callable[..., Any]:
     def short(gymnasium_id: str, **options: Any) -> Any:
         return make(gymnasium_id, **{"max_episode_steps": STEPS, **options})
 
+    short.steps = STEPS  # type: ignore[attr-defined]
     return short
 
 

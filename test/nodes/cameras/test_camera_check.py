@@ -151,7 +151,7 @@ def test_the_command_judges_cameras_and_writes_what_they_see(tmp_path: Path, rob
     write_bundle(tmp_path / "seeing", manifest, camera_files(lasting, 2, {"near": None}))
     folder = tmp_path / "pictures"
     command = [sys.executable, "-m", "qgf_ros.cli", "contract", "check", "--bundle", str(tmp_path / "seeing")]
-    command += ["--duration", "3", "--pictures", str(folder)]
+    command += ["--duration", "1.5", "--pictures", str(folder)]
     for _ in range(5):  # a check that ends before the two have discovered each other says so, and is asked again
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **robot})
         if "nobody publishes" not in done.stdout:

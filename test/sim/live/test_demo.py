@@ -283,7 +283,10 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+# SIGTERM unwinds as Ctrl-C does: `test_sigterm_unwinds_like_an_exit`.
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGKILL]
+)
 def test_however_the_demo_ends_no_process_is_left_behind(tiny_bundle, tmp_path, temporary, number):
     report = tmp_path / "never.json"
     command = [sys.executable, "-c", WITH_SHORT_EPISODES, "demo", "--bundle", str(tiny_bundle), "--task", str(TASK)]

@@ -88,11 +88,8 @@ def test_the_table_says_everything_on_80_columns() -> None:
     assert "weight 0.035 180/200 90 [85, 93] 200 +90 [+84, +93] <.001" in lines
 
 
-def test_evaluate_reports_every_level_beside_no_shift(tiny_bundle: Path, tmp_path: Path, monkeypatch) -> None:
-    from qgf_sim.worlds import environment
-
-    make = environment._make
-    monkeypatch.setattr(environment, "_make", lambda gymnasium_id: make(gymnasium_id, max_episode_steps=6))
+@pytest.mark.usefixtures("short")
+def test_evaluate_reports_every_level_beside_no_shift(tiny_bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "report.json"
     shift = "action_delay=1,2,observation_noise=0.01"
     arguments = [
