@@ -120,6 +120,18 @@ def test_what_the_target_critics_see_through_follows_at_their_rate() -> None:
         torch.testing.assert_close(value, before[name] + 0.25)
 
 
+def test_the_pictures_after_a_chunk_are_those_of_the_row_behind_it(scene: Path, tmp_path: Path) -> None:
+    dataset = load_dataset(scene)
+    pictures = dataset.pictures.opened(tmp_path)  # type: ignore[union-attr]
+    for looks_ahead in (True, False):
+        data = ChunkData.build(dataset, {}, 3, 0.99, CPU, pictures=pictures, looks_ahead=looks_ahead)
+        index = torch.tensor([0, 29])
+        batch, rows = data.batch(index, {}), data.starts[index].numpy()
+        np.testing.assert_array_equal(batch.pictures["wrist"].numpy(), pictures.take(rows)["wrist"])
+        after = {name: frames.numpy() for name, frames in batch.next_pictures.items()}
+        np.testing.assert_equal(after, pictures.take(rows + 3) if looks_ahead else {})
+
+
 def test_held_out_pictures_are_validated_where_they_are(scene: Path, tmp_path: Path) -> None:
     dataset = load_dataset(scene)
     pictures = dataset.pictures.opened(tmp_path)  # type: ignore[union-attr]
@@ -163,7 +175,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rewarded, dict[s
     return rewarded, header, found
 
 
-def trained(finished: Any, out: Path, updates: int, whose: str = OWN) -> dict[str, Any]:
+def trained(finished: Any, out: Path, updates: int, whose: str = OWN, **options: Any) -> dict[str, Any]:
     _, header, found = finished
     seen = found[whose]
     own: dict[str, Any] = {"options": IqlFlowConfig(hidden=(32, 32))}
@@ -180,6 +192,7 @@ def trained(finished: Any, out: Path, updates: int, whose: str = OWN) -> dict[st
         given=seen.velocity,
         intervals=Intervals(log=2, validate=2, save=2),
         **own,
+        **options,
     )
     return load_checkpoint(path)[0]
 
@@ -218,3 +231,9 @@ def test_a_run_does_not_change_what_its_critics_see_through(
     trained(finished, tmp_path, 2, first)
     with pytest.raises(TrainingError, match=f"holds another run .*critic_encoder {first} -> {then}"):
         trained(finished, tmp_path, 4, then)
+
+
+def test_critics_that_see_with_their_own_encoder_are_not_taken_for_features(finished: Any, tmp_path: Path) -> None:
+    trained(finished, tmp_path / "own", 2)
+    with pytest.raises(TrainingError, match=r"are of another problem \(different: critic_encoder\)"):
+        trained(finished, tmp_path / "other", 2, SHARED, critics_from=tmp_path / "own")
