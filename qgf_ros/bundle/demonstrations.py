@@ -152,6 +152,6 @@ def component_name(field: ObservationField, index: int) -> str:
     if field.joints:
         name = field.joints[place % len(field.joints)]
         return f"{('cos', 'sin')[place // len(field.joints)]} {name}" if field.extraction.endswith("cos_sin") else name
-    if field.extraction in ("position", "linear", "angular", "force", "torque"):
+    if field.extraction in ("position", "linear", "angular", "force", "torque", "linear_acceleration"):
         return "xyz"[place]
     return field.extraction[-4:][place] if field.is_quaternion else f"component {place}"

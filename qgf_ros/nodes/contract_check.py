@@ -248,13 +248,17 @@ class Listener:
         finally:
             executor.remove_node(self._node)
             executor.shutdown()
+        self.note_publishers()
+        return time.monotonic()
+
+    def note_publishers(self) -> None:
+        """Note who publishes the topics now, and what has kept fields from having readings so far."""
         for topic, quality in self._qualities.items():
             self._look(topic, quality)
         for source, topic in self._sources.items():
             seen, heard = self.heard[topic], self.heard[source]
             heard.publishers, heard.types, heard.mismatches = seen.publishers, seen.types, seen.mismatches
             heard.missing = self._parts.gap_of(source)
-        return time.monotonic()
 
     def _look(self, topic: str, quality: QoSProfile) -> None:
         name = self._node.resolve_topic_name(topic)

@@ -21,6 +21,7 @@ from qgf_ros.control.extraction import (
     WrenchReading,
 )
 from qgf_ros.control.observation import Observation, ObservationAssembler
+from qgf_ros.control.sensing.further_readings import LocatedReading, MissedReading
 from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES, Detections, Transforms
 from qgf_ros.control.sensing.topic_parts import TopicParts
 from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
@@ -96,7 +97,8 @@ class ObservationSource:
     A reading was there if its stamp is no newer than the command's. A topic without a header was heard before the
     command was stamped, as far as stamps are of the recorder's clock. Where that does not tell either (simulated time,
     readings brought together by ``nearest``), a reading was there if it was received before the command: an inference.
-    Of a camera the telemetry of a node says which picture it was; else the newest that was received before.
+    Of a camera the telemetry of a node says which picture it was; else the newest that was received before, and so it is of
+    transforms and detections.
 
     Args:
         readings: Of one epoch, in the order they were received.
@@ -124,7 +126,10 @@ class ObservationSource:
             if reading.topic in self._pictures:
                 self._pictures[reading.topic].append(reading)
                 continue
-            (self._by_stamp if self._latest and reading.stamped else self._by_arrival).append(reading)
+            late = isinstance(
+                reading.reading, (LocatedReading, MissedReading)
+            )  # what was seen is computed after its stamp
+            (self._by_stamp if self._latest and reading.stamped and not late else self._by_arrival).append(reading)
         self._by_stamp.sort(key=_stamp)
         self._by_arrival.sort(key=_log_time)
         self._last: int | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ import pytest
 
 rclpy = pytest.importorskip("rclpy", reason="listening to topics needs the ros extra or a ROS 2 installation")
 
+from geometry_msgs.msg import TransformStamped  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy  # noqa: E402
 from std_msgs.msg import Bool, Float64  # noqa: E402
 
 from qgf_ros.bundle.fields import ObservationField, Quality  # noqa: E402
 from qgf_ros.bundle.manifest import Manifest  # noqa: E402
+from qgf_ros.bundle.messages.message_types import TRANSFORMS  # noqa: E402
 from qgf_ros.control.extraction import JointReading, VectorReading  # noqa: E402
 from qgf_ros.control.robot_contract import DriverState, RobotContract  # noqa: E402
 from qgf_ros.nodes.contract_check import (  # noqa: E402
@@ -50,7 +53,8 @@ def make(topic: str, kind: str = JOINT_STATE, **changes: Any) -> ObservationFiel
         POSE: {"extraction": "position", "size": 3},
         VECTOR: {"extraction": "data", "size": 2},
     }
-    return ObservationField(name=topic, topic=topic, message_type=kind, unit="1", **{**by_kind[kind], **changes})
+    values = {"name": topic, "topic": topic, "message_type": kind, "unit": "1"}
+    return ObservationField(**{**values, **by_kind[kind], **changes})
 
 
 def heard(**changes: Any) -> Heard:
@@ -99,6 +103,53 @@ def test_more_publishers_than_allowed_are_named() -> None:
 def test_a_goal_may_be_as_old_as_it_likes_and_a_constant_needs_nobody() -> None:
     assert judge(make("arm", max_age=None), heard(ages=[500.0] * 3), 999.0) is None
     assert judge(make("arm", constant=(1.0, 2.0)), None, 999.0) is None
+
+
+def test_a_pose_out_of_transforms_is_judged_by_its_own_age_and_what_is_missing_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The package of the messages has no wheel, so a stub of it stands in."""
+
+    class TFMessage:
+        __module__ = "tf2_msgs.msg._tf_message"
+
+        def __init__(self, *told: tuple[str, str]) -> None:
+            self.transforms = [TransformStamped(child_frame_id=child) for _, child in told]
+            for transform, (frame, _) in zip(self.transforms, told):
+                transform.header.frame_id = frame
+                transform.header.stamp.sec = 5
+
+    stub: Any = ModuleType("tf2_msgs.msg")
+    stub.TFMessage = TFMessage
+    monkeypatch.setitem(sys.modules, "tf2_msgs", ModuleType("tf2_msgs"))
+    monkeypatch.setitem(sys.modules, "tf2_msgs.msg", stub)
+    said: dict[str, Any] = {}
+    publisher = SimpleNamespace(
+        topic_type=TRANSFORMS, node_namespace="/", node_name="driver", qos_profile=QoSProfile(depth=1)
+    )
+    node: Any = SimpleNamespace(
+        create_subscription=lambda kind, topic, heard, quality: said.setdefault(topic, heard),
+        resolve_topic_name=lambda topic: topic,
+        get_publishers_info_by_topic=lambda topic: [publisher] * 3 if topic == "/tf" else [],
+        get_clock=lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=5_100_000_000)),
+    )
+    fields = [
+        make("/tf", POSE, message_type=TRANSFORMS, frame_id="base", child_frame_id=child, name=child)
+        for child in ("tag", "tool")
+    ]
+    listener = Listener(node, fields)
+    said["/tf_static"](TFMessage(("tool", "camera")))
+    said["/tf"](TFMessage(("base", "tool"), ("map", "odom")))
+    listener.note_publishers()
+    heard_tag, heard_tool = (listener.heard[field.source] for field in fields)
+    assert heard_tool.ages == [pytest.approx(0.1)]
+    assert judge(fields[1], heard_tool, heard_tool.arrivals[-1]) is None
+    assert judge(fields[0], heard_tag, 1.0) == (
+        "topic /tf has no transform of frame tag; look at its spelling, and at who publishes it"
+    )
+    said["/tf"](TFMessage(("camera", "tag")))
+    listener.note_publishers()
+    assert judge(fields[0], heard_tag, heard_tag.arrivals[-1]) is None
 
 
 @pytest.fixture

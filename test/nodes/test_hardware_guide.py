@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +34,7 @@ from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.control.safety import SafetyEnvelope  # noqa: E402
 from qgf_ros.learning.data.contract import read_contract  # noqa: E402
 from qgf_ros.nodes import parameters  # noqa: E402
+from qgf_ros.nodes.cameras.camera_check import judge_camera  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard, Listener, judge  # noqa: E402
 from qgf_ros.nodes.declarations import declarations  # noqa: E402
 from qgf_ros.nodes.messages import MESSAGE_CLASSES, OUTPUT_CLASSES, to_message  # noqa: E402
@@ -45,15 +49,22 @@ TIMEOUT = 60.0
 #: Contracts for training, by name, and robot contracts, with the name of the one they go with.
 TRAINING = dict(re.findall(r"^`(\w+\.json)`[^`]*^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
 ROBOTS = re.findall(r"^```yaml\n(# with (\w+\.json)\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+#: The cell's contract for training, which stands in place of parts of another, and contracts that have other sources.
+(CELL,) = re.findall(r"^`cell\.json` is `joints\.json` .*?^```json\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+SOURCES = re.findall(r"^```yaml\n(# [\w ]+: with (\w+\.json)\n.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 TOPICS = ["scaled_joint_trajectory_controller", "forward_position_controller", "servo_node"]
 
 
 def manifest_of(name: str, folder: Path) -> Manifest:
     """The manifest of a bundle that was trained with a contract of the page."""
     path = folder / name
-    path.write_text(TRAINING[name], encoding="utf-8")
+    text = TRAINING.get(name) or json.dumps({**json.loads(TRAINING["joints.json"]), **json.loads(CELL)})
+    path.write_text(text, encoding="utf-8")
     contract = read_contract(path)
+    size = sum(field.size for field in contract.observation)
+    seeing = {"cameras": dict(contract.cameras), "encoding": {"features": 64 + size}} if contract.cameras else {}
     return Manifest(
+        **seeing,
         name="ur5e",
         observation=tuple(contract.observation),
         action=tuple(contract.action),
@@ -85,6 +96,35 @@ def test_a_robot_contract_of_the_page_fits_its_bundle(example: tuple[Manifest, P
     outputs = contract.outputs(manifest)
     assert any(output.topic == "command" and len(output.fields) == manifest.action_size for output in outputs)
     SafetyEnvelope(manifest.action, 1.0 / manifest.control_rate)  # refuses limits that stop too slowly
+
+
+@pytest.mark.parametrize(("text", "name"), SOURCES, ids=["cell", "tag", "detector"])
+def test_cameras_and_poses_of_the_page_are_accepted_by_the_contract_check(
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for a graph: nobody publishes here, and each field and camera says so."""
+    for package, kind in (("tf2_msgs", "TFMessage"), ("vision_msgs", "Detection3DArray")):  # which no wheel brings
+        stub = ModuleType(f"{package}.msg")
+        setattr(stub, kind, type(kind, (), {"__module__": f"{package}.msg._kind"}))
+        monkeypatch.setitem(sys.modules, package, ModuleType(package))
+        monkeypatch.setitem(sys.modules, f"{package}.msg", stub)
+    path = tmp_path / "cell.yaml"
+    path.write_text(text, encoding="utf-8")
+    manifest, contract = manifest_of(name, tmp_path), read_robot_contract(path)
+    fields, cameras = contract.apply(manifest), contract.apply_to_cameras(manifest)
+    assert len(contract.outputs(manifest)) == len(contract.command)
+    nobody: Any = SimpleNamespace(
+        create_subscription=lambda kind, topic, heard, quality: topic, resolve_topic_name=lambda topic: topic
+    )
+    listener = Listener(nobody, fields, cameras)
+    assert set(listener.heard) >= {topic for field in fields for topic in field.topics}
+    assert {judge(field, listener.heard[field.source], 1.0) for field in fields} == {
+        f"nobody publishes {field.topic}" for field in fields
+    }
+    for camera, served in cameras.items():
+        assert served.frame_id
+        assert judge_camera(camera, served, listener.heard[served.topic], 1.0)[0] == f"nobody publishes {served.topic}"
+    assert set(cameras) == ({"wrist", "scene"} if name == "cell.json" else set())
 
 
 def test_the_parameter_file_of_the_page_is_accepted(tmp_path: Path) -> None:

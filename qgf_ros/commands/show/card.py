@@ -118,7 +118,7 @@ def _observation(manifest: Manifest) -> RenderableType:
     table = _table("observation", "block", "size", "taken from", "of topic", "unit", "max age")
     for field in manifest.observation:
         age = "-" if field.max_age is None else f"{field.max_age:g} s"
-        table.add_row(field.name, str(field.size), field.extraction, field.topic, _scaled(field), age)
+        table.add_row(field.name, str(field.size), field.extraction, field.source, _scaled(field), age)
     joints = [f"  {field.name}: {', '.join(field.joints)}" for field in manifest.observation if field.joints]
     return Group(table, Text("joints", style="bold"), *joints, "") if joints else table
 

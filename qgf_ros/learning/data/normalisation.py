@@ -42,7 +42,7 @@ SMALLEST_SHARE = 0.01
 _QUANTILES = 0.01, 0.99
 #: Share of the range below which the quantiles lie too near to each other to stand for it.
 _RARE = 0.05
-_AXES = ("position", "linear", "angular", "force", "torque")
+_AXES = ("position", "linear", "angular", "force", "torque", "linear_acceleration")
 
 
 def from_data(contract: Contract, dataset: Dataset) -> Contract:
@@ -159,7 +159,7 @@ def _action_field(field: ActionField, commands: Array) -> ActionField:
 
 
 def _observation_field(field: ObservationField, block: NDArray[np.float32]) -> ObservationField:
-    if field.extraction.startswith("quaternion_") or field.extraction.endswith("cos_sin"):
+    if field.extraction.startswith(("quaternion_", "rotation_")) or field.extraction.endswith("cos_sin"):
         return field
     values = in_own_unit(field, block).reshape(-1, field.instant_size)
     least, most = values.min(axis=0), values.max(axis=0)
