@@ -72,9 +72,10 @@ def a_contact_sheet(folder: Path, bundle: Path) -> None:
 
 
 def a_data_set_of_recordings(folder: Path, bundle: Path) -> None:
-    from qgf_ros.commands.dataset import _write
+    from qgf_ros.recording.rows.data_file import Pieces, write_data_set
 
-    _write(folder / "data.npz", ARRAYS)
+    pictures = {"images/wrist": Pieces((4, 64, 64, 3), [picture.tobytes() for picture in PICTURES])}
+    write_data_set(folder / "data.npz", ARRAYS, pictures)
 
 
 def an_episode_of_an_oracle(folder: Path, bundle: Path) -> None:

@@ -34,6 +34,7 @@ class CameraField(Record):
         crop: The part that is used: x and y of its upper left corner, width and height [pixels]; None for all.
         size: Height and width of what the policy sees [pixels].
         interpolation: By which the crop gets that size.
+        decode: How JPEG files are decoded: full, or reduced by `reduction`, which takes half the time and gives other bits.
         max_age: Oldest acceptable picture [s].
         clock_offset: What the camera's clock is ahead of the host's [s]; it is taken from every stamp.
         frame_id: That of the message's header; another one is refused. None for any.
@@ -50,6 +51,7 @@ class CameraField(Record):
     crop: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], _Side, _Side] | None = None
     size: tuple[_SeenSide, _SeenSide]
     interpolation: Literal["area", "linear", "nearest"] = "area"
+    decode: Literal["full", "reduced"] = "full"
     max_age: Positive = 0.2
     clock_offset: Annotated[Finite, Field(ge=-1e6, le=1e6)] = 0.0
     frame_id: Annotated[str, Field(max_length=255)] | None = None
@@ -66,6 +68,11 @@ class CameraField(Record):
                     f"camera on {self.topic}: crop {self.crop} (x, y, width, height) does not lie in the picture of "
                     f"{self.width} x {self.height} pixels"
                 )
+        if self.decode == "reduced" and (self.type == IMAGE or self.reduction == 1):
+            raise ValueError(
+                f"camera on {self.topic}: decode reduced is for JPEG files whose picture and crop {self.used} (x, y, width, "
+                f"height) are even, and at least four times as wide and high as what is seen, {self.size}; leave it out"
+            )
         if self.brightness is not None and self.brightness[0] >= self.brightness[1]:
             raise ValueError(f"camera on {self.topic}: brightness {self.brightness} must be (lowest, highest)")
         return self
@@ -79,6 +86,29 @@ class CameraField(Record):
     def most_bytes(self) -> int:
         """Most bytes that a picture may have: those of its pixels, and 64 KiB for rows that are padded, or a header."""
         return self.width * self.height * self.channels + 2**16
+
+    @property
+    def used(self) -> tuple[int, int, int, int]:
+        """The part that is used: x, y, width and height [pixels]."""
+        return (0, 0, self.width, self.height) if self.crop is None else self.crop
+
+    @property
+    def reduction(self) -> int:
+        """By what a JPEG is reduced where it is decoded: 1, 2, 4 or 8.
+
+        At least two pixels remain for each one that is seen, each way, so that the interpolation has its part still, and no
+        pixel is cut by the crop.
+        """
+        if self.decode == "full":
+            return 1
+        height, width = self.size
+        whole = (self.width, self.height, *self.used)
+        return max(
+            by
+            for by in (1, 2, 4, 8)
+            if by == 1
+            or (self.used[2] >= 2 * by * width and self.used[3] >= 2 * by * height and not any(n % by for n in whole))
+        )
 
     def host_stamp(self, stamp: int) -> int:
         """Return when the host's clock said that a picture was taken [ns], of its stamp [ns]."""

@@ -6,7 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
-    from qgf_ros.recording.rows.to_dataset import Source
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from qgf_ros.recording.recording import Recording
+    from qgf_ros.recording.rows.source import Source
+    from qgf_ros.recording.rows.trajectories import Conversion
 
 
 def dataset(
@@ -26,7 +32,8 @@ def dataset(
 ) -> None:
     """Make a data set for qgf train of recordings, or tell a bundle what its data set was like.
 
-    from-bag makes a data set of recordings, qgf's own or rosbag2's in MCAP files. describe puts the quantiles of a data
+    from-bag makes a data set of recordings, qgf's own or rosbag2's in MCAP files; with cameras, the same command goes on after
+    Ctrl-C with the recordings that are left. describe puts the quantiles of a data
     set's observations, and the mean of its quaternions, into the manifest of --bundle, as qgf train does by itself; the
     bundle's other files stay as they are.
 
@@ -58,10 +65,8 @@ def dataset(
     from qgf_ros.bundle.text import one_line
     from qgf_ros.errors import RecordingError
     from qgf_ros.files.destination import check_destination
-    from qgf_ros.learning.data.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
     from qgf_ros.recording.bags import open_recordings
     from qgf_ros.recording.rows.outcomes import Outcomes, Reward
-    from qgf_ros.recording.rows.to_dataset import convert
 
     if not files or out is None:
         missing = "recording was given; give one or more MCAP files" if not files else "--out was given; give FILE.npz"
@@ -79,12 +84,9 @@ def dataset(
         outcomes=Outcomes.of(every_episode_succeeds, outcomes),
     )
     opened = open_recordings(files)
-    conversion = convert(opened, source)
-    arrays = conversion.arrays()
-    extras = {name: arrays[name] for name in ("rewards", "masks")}
-    made = Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras)
-    check_dataset(made, str(out), bounded=not source.unscaled)
-    _write(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action, source.unscaled)})
+    console = Console()
+    conversion = _converted(opened, source, out, console)
+    rows = sum(len(trajectory.actions) for trajectory in conversion.trajectories)
     found = conversion.trajectories
     solved = sum(trajectory.solved for trajectory in found)
     lines = list(conversion.damage)
@@ -101,9 +103,70 @@ def dataset(
         lines.append(
             f"note: {conversion.clipped} commands lie outside the contract's scale and offset, and were cut to them"
         )
-    lines.append(f"{out}: {len(arrays['actions'])} rows in {len(found)} trajectories, {solved} solved")
+    lines.append(f"{out}: {rows} rows in {len(found)} trajectories, {solved} solved")
     for line in lines:
-        Console().print(Text(one_line(line)), soft_wrap=True)
+        console.print(Text(one_line(line)), soft_wrap=True)
+
+
+def _converted(opened: Sequence[Recording], source: Source, out: Path, console: Console) -> Conversion:
+    """Write the data set of recordings, and return what it was made of.
+
+    With cameras it takes long: a bar shows how far it is, and recordings that are finished are kept beside `out` until it is
+    written, so that the same command goes on with them.
+    """
+    from qgf_ros.commands.show.display import progress_bar
+    from qgf_ros.commands.show.interruptions import interruptions
+    from qgf_ros.errors import QgfError
+    from qgf_ros.recording.rows.parts import Parts
+    from qgf_ros.recording.rows.to_dataset import convert
+
+    if not source.cameras:
+        conversion = convert(opened, source)
+        _write(conversion, source, out)
+        return conversion
+    parts = Parts(out.with_name(out.name + ".partial"), source, source.cameras)
+    parts.keep_only(opened)
+
+    def kept() -> str:
+        done = parts.finished(opened)
+        many = f"{done} of {len(opened)} recordings are kept in {parts.folder}"
+        return f"{many}, the same command goes on from there" if done else "no recording was finished"
+
+    try:
+        with interruptions() as request, progress_bar(console, "commands") as bar:
+            row = bar.add_task("pictures to rows", total=sum(map(source.commands_in, opened)))
+
+            def tell(amount: float) -> None:
+                bar.advance(row, amount)
+                request.grant()
+
+            conversion = convert(opened, source, parts, tell)
+        _write(conversion, source, out)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; {kept()}") from None
+    except QgfError as error:
+        if parts.finished(opened):
+            raise type(error)(f"{error}; {kept()}") from error
+        raise
+    parts.clear()
+    return conversion
+
+
+def _write(conversion: Conversion, source: Source, out: Path) -> None:
+    """Check a data set, and write it."""
+    from qgf_ros.learning.data.dataset import NORMALISATION_KEY, Dataset, check_dataset, stored_normalisation
+    from qgf_ros.recording.rows.data_file import Pieces, write_data_set
+
+    arrays = conversion.arrays()
+    extras = {name: arrays[name] for name in ("rewards", "masks")}
+    made = Dataset(arrays["observations"], arrays["actions"], arrays["terminals"], extras)
+    check_dataset(made, str(out), bounded=not source.unscaled)
+    rows = len(arrays["actions"])
+    pictures = {
+        f"images/{name}": Pieces((rows, *camera.size, 3), conversion.seen(name))
+        for name, camera in source.cameras.items()
+    }
+    write_data_set(out, {**arrays, NORMALISATION_KEY: stored_normalisation(source.action, source.unscaled)}, pictures)
 
 
 def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
@@ -141,7 +204,7 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
     from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
     from qgf_ros.errors import RecordingError
     from qgf_ros.learning.data.contract import read_contract
-    from qgf_ros.recording.rows.to_dataset import Source
+    from qgf_ros.recording.rows.source import Source
 
     if bundle is not None:
         manifest = load_manifest(locate_bundle(bundle))
@@ -161,26 +224,3 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
         cameras=plain.cameras,
         **rest,
     )
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    """Write an .npz file in one move, what cameras saw uncompressed, so that it need not be in memory to be read.
-
-    Raises:
-        RecordingError: It cannot be written.
-    """
-    import zipfile
-
-    import numpy as np
-
-    from qgf_ros.errors import RecordingError
-    from qgf_ros.files.destination import replacing
-
-    seen = {name: array for name, array in arrays.items() if name.startswith("images/")}
-    with replacing(path, error=RecordingError) as temporary:
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **{name: array for name, array in arrays.items() if name not in seen})
-        with zipfile.ZipFile(temporary, "a") as archive:
-            for name, array in seen.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, array, allow_pickle=False)

@@ -1,94 +1,27 @@
-"""Recorded messages as readings, the observations made of them, and commands."""
+"""The observations made of recorded readings."""
 
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from qgf_ros.bundle.cameras import COMPRESSED, IMAGE, CameraField
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.extraction import (
-    JointReading,
-    PoseReading,
-    Reading,
-    Said,
-    TwistReading,
-    VectorReading,
-    WrenchReading,
-)
+from qgf_ros.control.extraction import Reading
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.control.sensing.further_readings import LocatedReading, MissedReading
-from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES, Detections, Transforms
+from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
 from qgf_ros.control.sensing.topic_parts import TopicParts
-from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
+from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.epochs import Restart, split
-from qgf_ros.recording.recorded_commands import MALFORMED, malformed
+from qgf_ros.recording.picture_reel import PictureMark, PictureReel, marking
+from qgf_ros.recording.recorded_readings import by_topic, to_picture, to_reading
 from qgf_ros.recording.recording import Recorded, Recording
 
 #: A command that is received sooner than this after its stamp is stamped by the recorder's clock [ns].
 LONGEST_TICK = 1_000_000_000
-
-
-def _xyz(vector: Any) -> NDArray[np.float64]:
-    return np.array([vector.x, vector.y, vector.z], dtype=np.float64)
-
-
-def _array(values: Any) -> NDArray[np.float64]:
-    """Return a list of numbers; raises ValueError for something else."""
-    array = np.array(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"a list of numbers was expected, not {array.ndim} dimensions")
-    return array
-
-
-def _bytes(values: Any) -> NDArray[np.uint8]:
-    """Return the bytes of a picture, which are not copied where they are bytes."""
-    if isinstance(values, (bytes, bytearray, memoryview)):
-        return np.frombuffer(values, dtype=np.uint8)
-    return _array(values).astype(np.uint8)
-
-
-def to_reading(recorded: Recorded) -> Said:
-    """Return what a recorded message says.
-
-    Raises:
-        RecordingError: Observations are not made of this type, or it has not the fields of it.
-    """
-    try:
-        return _reading(recorded)
-    except MALFORMED as error:
-        malformed(recorded, error)
-
-
-def _reading(recorded: Recorded) -> Said:
-    message = recorded.message
-    kind = recorded.type_name
-    if kind == "sensor_msgs/msg/JointState":
-        return JointReading(
-            tuple(map(str, message.name)), _array(message.position), _array(message.velocity), _array(message.effort)
-        )
-    if kind == "geometry_msgs/msg/PoseStamped":
-        q = message.pose.orientation
-        return PoseReading(_xyz(message.pose.position), _array([q.x, q.y, q.z, q.w]), str(message.header.frame_id))
-    if kind == "geometry_msgs/msg/TwistStamped":
-        return TwistReading(_xyz(message.twist.linear), _xyz(message.twist.angular), str(message.header.frame_id))
-    if kind == "geometry_msgs/msg/WrenchStamped":
-        return WrenchReading(_xyz(message.wrench.force), _xyz(message.wrench.torque), str(message.header.frame_id))
-    if kind in ("std_msgs/msg/Float32MultiArray", "std_msgs/msg/Float64MultiArray"):
-        return VectorReading(_array(message.data))
-    if kind == IMAGE:
-        shape = int(message.width), int(message.height), int(message.step)
-        return ImageReading(str(message.encoding), *shape, _bytes(message.data), str(message.header.frame_id))
-    if kind == COMPRESSED:
-        return CompressedReading(str(message.format), _bytes(message.data), str(message.header.frame_id))
-    if kind in SENSOR_MESSAGES:
-        return SENSOR_MESSAGES[kind](message)
-    raise RecordingError(f"topic {recorded.topic} is recorded as {kind or 'an unknown type'}, which is no observation")
 
 
 class ObservationSource:
@@ -101,10 +34,11 @@ class ObservationSource:
     transforms and detections.
 
     Args:
-        readings: Of one epoch, in the order they were received.
+        readings: Of one epoch, in the order they were received; of cameras their marks.
         fields: The observation contract.
         period: Control period [s].
         alignment, cameras: As of `ObservationAssembler`.
+        picture: Returns the picture of a topic of the contract that has a mark.
     """
 
     def __init__(
@@ -114,9 +48,13 @@ class ObservationSource:
         period: float,
         alignment: str,
         cameras: Mapping[str, CameraField] | None = None,
+        picture: Callable[[str, PictureMark], Picture] | None = None,
     ) -> None:
         self._contract = fields, period, alignment, (), cameras
         self._assembler = ObservationAssembler(*self._contract)
+        self._picture = picture
+        self._shown: dict[str, TimedReading] = {}  # of each topic the picture that the assembler has
+        self._taken_at: dict[str, dict[int, TimedReading]] = {}
         self._pictures: dict[str, list[TimedReading]] = {c.topic: [] for c in (cameras or {}).values()}
         self._names = {camera.topic: name for name, camera in (cameras or {}).items()}
         self._latest = alignment == "latest"
@@ -148,7 +86,7 @@ class ObservationSource:
             ObservationError: See `ObservationAssembler.assemble`.
         """
         if self._last is not None and stamp < self._last:
-            self._assembler, self._taken = ObservationAssembler(*self._contract), [0, 0]
+            self._assembler, self._taken, self._shown = ObservationAssembler(*self._contract), [0, 0], {}
         self._last = stamp
         same_clock = self._latest and 0 <= received - stamp < LONGEST_TICK
         self.inferred |= bool(self._by_arrival) and not same_clock
@@ -158,27 +96,35 @@ class ObservationSource:
         ):
             end = bisect.bisect_right(readings, limit, lo=self._taken[which], key=key)
             for reading in readings[self._taken[which] : end]:
-                self._assembler.update(reading.topic, reading.stamp if reading.stamped else stamp, reading.reading)
+                said = cast("Reading", reading.reading)
+                self._assembler.update(reading.topic, reading.stamp if reading.stamped else stamp, said)
             self._taken[which] = end
         for topic, pictures in self._pictures.items():
             self._show(topic, pictures, arrived, shown)
         return self._assembler.assemble(stamp)
 
     def _show(self, topic: str, pictures: list[TimedReading], arrived: int, shown: Mapping[str, int] | None) -> None:
-        """Keep the picture that the node saw, or the newest that had arrived [ns]."""
+        """Keep the picture that the node saw, or the newest that had arrived [ns]; one that is kept is not read again."""
         if shown is None:
             end = bisect.bisect_right(pictures, arrived, key=_log_time)
-            found = pictures[end - 1 : end] if end else []
+            found = pictures[end - 1] if end else None
             self.inferred = True
         else:
-            wanted = shown.get(self._names[topic])
-            found = [picture for picture in pictures if picture.stamp == wanted][:1]
-            if not found:
+            found = self._pictures_by_stamp(topic).get(shown.get(self._names[topic], -1))
+            if found is None:
                 raise ObservationError(
                     f"camera {self._names[topic]}: the picture that the node saw is not on topic {topic}"
                 )
-        for picture in found:
-            self._assembler.update(topic, picture.stamp, picture.reading)
+        if found is not None and found is not self._shown.get(topic):
+            assert isinstance(found.reading, PictureMark) and self._picture is not None
+            self._shown[topic] = found
+            self._assembler.update(topic, found.stamp, self._picture(topic, found.reading))
+
+    def _pictures_by_stamp(self, topic: str) -> Mapping[int, TimedReading]:
+        """Return the pictures of a topic by when they were taken [ns], of each time the first."""
+        if topic not in self._taken_at:
+            self._taken_at[topic] = {picture.stamp: picture for picture in reversed(self._pictures[topic])}
+        return self._taken_at[topic]
 
 
 class TimedReading(NamedTuple):
@@ -188,7 +134,7 @@ class TimedReading(NamedTuple):
     stamp: int
     stamped: bool
     topic: str
-    reading: Reading | Picture
+    reading: Reading | PictureMark
 
 
 def _log_time(reading: TimedReading) -> int:
@@ -217,7 +163,8 @@ def observation_sources(
         recording: The file.
         fields, period, alignment: As of `ObservationSource`.
         found: Restarts of the clock.
-        heard: Messages by full topic, in the order they were received; by default those of the file.
+        heard: Messages by full topic, in the order they were received, of cameras with a `PictureMark` for what they say; by
+            default those of the file.
         cameras: As of `ObservationSource`.
 
     Raises:
@@ -231,7 +178,14 @@ def observation_sources(
     absent = [name for name, topic in names.items() if name not in recording.topics and topic not in parts.optional]
     if absent:
         raise RecordingError(f"{recording.path} has no topic {', '.join(absent)}; it has {recording.topic_names}")
-    heard = by_topic(recording, names) if heard is None else heard
+    seen = {topic: name for name, topic in names.items() if topic in by_camera}
+    if heard is None:
+        heard = by_topic(recording, names, {name: marking() for name in seen.values()})
+    reel = PictureReel(recording, seen.values())
+
+    def picture(topic: str, mark: PictureMark) -> Picture:
+        return to_picture(reel.message(seen[topic], mark))
+
     epochs: list[list[TimedReading]] = [[] for _ in range(len(found) + 1)]
     parted: list[list[tuple[str, Recorded]]] = [[] for _ in epochs]
     for name, topic in names.items():
@@ -249,14 +203,14 @@ def observation_sources(
         epoch[:0] = before
         goals = {reading.topic: reading for reading in epoch if reading.topic not in assembler.live_topics}
         before = [goal._replace(log_time=-1, stamp=-1) for goal in goals.values()]
-    return [ObservationSource(epoch, fields, period, alignment, cameras) for epoch in epochs]
+    return [ObservationSource(epoch, fields, period, alignment, cameras, picture) for epoch in epochs]
 
 
 def _timed(topic: str, recorded: Recorded, live: bool, camera: CameraField | None) -> TimedReading:
     stamped = recorded.stamped and (live or recorded.stamp > 0)
     stamp = recorded.stamp if stamped else recorded.log_time
     stamp = stamp if camera is None else camera.host_stamp(stamp)
-    said = to_reading(recorded)
+    said = to_reading(recorded) if camera is None else recorded.message
     if isinstance(said, (Transforms, Detections)):
         raise _of_another_type(recorded)
     return TimedReading(recorded.log_time, stamp, stamped, topic, said)
@@ -282,15 +236,3 @@ def _of_another_type(recorded: Recorded) -> RecordingError:
         f"topic {recorded.topic} is recorded as {recorded.type_name}, and the contract expects another type of it; give the "
         "topic, or its message_type, in the contract"
     )
-
-
-def by_topic(recording: Recording, topics: Collection[str]) -> dict[str, list[Recorded]]:
-    """Return the messages of some topics, each in the order they were received."""
-    found: dict[str, list[Recorded]] = {topic: [] for topic in topics}
-    for recorded in recording.messages(topics):
-        found[recorded.topic].append(recorded)
-    return {topic: _by_time(messages) for topic, messages in found.items()}
-
-
-def _by_time(messages: Iterable[Recorded]) -> list[Recorded]:
-    return sorted(messages, key=lambda recorded: recorded.log_time)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,6 +21,9 @@ Array = NDArray[np.float64]
 
 #: Type of the telemetry of the policy node.
 TELEMETRY = "diagnostic_msgs/msg/DiagnosticArray"
+
+#: What of it commands are made from.
+_TOLD = ("command", "motion", "frame_stamps")
 
 #: What a message raises whose fields are not those of the type that it says it is.
 MALFORMED = (AttributeError, TypeError, ValueError, OverflowError, IndexError)
@@ -155,6 +160,26 @@ def malformed(recorded: Recorded, error: Exception) -> NoReturn:
         f"({one_line(str(error))}); "
         "record it with the definition of that type"
     ) from error
+
+
+def whole(recorded: Recorded) -> Any:
+    """Return all that a message says."""
+    return recorded.message
+
+
+def looked_at(recorded: Recorded) -> Any:
+    """Return what is looked at of a command or of telemetry, as its message has it: all of an hour may be a gigabyte."""
+    message = recorded.message
+    try:
+        if recorded.type_name == TELEMETRY:
+            told = [(key, value) for key, value in figures(recorded).items() if key in _TOLD]
+            return SimpleNamespace(status=[SimpleNamespace(values=[SimpleNamespace(key=k, value=v) for k, v in told])])
+        if recorded.type_name == "sensor_msgs/msg/JointState":
+            names = tuple(sys.intern(str(name)) for name in message.name)
+            return SimpleNamespace(name=names, position=np.array(message.position, dtype=np.float64))
+    except MALFORMED:  # whoever reads it says so
+        pass
+    return message
 
 
 def commanded(size: int, recorded: Recorded) -> Array:

@@ -32,7 +32,7 @@ LARGEST_DEFINITION, MOST_FIELDS = 1_000_000, 5000
 _END_OF_TIME = 2**63
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """One decoded message.
 
@@ -41,7 +41,7 @@ class Recorded:
         type_name: Such as ``sensor_msgs/msg/JointState``.
         log_time: When it was received [ns].
         stamp: Of its header, or `log_time` where it has none [ns].
-        message: The fields of the message as attributes.
+        message: The fields of the message as attributes, or what is kept of them.
         stamped: Whether it has a stamp.
     """
 

@@ -26,8 +26,9 @@ from qgf_ros.errors import ObservationError, RecordingError
 from qgf_ros.recording.comparison import Replay, Replayed
 from qgf_ros.recording.epochs import restarts, split
 from qgf_ros.recording.parameter_history import ParameterHistory
-from qgf_ros.recording.readings import ObservationSource, by_topic, observation_sources
+from qgf_ros.recording.readings import ObservationSource, observation_sources
 from qgf_ros.recording.recorded_commands import commanded, figures
+from qgf_ros.recording.recorded_readings import by_topic
 from qgf_ros.recording.recording import Recorded, Recording
 
 #: The cause of a difference where inputs, bundle, settings and noise are those of the recorded run.

@@ -229,3 +229,34 @@ JOINTS = ObservationField(
 def test_cameras_that_do_not_fit_are_refused(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         camera_manifest(**changes)
+
+
+@pytest.mark.parametrize(
+    ("camera", "by"),
+    [
+        ({"width": 640, "height": 480, "size": (64, 64)}, 2),
+        ({"width": 640, "height": 480, "size": (60, 80)}, 4),
+        ({"width": 640, "height": 480, "size": (30, 40)}, 8),
+        ({"width": 640, "height": 480, "size": (30, 40), "crop": (2, 0, 320, 240)}, 2),
+        ({"width": 1280, "height": 720, "size": (64, 64), "crop": (280, 0, 720, 720)}, 4),
+    ],
+)
+def test_a_picture_is_reduced_so_that_two_pixels_remain_for_each_that_is_seen(camera: dict[str, Any], by: int) -> None:
+    field = CameraField(topic="c", type="sensor_msgs/msg/CompressedImage", decode="reduced", **camera)
+    assert field.reduction == by
+    assert field.model_copy(update={"decode": "full"}).reduction == 1
+
+
+@pytest.mark.parametrize(
+    "camera",
+    [
+        {"type": "sensor_msgs/msg/Image", "size": (64, 64)},
+        {"size": (121, 160)},
+        {"size": (64, 64), "crop": (1, 0, 638, 480)},
+        {"size": (64, 64), "crop": (0, 0, 640, 200)},
+    ],
+)
+def test_a_picture_that_cannot_be_reduced_is_told_from_the_beginning(camera: dict[str, Any]) -> None:
+    settings = {"topic": "c", "type": "sensor_msgs/msg/CompressedImage", "width": 640, "height": 480, **camera}
+    with pytest.raises(ValidationError, match="camera on c: decode reduced is for JPEG files whose picture and crop"):
+        CameraField(decode="reduced", **settings)

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("mcap", reason="reading recordings needs the record extra")
 
 from qgf_ros.cli import main
-from qgf_ros.commands.dataset import _write
 from qgf_ros.errors import RecordingError
+from qgf_ros.recording.rows.data_file import write_data_set
 
 
 def contents(folder: Path) -> list[Path]:
@@ -61,7 +61,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(
 ) -> None:
     out = tmp_path / "new" / "d.npz"
     if there:
-        _write(out, {"observations": np.zeros(3)})
+        write_data_set(out, {"observations": np.zeros(3)}, {})
     before = {path: path.read_bytes() for path in contents(tmp_path) if path.is_file()}
 
     def full(file: Any, **arrays: Any) -> None:
@@ -71,5 +71,5 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_else(
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(RecordingError, match="d.npz cannot be written \\(No space left on device\\)"):
-        _write(out, {"observations": np.ones(3)})
+        write_data_set(out, {"observations": np.ones(3)}, {})
     assert {path: path.read_bytes() for path in contents(tmp_path) if path.is_file()} == before

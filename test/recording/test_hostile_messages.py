@@ -24,7 +24,8 @@ from qgf_ros.errors import RecordingError
 from qgf_ros.recording import records
 from qgf_ros.recording.recording import Recording
 from qgf_ros.recording.rows.outcomes import Outcomes
-from qgf_ros.recording.rows.to_dataset import Source, convert
+from qgf_ros.recording.rows.source import Source
+from qgf_ros.recording.rows.to_dataset import convert
 from qgf_ros.recording.schemas import definition
 
 Make = Callable[..., Any]

@@ -19,7 +19,8 @@ from qgf_ros.cli import main
 from qgf_ros.errors import RecordingError
 from qgf_ros.recording.recording import Recording
 from qgf_ros.recording.rows.outcomes import Outcomes
-from qgf_ros.recording.rows.to_dataset import Source, convert
+from qgf_ros.recording.rows.source import Source
+from qgf_ros.recording.rows.to_dataset import convert
 from qgf_ros.recording.rows.trajectories import Conversion
 
 Make = Callable[..., Any]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,15 @@ from sensor_msgs.msg import CompressedImage, Image  # noqa: E402
 from qgf_ros.cli import main  # noqa: E402
 from qgf_ros.control.controller import Controller  # noqa: E402
 from qgf_ros.control.observation import ObservationAssembler  # noqa: E402
+from qgf_ros.control.vision import decoding, newest_pictures  # noqa: E402
 from qgf_ros.control.vision.pictures import stamps_of, stamps_text  # noqa: E402
 from qgf_ros.control.vision.pixels import seen  # noqa: E402
 from qgf_ros.loop.tick_loop import Tick, TickLoop  # noqa: E402
 from qgf_ros.loop.tick_statistics import TickStatistics  # noqa: E402
 from qgf_ros.nodes.messages import received, to_time  # noqa: E402
+from qgf_ros.recording import picture_reel, readings  # noqa: E402
 from qgf_ros.recording.replay import replay  # noqa: E402
+from qgf_ros.recording.rows.picture_rows import PictureRows  # noqa: E402
 from qgf_ros.runtime.policy import Policy  # noqa: E402
 
 #: The clock of the wrist's camera is ahead by so much [s], and pictures come so long after they were taken [ns].
@@ -47,6 +53,10 @@ class SeeingRun(Run):
         self.assembler = ObservationAssembler(policy.manifest.observation, 0.05, cameras=policy.manifest.cameras)
         self.taken: list[int] = []
         self.look()
+
+    def slow(self) -> bool:
+        """Whether a camera of half the rate of the ticks takes a picture now."""
+        return (self.stamp - self.START) % (2 * self.PERIOD) == 0
 
     def look(self) -> None:
         """Let the pictures come that were taken a little before now."""
@@ -129,6 +139,178 @@ def test_what_was_seen_becomes_rows_of_a_data_set(tmp_path: Path, bundle: Path, 
             np.testing.assert_array_equal(data["images/wrist"][row], wrist)
             np.testing.assert_array_equal(data["images/front"][row], front)
         assert data["images/wrist"].dtype == np.uint8
+
+
+def from_bag(*words: object) -> int:
+    return main(["dataset", "from-bag", *map(str, words), "--every-episode-succeeds"])
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The camera of each picture that is decoded from now on."""
+    names: list[str] = []
+    decode = decoding.decode
+
+    def counted(name: str, *rest: Any) -> Any:
+        names.append(name)
+        return decode(name, *rest)
+
+    monkeypatch.setattr(newest_pictures, "decode", counted)
+    return names
+
+
+def test_however_long_a_recording_is_few_of_its_pictures_are_in_memory_and_each_is_decoded_once(
+    tmp_path: Path, bundle: Path, policy: Policy, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = SeeingRun(policy)
+    run.ticks(40)
+    record_run(tmp_path / "run.mcap", run)
+    monkeypatch.setattr(picture_reel, "MOST_KEPT", 3000)  # four pictures, about
+    monkeypatch.setattr(picture_reel, "LEAST_KEPT", 2)
+    alive: weakref.WeakSet[Any] = weakref.WeakSet()
+    most = {"messages": 0, "pictures": 0}
+    keep, to_picture = picture_reel.PictureReel._keep, readings.to_picture
+
+    def kept(self: Any, recorded: Any) -> None:
+        keep(self, recorded)
+        most["messages"] = max(most["messages"], sum(map(len, self._kept.values())))
+
+    def made(recorded: Any) -> Any:
+        picture = to_picture(recorded)
+        alive.add(picture)
+        most["pictures"] = max(most["pictures"], len(alive))
+        return picture
+
+    monkeypatch.setattr(picture_reel.PictureReel, "_keep", kept)
+    monkeypatch.setattr(readings, "to_picture", made)
+    decoded.clear()
+    assert from_bag(tmp_path / "run.mcap", "--bundle", bundle, "--out", tmp_path / "data.npz") == 0
+    assert 2 <= most["messages"] <= 6
+    assert most["pictures"] <= 4  # of each camera the one that is seen, and the one before that it is compared with
+    assert sorted(decoded) == ["front"] * 39 + ["wrist"] * 39  # the first two ticks see the same
+
+
+def test_a_picture_that_several_rows_see_is_decoded_once(
+    tmp_path: Path, bundle: Path, policy: Policy, decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SeeingRun, "look", lambda self, look=SeeingRun.look: look(self) if self.slow() else None)
+    run = SeeingRun(policy)
+    run.ticks(6)
+    record_run(tmp_path / "run.mcap", run)
+    decoded.clear()
+    assert from_bag(tmp_path / "run.mcap", "--bundle", bundle, "--out", tmp_path / "data.npz") == 0
+    with np.load(tmp_path / "data.npz") as data:
+        assert len(data["images/front"]) == 7
+    assert decoded.count("front") == decoded.count("wrist") == len(set(run.taken)) == 3
+
+
+@pytest.fixture
+def three(tmp_path: Path, policy: Policy) -> list[Path]:
+    """Three recordings, of which each has pictures of its own."""
+    paths = []
+    for number in range(3):
+        run = SeeingRun(policy)
+        run.stamp += number * 10**9
+        run.look()
+        run.ticks(4)
+        paths.append(record_run(tmp_path / f"run{number}.mcap", run).path)
+    return paths
+
+
+def failing_at(rows: int, failure: BaseException) -> Callable[..., int]:
+    """Return `PictureRows.append` that fails after so many rows."""
+    append, left = PictureRows.append, [rows]
+
+    def some(self: PictureRows, images: Any) -> int:
+        if not left[0]:
+            raise failure
+        left[0] -= 1
+        return append(self, images)
+
+    return some
+
+
+def test_after_ctrl_c_the_same_command_goes_on_with_the_recordings_that_are_left(
+    tmp_path: Path,
+    bundle: Path,
+    three: list[Path],
+    decoded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, whole = tmp_path / "data.npz", tmp_path / "whole.npz"
+    partial = tmp_path / "data.npz.partial"
+    decoded.clear()
+    assert from_bag(*three, "--bundle", bundle, "--out", whole) == 0
+    each = len(decoded) // 3
+    said = capsys.readouterr().out
+    with monkeypatch.context() as patched:
+        patched.setattr(PictureRows, "append", failing_at(7, KeyboardInterrupt()))
+        assert from_bag(*three, "--bundle", bundle, "--out", out) == 130
+    assert f"1 of 3 recordings are kept in {partial}, the same command goes on from there" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert not out.exists() and len(list(partial.iterdir())) == 1
+    decoded.clear()
+    assert from_bag(*three, "--bundle", bundle, "--out", out) == 0
+    assert len(decoded) == 2 * each
+    assert not partial.exists() and sorted(tmp_path.glob(".*")) == []
+    assert capsys.readouterr().out == said.replace("whole.npz", "data.npz")
+    with np.load(out) as resumed, np.load(whole) as once:
+        assert resumed.files == once.files
+        assert all(np.array_equal(resumed[name], once[name]) for name in once.files)
+
+
+def test_what_is_kept_of_other_recordings_or_another_conversion_is_not_gone_on_with(
+    tmp_path: Path, bundle: Path, three: list[Path], decoded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "data.npz"
+    with monkeypatch.context() as patched:
+        patched.setattr(PictureRows, "append", failing_at(9, KeyboardInterrupt()))
+        assert from_bag(*three, "--bundle", bundle, "--out", out) == 130
+    three[0].write_bytes(three[0].read_bytes() + b"more")  # whose rows were kept, as those of the second
+    decoded.clear()
+    assert from_bag(*three[:2], "--bundle", bundle, "--out", out) == 0
+    anew = len(decoded)
+    with monkeypatch.context() as patched:
+        patched.setattr(PictureRows, "append", failing_at(9, KeyboardInterrupt()))
+        assert from_bag(*three, "--bundle", bundle, "--out", out, "--force") == 130
+    decoded.clear()
+    (tmp_path / "robot.yaml").write_text("alignment: nearest\n")
+    words = "--bundle", bundle, "--contract", tmp_path / "robot.yaml", "--out", out, "--force"
+    assert from_bag(*three[:2], *words) == 0
+    assert (anew, len(decoded)) == (6, 12)
+
+
+def test_a_full_disk_is_one_sentence_and_only_what_is_finished_stays(
+    tmp_path: Path,
+    bundle: Path,
+    three: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, partial = tmp_path / "data.npz", tmp_path / "data.npz.partial"
+    before = sorted(tmp_path.iterdir())
+
+    class Full(bytearray):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    full = PictureRows._begun
+    monkeypatch.setattr(PictureRows, "_begun", lambda self, name: Full())
+    assert from_bag(*three, "--bundle", bundle, "--out", out) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cannot be written (No space left on device); choose another --out, or free some space" in said
+    assert "kept" not in said and sorted(tmp_path.iterdir()) == before
+    begun = iter([full] * 4 + [lambda self, name: Full()] * 2)
+    monkeypatch.setattr(PictureRows, "_begun", lambda self, name: next(begun)(self, name))
+    assert from_bag(*three, "--bundle", bundle, "--out", out) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.endswith(f"2 of 3 recordings are kept in {partial}, the same command goes on from there")
+    assert sorted(tmp_path.iterdir()) == sorted([*before, partial])
 
 
 def test_stamps_of_pictures_are_read_as_they_are_written() -> None:

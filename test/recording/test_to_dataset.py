@@ -30,7 +30,9 @@ from qgf_ros.learning.data.contract import plain_contract, read_contract
 from qgf_ros.learning.data.dataset import chunk_returns, load_dataset
 from qgf_ros.nodes.messages import command_message
 from qgf_ros.recording.rows.outcomes import Reward
-from qgf_ros.recording.rows.to_dataset import Source, control_ticks, convert
+from qgf_ros.recording.rows.source import Source
+from qgf_ros.recording.rows.stamps import control_ticks
+from qgf_ros.recording.rows.to_dataset import convert
 
 Make = Callable[..., Any]
 

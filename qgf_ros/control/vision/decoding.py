@@ -10,8 +10,20 @@ from qgf_ros.control.vision.pictures import ImageReading, Picture
 from qgf_ros.control.vision.pixels import Pixels, seen
 from qgf_ros.errors import ObservationError
 
-#: Turned as it came, whatever its EXIF says: the bundle was trained on what the camera sends.
-_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+#: How a file is decoded, by what it is reduced. JPEG is made of blocks of 8 x 8, which its decoder can give as 4 x 4, 2 x 2 or one
+#: pixel; of a PNG OpenCV reduces what it has decoded.
+_COLOUR = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+_GREY = {
+    1: cv2.IMREAD_GRAYSCALE,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 def decode(name: str, camera: CameraField, picture: Picture) -> Pixels:
@@ -30,17 +42,20 @@ def decode(name: str, camera: CameraField, picture: Picture) -> Pixels:
         pixels = rows[:, : picture.width * camera.channels].reshape(picture.height, picture.width, camera.channels)
         found = seen(pixels, camera)
     else:
-        flag = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION if camera.channels == 1 else _COLOUR
+        reduced = camera.reduction
+        # Turned as it came, whatever its EXIF says: the bundle was trained on what the camera sends.
+        flag = (_GREY if camera.channels == 1 else _COLOUR)[reduced] | cv2.IMREAD_IGNORE_ORIENTATION
         try:
             decoded = cv2.imdecode(picture.data, flag)
         except cv2.error:
             decoded = None
-        if decoded is None or decoded.shape[:2] != (camera.height, camera.width):
+        if decoded is None or decoded.shape[:2] != (camera.height // reduced, camera.width // reduced):
             raise ObservationError(
                 f"camera {name}: topic {camera.topic} gives a picture that cannot be decoded, of {len(picture.data)} bytes"
             )
         # Whatever the encoding of the message: OpenCV gives blue first.
-        found = seen(np.asarray(decoded, dtype=np.uint8), camera, blue_first=camera.channels == 3)
+        pixels = np.asarray(decoded, dtype=np.uint8)
+        found = seen(pixels, camera, blue_first=camera.channels == 3, reduced=reduced)
     if camera.brightness is not None:
         _check_brightness(name, camera, float(found.mean()))
     return found

@@ -16,7 +16,7 @@ _INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "nearest"
 cv2.setNumThreads(1)
 
 
-def seen(pixels: Pixels, camera: CameraField, *, blue_first: bool | None = None) -> Pixels:
+def seen(pixels: Pixels, camera: CameraField, *, blue_first: bool | None = None, reduced: int = 1) -> Pixels:
     """Return what the policy sees of a picture: cropped, resized, RGB.
 
     Args:
@@ -24,12 +24,13 @@ def seen(pixels: Pixels, camera: CameraField, *, blue_first: bool | None = None)
             may be apart. Only what is returned is copied.
         camera: Its contract.
         blue_first: Whether the pixels are BGR, whatever the camera's encoding; by default what that says.
+        reduced: By what width and height of the pixels are less than the camera's, which the decoder did.
 
     Returns:
         uint8 [h, w, 3] with (h, w) = camera.size, its own memory.
     """
     if camera.crop is not None:
-        x, y, width, height = camera.crop
+        x, y, width, height = (number // reduced for number in camera.crop)
         pixels = pixels[y : y + height, x : x + width]
     height, width = camera.size
     if pixels.shape[:2] != camera.size:

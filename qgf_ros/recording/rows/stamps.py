@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,23 @@ def telling(messages: Messages, command: str, live: Sequence[str], path: Path, i
 def as_received(recorded: Recorded) -> Recorded:
     """Return a message as if it were stamped when it was received."""
     return replace(recorded, stamp=recorded.log_time, stamped=True)
+
+
+def control_ticks(stamps: Sequence[int], period: int) -> list[list[int]]:
+    """Return which of some rising stamps [ns] lie one `period` [ns] apart, to half a period: a list per gapless run."""
+    runs = [[0]]
+    while True:
+        row = runs[-1][-1]
+        wanted = stamps[row] + period
+        later = bisect.bisect_left(stamps, stamps[row] + period / 2)
+        if later == len(stamps):
+            return runs
+        near = bisect.bisect_left(stamps, wanted)
+        nearest = min((i for i in (near - 1, near) if later <= i < len(stamps)), key=lambda i: abs(stamps[i] - wanted))
+        if abs(stamps[nearest] - wanted) < period / 2:
+            runs[-1].append(nearest)
+        else:
+            runs.append([later])
 
 
 def _tells(recorded: Recorded) -> bool:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from qgf_ros.bundle.fields import ActionField, ObservationField
 from qgf_ros.bundle.quaternions import with_one_sign
 from qgf_ros.errors import RecordingError
+from qgf_ros.recording.rows.picture_rows import PictureRows
+from qgf_ros.recording.rows.source import Source
 
 Float = NDArray[np.float32]
-#: What the policy would see of each camera, by name, uint8 [h, w, 3].
-Images: TypeAlias = Mapping[str, NDArray[np.uint8]]
 
 #: Rows that are looked at to tell whether actions are observations, and the share of them that may differ.
 _MOST_COMPARED, _DIFFERING = 10_000, 0.01
@@ -27,22 +27,25 @@ class Trajectory:
     """Rows of one trajectory; its last row has no successor.
 
     Attributes:
-        observations, actions, rewards, images: One entry per row.
+        observations, actions, rewards: One entry per row.
+        pictures: Where what the cameras saw is; None without cameras.
+        seen: Which of the rows of `pictures` each row's is; nothing without cameras.
         solved: Whether its last command solved the task.
     """
 
     observations: list[Float] = field(default_factory=list)
     actions: list[Float] = field(default_factory=list)
     rewards: list[float] = field(default_factory=list)
-    images: list[Images] = field(default_factory=list)
+    pictures: PictureRows | None = None
+    seen: list[int] = field(default_factory=list)
     solved: bool = False
 
-    def append(self, observation: Float, action: Float, reward: float, images: Images) -> None:
-        """Add a row."""
+    def append(self, observation: Float, action: Float, reward: float, seen: Sequence[int] = ()) -> None:
+        """Add a row; `seen` is the one number of what the cameras saw, or nothing."""
         self.observations.append(observation)
         self.actions.append(action)
         self.rewards.append(reward)
-        self.images.append(images)
+        self.seen += seen
 
 
 @dataclass
@@ -69,6 +72,17 @@ class Conversion:
     damage: list[str] = field(default_factory=list)
     measured: set[str] = field(default_factory=set)
 
+    def add(self, other: Conversion) -> None:
+        """Take in what another recording gave."""
+        self.trajectories += other.trajectories
+        self.left_out.update(other.left_out)
+        self.outcomes += other.outcomes
+        self.inferred |= other.inferred
+        self.clipped += other.clipped
+        self.notes += other.notes
+        self.damage += other.damage
+        self.measured |= other.measured
+
     def align_quaternions(self, fields: Sequence[ObservationField]) -> None:
         """Give the quaternions of each field one sign, where the field does not know that of its data."""
         rows = [trajectory.observations for trajectory in self.trajectories]
@@ -77,12 +91,22 @@ class Conversion:
             for trajectory in self.trajectories:
                 trajectory.observations = [next(aligned) for _ in trajectory.observations]
 
-    def copied(self, observation: Sequence[ObservationField], action: Sequence[ActionField]) -> list[str]:
-        """Return the fields that commands are taken from, if each command that moves is what is observed beside it.
+    def notice_copies(self, source: Source) -> None:
+        """Note where commands are what was measured; raises RecordingError where they are of the same topic, too."""
+        fields = self._copied(source.observation, source.action)
+        if not fields:
+            return
+        sentence = (
+            f"every command on {source.command} is what is observed beside it as {', '.join(fields)}: it says where the robot "
+            "is, not where it is to go, and a policy of such commands stands still; give the topic of what the robot was told, "
+            "such as that of a leader's joints, as --command"
+        )
+        if self.measured:
+            raise RecordingError(sentence)
+        self.notes.append(sentence)
 
-        Args:
-            observation, action: The contract.
-        """
+    def _copied(self, observation: Sequence[ObservationField], action: Sequence[ActionField]) -> list[str]:
+        """Return the fields that commands are taken from, if each command that moves is what is observed beside it."""
         rows = [row for one in self.trajectories for row in zip(one.observations[:-1], one.actions[:-1])]
         rows = rows[:: len(rows) // _MOST_COMPARED + 1]
         if not rows:
@@ -106,7 +130,7 @@ class Conversion:
         return list(dict.fromkeys(found))
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return the data set by OGBench's keys, and what each camera saw as ``images/NAME``, uint8 [R, h, w, 3].
+        """Return the data set by OGBench's keys, but for what the cameras saw.
 
         Raises:
             RecordingError: There is no trajectory.
@@ -132,11 +156,13 @@ class Conversion:
             "terminals": terminals,
             "rewards": np.concatenate([trajectory.rewards for trajectory in self.trajectories]).astype(np.float32),
             "masks": masks,
-            **{f"images/{name}": self._seen(name) for name in self.trajectories[0].images[0]},
         }
 
-    def _seen(self, camera: str) -> NDArray[np.uint8]:
-        return np.stack([images[camera] for trajectory in self.trajectories for images in trajectory.images])
+    def seen(self, camera: str) -> Iterator[bytes]:
+        """Yield what a camera saw at every row, uint8 [h, w, 3] each, a few rows at a time."""
+        for trajectory in self.trajectories:
+            if trajectory.pictures is not None:
+                yield from trajectory.pictures.read(camera, trajectory.seen)
 
 
 def explained_by(sentences: Sequence[str]) -> str:

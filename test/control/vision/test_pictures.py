@@ -252,3 +252,33 @@ def test_nothing_is_resized_that_need_not_be() -> None:
     assert pixels.any()  # what is seen is the policy's own
     grey = seen(pixels[..., 0], GREY)
     np.testing.assert_array_equal(grey, pixels[..., :1].repeat(3, axis=2))
+
+
+LARGE = FILE.model_copy(update={"width": 96, "height": 64, "size": (8, 12), "crop": (16, 0, 64, 64)})
+REDUCED = LARGE.model_copy(update={"decode": "reduced"})
+
+
+@pytest.mark.parametrize("crop", [None, (16, 0, 64, 64)])
+@pytest.mark.parametrize(
+    ("kind", "format"), [(".jpg", "rgb8; jpeg compressed bgr8"), (".png", "rgb8; png compressed ")]
+)
+@pytest.mark.parametrize("encoding", ["rgb8", "mono8"])
+def test_a_file_that_is_reduced_where_it_is_decoded_shows_the_same_place_in_the_same_colours(
+    crop: Any, kind: str, format: str, encoding: str
+) -> None:
+    update = {"crop": crop, "encoding": encoding}
+    whole, reduced = (camera.model_copy(update=update) for camera in (LARGE, REDUCED))
+    pixels = scene(64, 96)
+    pixels[20:40, 30:60] = 250
+    reading = packed(pixels if encoding == "rgb8" else pixels[..., 0], kind, format.replace("rgb8", encoding))
+    assert refusal("wrist", reduced, reading) is None
+    shown, expected = (decode("wrist", camera, reading).astype(int) for camera in (reduced, whole))
+    assert shown.shape == (8, 12, 3)
+    assert np.abs(shown - expected).mean() < 1.5
+
+
+def test_another_size_is_refused_of_a_file_that_is_reduced_too() -> None:
+    reading = packed(scene(32, 48))
+    assert "gives 48 x 32 pixels, the bundle was trained on 96 x 64" in str(refusal("wrist", REDUCED, reading))
+    with pytest.raises(ObservationError, match="cannot be decoded"):
+        decode("wrist", REDUCED, reading)
