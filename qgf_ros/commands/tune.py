@@ -88,6 +88,7 @@ def tune(
     from qgf_ros.commands.show.tuning_display import Stages, show, write_table
     from qgf_ros.errors import SimulationError
     from qgf_ros.evaluation.halving import most_episodes, rung_sizes
+    from qgf_ros.evaluation.recommendation import CAREFUL
     from qgf_ros.evaluation.trials import Trials, TrialStore
     from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
     from qgf_ros.evaluation.tuning import tune as search
@@ -119,6 +120,7 @@ def tune(
     critics = critics_of(manifest, tasks or ()) if critic is None else {critic: tasks or (None,)}
     source = "processes" if not ros else "bridge" if outcomes == "bridge" else "robot"
     kept = trials or Path("runs") / f"tune-{bundle.name}.jsonl"
+    reported = 3 if any(len(tried[name]) > 1 for name in CAREFUL) else 2
     most = most_episodes(len(protocol.configurations(manifest, "")), rung_sizes(choosing_episodes))
     console = Console()
     table: list[dict[str, Any]] = []
@@ -134,7 +136,7 @@ def tune(
             store = TrialStore(kept, manifest, source, conditions)
             before = len(store)
             for name, numbers in critics.items():
-                stages = Stages(bar, name, most, 2 * reporting_episodes)
+                stages = Stages(bar, name, most, reported * reporting_episodes)
 
                 def advance(trial: Trial, ended: Sequence[Any], stages: Stages = stages) -> None:
                     stages.add(len(ended), reporting=trial.seeds[0] in protocol.reporting_seeds)

@@ -191,6 +191,7 @@ class RunOptions:
         "The weight is multiplied by d / (d + spread of the ensemble's Q), d being this scale",
         unit="Q",
         lower=0.0,
+        plural="disagreement_scales",
         guiding=True,
     )
     weight_schedule: str = _option(

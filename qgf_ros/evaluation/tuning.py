@@ -25,15 +25,14 @@ from qgf_ros.control.run_options import BC, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, SimulationError
 from qgf_ros.evaluation.guidance_limits import guidance_limits
 from qgf_ros.evaluation.halving import Outcome, Run, Rung, halve
+from qgf_ros.evaluation.recommendation import Recommendation, asked, decide
 from qgf_ros.evaluation.results import critic_for_task, tasks_of
 from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.reports.numbers import plain
-from qgf_ros.reports.statistics import PairedComparison, compare_paired, wilson_interval
+from qgf_ros.reports.statistics import wilson_interval
 
 #: Guidance weights tried by default: nine octaves around the published sweep, 0.004 to 0.12.
 WEIGHTS = tuple(0.0025 * 2**octave for octave in range(10))
-#: Level of the two-sided test behind a recommendation.
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,9 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         ``{"fingerprint", "recommended_weight", "recommended_settings", "recommended_limits", "verdict", "choosing", "rungs",
         "reporting", "comparison"}``: the bundle's fingerprint, runs as in `summarise`, what each rung decided, and the
         paired comparison of the last run with the first on the reporting seeds; None where nothing was better than plain
-        BC on the choosing seeds. Only a configuration that is better than plain BC with confidence is recommended; else
-        the weight is 0, and settings and limits are empty.
+        BC on the choosing seeds. Only a configuration that is better than plain BC with confidence is recommended, see
+        `recommendation`; else the weight is 0, and settings and limits are empty. Where the best one on the choosing seeds
+        was careful, ``careful`` is its comparison with the best one that was not.
 
     Raises:
         GuidanceError: The bundle cannot run a configuration.
@@ -142,43 +142,34 @@ def tune(manifest: Manifest, critic: str, protocol: Protocol, run: Run) -> dict[
         ROWS["guidance_weight"].check("guidance_weight", configuration.guidance_weight, float)
         configuration.resolve(manifest)
     search = halve(configurations, protocol.choosing_seeds, run)
-    reported = list(dict.fromkeys((plain, search.best)))
-    outcomes = run(reported, protocol.reporting_seeds)
-    reporting = [summarise(configuration, outcomes[configuration]) for configuration in reported]
-    comparison = None
-    if search.best != plain:
-        comparison = compare_paired(*(run["outcomes"]["success"] for run in reporting))
-    recommended = search.best if comparison is not None and is_better(comparison) else plain
+    wanted = asked(search, plain)
+    outcomes = run(wanted, protocol.reporting_seeds)
+    decision = decide(wanted, outcomes)
+    recommended, comparison = decision.recommended, decision.comparison
+    reporting = [summarise(configuration, outcomes[configuration]) for configuration in decision.reported]
     return {
         "fingerprint": fingerprint(manifest),
         "recommended_weight": recommended.guidance_weight,
         "recommended_settings": recommended.changed() if recommended != plain else {},
         "recommended_limits": guidance_limits(reporting[-1]) if recommended != plain else {},
-        "verdict": _verdict(search.best, recommended, reporting, comparison),
+        "verdict": _verdict(decision, reporting),
         "choosing": [summarise(configuration, found) for configuration, found in search.outcomes.items()],
         "rungs": [_rung(rung) for rung in search.rungs],
         "reporting": reporting,
         "comparison": None if comparison is None else asdict(comparison),
+        **decision.record(),
     }
 
 
-def is_better(comparison: PairedComparison) -> bool:
-    """Return whether the second policy is better than the first with confidence."""
-    return comparison.difference > 0.0 and comparison.p_value <= LEVEL
-
-
-def _verdict(
-    best: RunOptions,
-    recommended: RunOptions,
-    reporting: Sequence[Mapping[str, Any]],
-    comparison: PairedComparison | None,
-) -> str:
+def _verdict(decision: Recommendation, reporting: Sequence[Mapping[str, Any]]) -> str:
     """Return what the report says, in one sentence."""
-    bc = f"behaviour cloning {rate(reporting[0])}"
-    if comparison is None:
+    bc, taken = f"behaviour cloning {rate(reporting[0])}", decision.reported[-1]
+    if decision.comparison is None:
         return f"nothing was better than behaviour cloning on the choosing seeds ({bc}); weight 0 is recommended"
-    found = f"{best}: {rate(reporting[1])}, {bc}, on the held-out seeds (p = {comparison.p_value:.2g})"
-    if recommended == best:
+    found = f"{taken}: {rate(reporting[-1])}, {bc}, on the held-out seeds (p = {decision.comparison.p_value:.2g})"
+    if decision.careful is not None:
+        found += f", beside {decision.reported[1]}: {rate(reporting[1])} (p = {decision.careful.p_value:.2g})"
+    if decision.recommended == taken:
         return f"{found}; it is recommended"
     return f"{found}; that is not better with confidence, weight 0 is recommended"
 

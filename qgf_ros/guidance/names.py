@@ -14,6 +14,6 @@ METHODS = (*_OF_ANY_CRITIC, GRAD_STEP)
 #: Every way to guide.
 EVERY_METHOD = (*METHODS, ROBUST, CLASSIFIER_FREE)
 #: Named weight schedules: the factor on the guidance weight at flow time t.
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "falling")
 #: Most steps of ``grad_step``; each is a critic gradient within the tick.
 MOST_ASCENT_STEPS = 100

@@ -29,8 +29,8 @@ class Guidance:
         max_gradient_norm: Longer gradients are shortened to this Euclidean norm; infinity for none.
         disagreement_scale: The weight is multiplied by d / (d + |Q_max - Q_min|), d being this scale in units of Q, so
             that critics that disagree guide less; infinity for none.
-        schedule: Factor on the weight at t = k/T: "constant" (1), "linear" (t), "cosine" ((1 - cos(pi t))/2), or T
-            factors.
+        schedule: Factor on the weight at t = k/T: "constant" (1), "linear" (t), "cosine" ((1 - cos(pi t))/2), "falling" (1 - t),
+            or T factors.
         mask: Factor on each component of an action [A], repeated along the chunk, such as 0 for a gripper that is
             never to be guided; empty for none.
     """
@@ -93,7 +93,8 @@ class Guidance:
         if not isinstance(self.schedule, str):
             return self.schedule[k]
         t = k / steps
-        return {"constant": 1.0, "linear": t, "cosine": 0.5 - 0.5 * math.cos(math.pi * t)}[self.schedule]
+        named = {"constant": 1.0, "linear": t, "cosine": 0.5 - 0.5 * math.cos(math.pi * t), "falling": 1.0 - t}
+        return named[self.schedule]
 
     def pull(self, estimate: Estimate, weight: Array, factor: float = 1.0) -> Array:
         """Return what is added to the velocity (or, for ``grad_step``, to the action).

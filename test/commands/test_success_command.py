@@ -241,3 +241,21 @@ def test_real_episodes_of_one_bundle(tiny_bundle: Path, tmp_path: Path, capsys: 
     assert both["records"][0] == first["records"][0]
     assert first["families"][0]["family"] == "cube-single"
     assert "best of 4" in capsys.readouterr().out
+
+
+def test_uncertainty_is_swept_with_the_same_trials_and_goes_on_where_it_was_ended(
+    bundles: list[str], episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [bundles[0], f"other={bundles[2]}", "--tasks", 1, "--guidance-weights", "0.1,1", "--disagreement-scales", 1]
+    words += ["--weight-schedules", "falling", "--sweep-episodes", 16, "--episodes", 16, "--workers", 1]
+    words += ["--trials", tmp_path / "trials.jsonl", "--out", tmp_path / "u"]
+    episodes.most = 5
+    assert main(["analyze", "uncertainty", *map(str, words)]) != 0
+    assert "the same command goes on from there" in capsys.readouterr().err
+    episodes.most = 10**9
+    assert main(["analyze", "uncertainty", *map(str, words)]) == 0
+    assert len(set(episodes.ran)) == len(episodes.ran)
+    numbers = json.loads((tmp_path / "u" / "uncertainty.json").read_text(), parse_constant=pytest.fail)
+    assert [variant["variant"] for variant in numbers["variants"]] == ["constant", "gate 1", "falling", "other"]
+    assert (tmp_path / "u" / "uncertainty.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert "against constant guidance" in capsys.readouterr().out

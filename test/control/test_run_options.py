@@ -272,7 +272,7 @@ _VALUES = st.one_of(_NUMBERS, st.booleans(), st.none(), st.text(max_size=8))
 def _values_of(name: str) -> st.SearchStrategy[Any]:
     words = ROWS[name].choices or {
         "critic": ("", *MANIFEST.critics),
-        "weight_schedule": ("constant", "linear", "cosine", "0,0.5,1"),
+        "weight_schedule": ("constant", "linear", "cosine", "falling", "0,0.5,1"),
         "unguided_actions": ("", "dx", " dgripper, dx"),
     }.get(name, ())
     return st.one_of(_VALUES, st.sampled_from(words)) if words else _VALUES

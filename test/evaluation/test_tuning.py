@@ -20,8 +20,9 @@ from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import BC, OWN_HORIZON, RunOptions
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
 from qgf_ros.evaluation.halving import Outcome, Run
+from qgf_ros.evaluation.recommendation import LEVEL
 from qgf_ros.evaluation.trials import fingerprint
-from qgf_ros.evaluation.tuning import LEVEL, WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
+from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Protocol((0.1, 0.3), choosing_episodes=10, reporting_episodes=40)

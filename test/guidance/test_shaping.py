@@ -65,6 +65,7 @@ def test_a_masked_component_moves_as_in_plain_cloning_where_components_are_indep
         ("constant", [1.0, 1.0, 1.0, 1.0]),
         ("linear", [0.0, 0.25, 0.5, 0.75]),
         ("cosine", [0.0, 0.5 - math.sqrt(0.125), 0.5, 0.5 + math.sqrt(0.125)]),
+        ("falling", [1.0, 0.75, 0.5, 0.25]),
         ("2,0,1,0.5", [2.0, 0.0, 1.0, 0.5]),
     ],
 )

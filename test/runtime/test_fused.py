@@ -113,7 +113,7 @@ def test_a_fused_tick_is_the_reference_s(data: st.DataObject) -> None:
     guidance = Guidance(
         max_gradient_norm=draw(st.sampled_from([math.inf, 0.1, 1.0]), "max_gradient_norm"),
         disagreement_scale=draw(st.sampled_from([math.inf, 0.1, 1.0]), "disagreement_scale"),
-        schedule=draw(st.one_of(st.sampled_from(["constant", "linear", "cosine"]), factors), "schedule"),
+        schedule=draw(st.one_of(st.sampled_from(["constant", "linear", "cosine", "falling"]), factors), "schedule"),
         mask=draw(
             st.one_of(
                 st.just(()), st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=sizes[1], max_size=sizes[1]).map(tuple)

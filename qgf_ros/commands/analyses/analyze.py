@@ -12,6 +12,7 @@ from qgf_ros.commands.analyses.q_optimization import QOptimization
 from qgf_ros.commands.analyses.sensitivity import Sensitivity
 from qgf_ros.commands.analyses.success import Success
 from qgf_ros.commands.analyses.toy1d import Toy1d
+from qgf_ros.commands.analyses.uncertainty import Uncertainty
 
 Analysis = Union[  # noqa: UP007  (tyro reads the names off the parts)
     Annotated[Toy1d, tyro.conf.subcommand("toy1d", prefix_name=False)],
@@ -19,6 +20,7 @@ Analysis = Union[  # noqa: UP007  (tyro reads the names off the parts)
     Annotated[QOptimization, tyro.conf.subcommand("q-optimization", prefix_name=False)],
     Annotated[Compute, tyro.conf.subcommand("compute", prefix_name=False)],
     Annotated[Success, tyro.conf.subcommand("success", prefix_name=False)],
+    Annotated[Uncertainty, tyro.conf.subcommand("uncertainty", prefix_name=False)],
     Annotated[Asynchronous, tyro.conf.subcommand("asynchronous", prefix_name=False)],
 ]
 

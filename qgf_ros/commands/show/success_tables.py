@@ -1,4 +1,4 @@
-"""What `qgf analyze success` shows while it runs, and of what it found."""
+"""What the analyses of success in closed loop show while they run, and of what they found."""
 
 from __future__ import annotations
 
@@ -122,3 +122,42 @@ def _fewer(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     )
     headings = ("method", "each", "all", "success [%]", "- final", "- BC")
     return small_table(headings, lines, title=f"{title}: chosen on so many episodes of each setting, of all settings")
+
+
+def uncertainty_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the curves of `qgf_ros.evaluation.weight_curves.variants_report`, and what the best weights are worth."""
+    variants = numbers["variants"]
+    weights = [line["guidance_weight"] for line in variants[0]["curve"]]
+    rates = (
+        (variant["variant"], *(f"{100 * line['success_rate']:.0f}" for line in variant["curve"]), _cliff_text(variant))
+        for variant in variants
+    )
+    count = variants[0]["curve"][0]["episodes"]
+    headings = ("success [%] at weight", *(f"{weight:g}" for weight in weights), "cliff")
+    yield small_table(headings, rates, title=f"the sweep, n = {count} each")
+    rows = (
+        (
+            variant["variant"],
+            rate_and_interval(variant["mean_over_weights"]["value"], variant["mean_over_weights"]["ci95"]),
+            rate_and_interval(variant["chosen"]["success_rate"], variant["chosen"]["ci95"]),
+            str(variant["chosen"]["episodes"]),
+            *_versus_text(variant["chosen"]["versus"]),
+        )
+        for variant in variants
+    )
+    headings = ("variant", "mean over weights [%]", "best weight, other seeds [%]", "n", "difference", "p", "verdict")
+    yield small_table(headings, rows, title="against constant guidance, paired; p by Holm")
+
+
+def _cliff_text(variant: Mapping[str, Any]) -> str:
+    weight, (low, high) = variant["cliff"]["guidance_weight"], variant["cliff"]["ci95"]
+    if weight is None:
+        return "beyond"
+    return f"{weight:.2g} [{low:.2g}, {'beyond' if high is None else f'{high:.2g}'}]"
+
+
+def _versus_text(versus: Mapping[str, Any] | None) -> tuple[str, str, str]:
+    if versus is None:
+        return "", "", ""
+    difference = rate_and_interval(versus["difference"], versus["ci95"], signed=True)
+    return difference, f"{versus['p_holm']:.2g}", versus["verdict"]

@@ -100,9 +100,9 @@ def climbing_loss(q: Tensor, *, normalise: bool = False) -> Tensor:
 
     Args:
         q: Of the online critic at clip(mu(s, z)) [K, E, N].
-        normalise: Divide each task's loss by the mean of |Q|, a constant.
+        normalise: Divide each task's loss by the mean size of its values, a constant; a value is the mean of its members.
     """
     losses = -q.mean(dim=(1, 2))
     if normalise:
-        losses = losses / q.detach().abs().mean(dim=(1, 2))
+        losses = losses / q.detach().mean(dim=1).abs().mean(dim=1)
     return losses.sum()

@@ -43,11 +43,13 @@ def test_distillation_is_a_mean_over_rows_and_components() -> None:
 
 
 def test_climbing_is_the_mean_value_and_may_be_normalised_by_a_constant() -> None:
+    mixed = torch.tensor([[[3.0, -1.0], [-1.0, -3.0]]])  # of two members: 1 and -2 on the whole
+    assert climbing_loss(mixed, normalise=True).item() == pytest.approx(0.5 / 1.5)
     q = torch.from_numpy(np.random.default_rng(0).normal(-30.0, 5.0, (K, 3, N))).requires_grad_()
     assert climbing_loss(q).item() == pytest.approx(-q.detach().numpy().mean(axis=(1, 2)).sum(), rel=1e-12)
     assert climbing_loss(q, normalise=True).item() == pytest.approx(float(K), rel=1e-12)  # all values are below 0
     (gradient,) = torch.autograd.grad(climbing_loss(q, normalise=True), q)
-    scale = np.abs(q.detach().numpy()).mean(axis=(1, 2), keepdims=True)
+    scale = np.abs(q.detach().numpy().mean(axis=1, keepdims=True)).mean(axis=2, keepdims=True)
     np.testing.assert_allclose(gradient.numpy(), np.broadcast_to(-1.0 / (3 * N) / scale, q.shape), rtol=1e-12)
 
 
