@@ -1,4 +1,4 @@
-"""Goal-conditioned bundles, shared by the tests of goals."""
+"""Environments that are made quickly, and goal-conditioned bundles, shared by the tests of the simulation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+#: Tests of environments themselves, and of their copies.
+NEW_ONES = ("test_environment", "test_shifted_environment", "test_rendering")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def ready(request: pytest.FixtureRequest) -> Iterator[None]:
     """Environments that are copies of one made before, but for the tests of environments themselves."""
-    if "worlds" in request.path.parts or find_spec("ogbench") is None:
+    if request.path.stem in NEW_ONES or find_spec("ogbench") is None:
         yield
         return
     from ready_environments import ready_environments

@@ -32,22 +32,29 @@ def assemble(readings: object, name: str = "cube-single") -> np.ndarray:
     return assembler.assemble(1).vector
 
 
+@pytest.fixture(scope="module")
+def cube() -> Iterator[TaskEnvironment]:
+    """A cube, whose task a test may replace."""
+    env = TaskEnvironment("cube-single", 1)
+    yield env
+    env.close()
+
+
 @pytest.mark.parametrize("task", [1, 2, 3, 4, 5])
-def test_readings_assemble_to_ogbench_own_vector_over_random_actions(task: int) -> None:
-    env = TaskEnvironment("cube-single", task)
+def test_readings_assemble_to_ogbench_own_vector_over_random_actions(cube: TaskEnvironment, task: int) -> None:
+    env, cube.task = cube, task
     random = np.random.default_rng(task)
     readings = env.reset(task)
     for _ in range(40):
         np.testing.assert_allclose(assemble(readings), env.observation(), atol=1e-6, rtol=1e-6)
         readings = env.step(random.uniform(-1, 1, 5) * SCALE).readings
-    env.close()
 
 
-def test_readings_assemble_to_ogbench_own_vector_while_an_oracle_grasps() -> None:
+def test_readings_assemble_to_ogbench_own_vector_while_an_oracle_grasps(cube: TaskEnvironment) -> None:
     """A grasp brings contact, a closed gripper and a lifted cube, which random actions never reach."""
     from ogbench.manipspace.oracles.markov.cube_markov import CubeMarkovOracle
 
-    env = TaskEnvironment("cube-single", 2)
+    env, cube.task = cube, 2
     # The oracle reads where to bring the cube from what data collection reports.
     readings = env.reset(3)
     inner = env.unwrapped
@@ -76,7 +83,6 @@ def test_readings_assemble_to_ogbench_own_vector_while_an_oracle_grasps() -> Non
     assert max(contacts) > 0.1
     assert max(heights) > 0.5
     assert step.success
-    env.close()
 
 
 def test_an_episode_is_the_same_bits_whatever_ran_before() -> None:
@@ -214,24 +220,21 @@ def test_a_collection_episode_ignores_the_global_generator() -> None:
     env.close()
 
 
-def test_commands_beyond_their_limits_are_clipped() -> None:
+def test_commands_beyond_their_limits_are_clipped(cube: TaskEnvironment) -> None:
     vectors = []
     for command in ([0.05, 0.0, -0.05, 0.0, 1.0], [5.0, 0.0, -0.06, 0.0, 2.0]):
-        env = TaskEnvironment("cube-single", 1)
-        env.reset(0)
-        env.step(np.array(command))
-        vectors.append(env.observation().tobytes())
-        env.close()
+        cube.reset(0)
+        cube.step(np.array(command))
+        vectors.append(cube.observation().tobytes())
     assert vectors[0] == vectors[1]
 
 
-def test_an_episode_ends_at_the_step_limit_without_success() -> None:
-    env = TaskEnvironment("cube-single", 1)
+def test_an_episode_ends_at_the_step_limit_without_success(cube: TaskEnvironment) -> None:
+    env, cube.task = cube, 1
     env.reset(0)
     steps = [env.step(np.zeros(5)) for _ in range(env.max_steps)]
     assert [step.done for step in steps] == [False] * (env.max_steps - 1) + [True]
     assert not any(step.success for step in steps)
-    env.close()
 
 
 @pytest.mark.parametrize(("name", "task", "reason"), [("cube-dozen", 1, "cube-single"), ("cube-single", 6, "1 to 5")])
@@ -240,12 +243,10 @@ def test_an_unknown_environment_or_task_is_refused(name: str, task: int, reason:
         TaskEnvironment(name, task)
 
 
-def test_a_state_of_another_size_is_refused() -> None:
-    env = TaskEnvironment("cube-single", 1)
-    env.reset(0)
+def test_a_state_of_another_size_is_refused(cube: TaskEnvironment) -> None:
+    cube.reset(0)
     with pytest.raises(SimulationError, match="use a data set of this environment"):
-        env.set_state(np.zeros(3), np.zeros(3))
-    env.close()
+        cube.set_state(np.zeros(3), np.zeros(3))
 
 
 def test_importing_needs_no_gl_and_no_display() -> None:
