@@ -7,7 +7,7 @@ inferred. Twice, because two things are worth knowing:
 - *node*: what `Policy.act` runs. Beside every guided candidate it runs its unguided twin, to report how far guidance
   moved the action, and it asks for the value of the action.
 
-A call is counted in rows, since N candidates share a call.
+A call is counted in rows, since N candidates share a call. An encoder sees the observation once, whatever N is.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from qgf_ros.analysis.flops import Flops, count_flops
 from qgf_ros.analysis.inputs import Primitives
-from qgf_ros.bundle.store import critic_file
+from qgf_ros.bundle.store import critic_file, encoder_file
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
 from qgf_ros.guidance.names import METHODS
@@ -30,6 +30,7 @@ from qgf_ros.guidance.protocols import ActionValue, Array, Flow, Rows
 from qgf_ros.guidance.sampler import sample
 from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.reports.statistics import percentiles
+from qgf_ros.runtime.encoders import Encode, Features, Images, dark
 from qgf_ros.runtime.policy import Policy
 
 #: Candidates N.
@@ -44,16 +45,32 @@ class Calls:
     vjp: int = 0
     critic_value: int = 0
     critic_gradient: int = 0
+    encoder: int = 0
+    critic_encoder: int = 0
 
 
 class Counter:
-    """Wraps a velocity field and a critic and counts the rows they are asked for, and how often (`batches`)."""
+    """Wraps the models of a bundle and counts the rows they are asked for, and how often (`batches`).
 
-    def __init__(self, velocity: VelocityField, critic: Critic) -> None:
+    Args:
+        primitives: The models; of the critics the first.
+    """
+
+    def __init__(self, primitives: Primitives) -> None:
         self.calls = Calls()
         self.batches = Calls()
-        self.velocity: VelocityField = _CountedField(velocity, self)
+        self.name, critic = next(iter(primitives.critics.items()))
+        self.velocity: VelocityField = _CountedField(primitives.velocity, self)
         self.critic: Critic = _CountedCritic(critic, self)
+        names = {whose: "encoder" if whose is None else "critic_encoder" for whose in primitives.encoders}
+        self.encoders = {whose: self._counted(encode, names[whose]) for whose, encode in primitives.encoders.items()}
+
+    def _counted(self, encode: Encode, name: str) -> Encode:
+        def counted(images: Images, observations: Array) -> Array:
+            self.add(**{name: len(observations)})
+            return encode(images, observations)
+
+        return counted
 
     def add(self, **rows: int) -> None:
         """Add rows of one primitive."""
@@ -144,12 +161,15 @@ def cases(candidates: Sequence[int] = CANDIDATES) -> list[Case]:
 def count_algorithm(case: Case, primitives: Primitives, noise: Array) -> Calls:
     """Return the calls of the sampler and of choosing among noises [N, C]."""
     manifest = primitives.manifest
-    counter = Counter(primitives.velocity, next(iter(primitives.critics.values())))
-    s = np.zeros((len(noise), manifest.observation_size), dtype=np.float32)
-    flow, value = counter.velocity.given(s), counter.critic.given(s)
+    counter = Counter(primitives)
+    s = np.zeros((1, manifest.observation_size), dtype=np.float32)
+    seen = Features(counter.encoders, s, dark(manifest)) if counter.encoders else None
+    rows, asked = np.zeros(len(noise), dtype=np.int64), bool(case.weight) or len(noise) > 1
+    flow = counter.velocity.given(s if seen is None else seen.policy).rows(rows)
+    value = counter.critic.given(s if seen is None else seen.of(counter.name)).rows(rows) if asked else None
     steps = manifest.denoising_steps
     action = sample(flow, value, noise, case.weight, steps=steps, guidance=case.guidance).action
-    if len(noise) > 1:
+    if len(noise) > 1 and value is not None:
         value(action)
     return counter.calls
 
@@ -165,32 +185,33 @@ def count_node_batches(case: Case, primitives: Primitives, noise: Array) -> Call
 
 
 def _count_node(case: Case, primitives: Primitives, noise: Array) -> Counter:
-    name, critic = next(iter(primitives.critics.items()))
-    counter = Counter(primitives.velocity, critic)
-    policy = Policy(primitives.manifest, counter.velocity, {name: counter.critic})
-    _act(policy, name, case, noise)
+    counter = Counter(primitives)
+    policy = Policy(primitives.manifest, counter.velocity, {counter.name: counter.critic}, encoders=counter.encoders)
+    _act(policy, counter.name, case, noise)
     return counter
 
 
 def _act(policy: Policy, critic: str, case: Case, noise: Array) -> None:
     observation = np.zeros((1, policy.manifest.observation_size), dtype=np.float32)
-    policy.act(observation, noise[None], critic, case.weight, case.guidance)
+    policy.act(observation, noise[None], critic, case.weight, case.guidance, images=dark(policy.manifest))
 
 
 def primitive_flops(bundle: Path, critic: str) -> dict[str, Flops]:
-    """Return the operations of one row of each primitive, by the names of `Calls`."""
+    """Return the operations of one row of each primitive that there is, by the names of `Calls`."""
     gradient = bundle / critic_file(critic)
+    encoders = {"encoder": bundle / encoder_file(), "critic_encoder": bundle / encoder_file(critic)}
     return {
         "velocity": count_flops(bundle / "velocity.onnx"),
         "vjp": count_flops(bundle / "velocity_vjp.onnx"),
         "critic_value": count_flops(gradient, outputs=("q",)),
         "critic_gradient": count_flops(gradient),
+        **{name: count_flops(path) for name, path in encoders.items() if path.is_file()},
     }
 
 
 def total_flops(calls: Calls, flops: dict[str, Flops]) -> int:
     """Return the operations of some calls."""
-    return sum(rows * flops[name].total for name, rows in asdict(calls).items())
+    return sum(rows * flops[name].total for name, rows in asdict(calls).items() if rows)
 
 
 def measure_compute(
@@ -241,10 +262,11 @@ def measure_compute(
 
 
 def count_case(case: Case, primitives: Primitives, flops: dict[str, Flops]) -> dict[str, Any]:
-    """Return the calls and GFLOPs of one action, of the algorithm and of the node; they do not depend on the noise."""
+    """Return calls and GFLOPs of one action, of the algorithm and of the node; they do not depend on the noise."""
     noise = np.zeros((case.candidates, primitives.manifest.chunk_size), dtype=np.float32)
     found = {"algorithm": count_algorithm(case, primitives, noise), "node": count_node(case, primitives, noise)}
-    return {name: {"calls": asdict(calls), "gflops": total_flops(calls, flops) / 1e9} for name, calls in found.items()}
+    counts = {name: {key: rows for key, rows in asdict(calls).items() if key in flops} for name, calls in found.items()}
+    return {name: {"calls": counts[name], "gflops": total_flops(calls, flops) / 1e9} for name, calls in found.items()}
 
 
 def time_cases(
@@ -261,7 +283,7 @@ def time_cases(
     Every round infers one action with every case, so that whatever else the machine does falls on all of them alike.
     """
     name, critic = next(iter(primitives.critics.items()))
-    policy = Policy(primitives.manifest, primitives.velocity, {name: critic})
+    policy = Policy(primitives.manifest, primitives.velocity, {name: critic}, encoders=primitives.encoders)
     random = np.random.default_rng(seed)
     latencies: dict[Case, list[float]] = {case: [] for case in chosen}
     most = max(case.candidates for case in chosen)

@@ -3,10 +3,14 @@
 What is counted, per node:
 
 - Gemm and MatMul of [m, k] by [k, n]: 2 m k n, and m n for a Gemm's bias;
+- Conv: 2 per element of the output and weight of its kernel, and one per element of the output for its bias;
 - elementwise arithmetic and functions (Add, Mul, Tanh, Cos, Equal, …): one per element of the output, transcendental
   functions included, and one per addition in a Sum;
 - reductions and ArgMin: one per element of the input;
-- LayerNormalization: 8 per element of the input (two means, difference, square, root and scale, affine map);
+- pooling: one per element of the output and place of its window, a global one per element of the input;
+- Resize: 8 per element of the output, as for a linear one in two directions;
+- LayerNormalization, GroupNormalization and InstanceNormalization: 8 per element of the input (two means, difference,
+  square, root and scale, affine map); BatchNormalization, whose means are known: 2;
 - moving data (Concat, Transpose, Cast, …): nothing.
 
 An operator that is in none of these groups is an error, so that nothing is left out silently.
@@ -26,14 +30,20 @@ from qgf_ros.errors import BundleError
 
 _ELEMENTWISE = {
     *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Tanh", "Sigmoid", "Erf"),
+    *("LeakyRelu", "HardSigmoid", "HardSwish", "Softplus"),
     *("Cos", "Sin", "Sign", "Relu", "Gelu", "Clip", "Equal", "Less", "Greater", "Where", "Sum", "Min", "Max"),
 }
-_REDUCTIONS = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ArgMin", "ArgMax"}
+_REDUCTIONS = {
+    *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ArgMin", "ArgMax"),
+    *("GlobalAveragePool", "GlobalMaxPool"),
+}
+_POOLS = {"AveragePool", "MaxPool"}
+_PER_INPUT = {"LayerNormalization": 8, "GroupNormalization": 8, "InstanceNormalization": 8, "BatchNormalization": 2}
+_RESIZE = 8
 _MOVES = {
     *("Concat", "Transpose", "Unsqueeze", "Squeeze", "Identity", "Cast", "Reshape", "Constant", "Gather", "Slice"),
-    *("Expand", "Shape", "Split"),
+    *("Expand", "Shape", "Split", "Flatten", "SpaceToDepth"),
 }
-_LAYER_NORM = 8
 
 
 class Flops(NamedTuple):
@@ -74,7 +84,7 @@ def count_flops(path: Path, rows: int = 1, outputs: Sequence[str] | None = None)
     products = others = 0
     for node in needed_nodes(graph, outputs):
         counted = _node_flops(node, shapes, path)
-        if node.op_type in ("Gemm", "MatMul"):
+        if node.op_type in ("Gemm", "MatMul", "Conv"):
             products += counted
         else:
             others += counted
@@ -117,11 +127,21 @@ def _node_flops(node: Any, shapes: dict[str, tuple[int, ...]], path: Path) -> in
         inner = shapes[node.input[0]][0 if transposed else -1]
         bias = size(node.output[0]) if kind == "Gemm" and len(node.input) > 2 else 0
         return 2 * inner * size(node.output[0]) + bias
+    if kind == "Conv":
+        size(node.input[1])
+        bias = size(node.output[0]) if len(node.input) > 2 else 0
+        # Of the weights [outputs, inputs of a group, height, width], each output sees all but the first axis.
+        return 2 * math.prod(shapes[node.input[1]][1:]) * size(node.output[0]) + bias
+    if kind in _POOLS:
+        (window,) = (attribute.ints for attribute in node.attribute if attribute.name == "kernel_shape")
+        return int(math.prod(window)) * size(node.output[0])
+    if kind == "Resize":
+        return _RESIZE * size(node.output[0])
     if kind in _ELEMENTWISE:
         per_element = max(len(node.input) - 1, 1) if kind in ("Sum", "Min", "Max") else 1
         return per_element * size(node.output[0])
     if kind in _REDUCTIONS:
         return size(node.input[0])
-    if kind == "LayerNormalization":
-        return _LAYER_NORM * size(node.input[0])
+    if kind in _PER_INPUT:
+        return _PER_INPUT[kind] * size(node.input[0])
     raise BundleError(f"{path}: operations of {kind} cannot be counted; add the operator to qgf_ros/analysis/flops.py")

@@ -11,21 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qgf_ros.analysis.compute import Case
-from qgf_ros.benchmark import tick as benchmark
 from qgf_ros.benchmark.latency import Act, Float, Schedule, draw_inputs, take_turns
-from qgf_ros.benchmark.tick import Subject, load_policy
-from qgf_ros.benchmark.tick_plan import TickPlan
+from qgf_ros.benchmark.tick_plan import Subject, TickPlan, load_policy, sights_of, tick
 from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import Observation
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.machine import LoadMeter, describe_machine
 from qgf_ros.runtime.policy import Policy
+
+if TYPE_CHECKING:
+    from qgf_ros.control.vision.synthetic_pictures import SyntheticSights
 
 SCHEMA = 1
 METHOD = "qgf"
@@ -123,8 +124,8 @@ def _act(policy: Policy, subject: Subject, steps: int, candidates: int) -> Act:
     """Return the tick of a policy that takes another number of denoising steps."""
     stepping = copy.copy(policy)  # which shares the models
     stepping.manifest = policy.manifest.model_copy(update={"denoising_steps": steps})
-    tick = benchmark.tick(stepping, subject, Case(METHOD, candidates))
-    return lambda observation, noise: tick(observation, noise).actions.ravel()
+    infer = tick(stepping, subject, Case(METHOD, candidates))
+    return lambda observation, noise: infer(observation, noise).actions.ravel()
 
 
 def growth(sizes: Sequence[int], latencies: Sequence[float]) -> dict[str, Any]:
@@ -161,6 +162,7 @@ def watch_memory(
     settled one and at the end. ``growth_mb`` is the median of the last tenth of the readings less that of the second;
     both are nan where the system does not tell (other than Linux).
     """
+    sights = sights_of(controller.policy.manifest)
     size = controller.policy.manifest.observation_size
     vectors = [observation[0] for observation, _ in draw_inputs(schedule, size, 1, 1)]
     period = round(1e9 / controller.policy.manifest.control_rate)
@@ -168,8 +170,8 @@ def watch_memory(
     objects: list[int] = []
     start, done = time.perf_counter(), 0
     for reading in range(1, READINGS + 1):
-        for tick in range(done, ticks * reading // READINGS):
-            controller.tick(_observation(vectors, tick, period))
+        for number in range(done, ticks * reading // READINGS):
+            controller.tick(_observation(vectors, number, period, sights))
         done = ticks * reading // READINGS
         if reading in (_SETTLED, READINGS):
             gc.collect()
@@ -188,8 +190,9 @@ def watch_memory(
     }
 
 
-def _observation(vectors: Sequence[Float], tick: int, period: int) -> Observation:
-    return Observation(vectors[tick % len(vectors)], (tick + 1) * period)
+def _observation(vectors: Sequence[Float], number: int, period: int, sights: SyntheticSights | None) -> Observation:
+    sight = None if sights is None else sights.sight((number + 1) * period, number)
+    return Observation(vectors[number % len(vectors)], (number + 1) * period, sight)
 
 
 def resident_bytes() -> float:

@@ -1,9 +1,12 @@
-"""The tick, timed: every backend on the same function, the same inputs and the same threads, in the same rounds."""
+"""The tick, timed: every backend on the same function, the same inputs and the same threads, in the same rounds.
+
+Where the bundle sees, a tick begins with pictures as they come from the cameras, and decoding and encoding are part of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +14,14 @@ import numpy as np
 
 from qgf_ros.analysis.compute import Case
 from qgf_ros.benchmark.latency import Act, Float, Times, draw_inputs, ratio, take_turns
-from qgf_ros.benchmark.tick_plan import BACKENDS, PEERS, PRECISIONS, TickPlan
-from qgf_ros.benchmark.traffic import count_calls, count_traffic
-from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import load_manifest
+from qgf_ros.benchmark.tick_plan import BACKENDS, PEERS, PRECISIONS, Subject, TickPlan, load_policy, tick
+from qgf_ros.benchmark.traffic import count_calls, count_traffic, encoder_bytes
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.machine import LoadMeter, copy_bandwidth, describe_machine
+from qgf_ros.reports.statistics import percentiles
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.precision import Precision
-from qgf_ros.runtime.session import CPU, full_name
 
 SCHEMA = 1
 #: Largest difference of a normalised action at which two backends of full precision run the same function.
@@ -39,6 +40,7 @@ class Contender:
         act: What is timed.
         inputs: Observations [1, S] and noises [N, C] it is called with, the same for every backend of a setting.
         facts: What else is recorded of the setting.
+        told: Telemetry of each call, where the bundle sees.
     """
 
     network: str
@@ -48,79 +50,7 @@ class Contender:
     act: Act
     inputs: Sequence[tuple[Float, Float]]
     facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A bundle to be timed, and what guides it."""
-
-    name: str
-    bundle: Path
-    manifest: Manifest
-    critic: str
-    weight: float
-
-    @classmethod
-    def load(cls, name: str, bundle: Path, plan: TickPlan) -> Subject:
-        """Check a bundle and choose critic and weight.
-
-        Raises:
-            BundleError: The bundle is missing or damaged.
-            GuidanceError: It has no such critic.
-        """
-        manifest = load_manifest(bundle)
-        critic = next(iter(manifest.critics), None) if plan.critic is None else plan.critic
-        if critic is None or critic not in manifest.critics:
-            raise GuidanceError(
-                f"critic {critic!r} was given; bundle {name} has {', '.join(manifest.critics) or 'none'}"
-            )
-        weight = plan.weight if plan.weight is not None else manifest.critics[critic].recommended_weight or 1.0
-        return cls(name, bundle, manifest, critic, weight)
-
-    def weight_of(self, case: Case) -> float:
-        """Return the guidance weight of a case; 0 is what makes it behaviour cloning."""
-        return 0.0 if case.method == "bc" else self.weight
-
-
-def load_policy(subject: Subject, backend: str, precision: Precision, plan: TickPlan) -> Policy:
-    """Load a bundle on one of `BACKENDS`, with one of `PRECISIONS`.
-
-    Raises:
-        GuidanceError: The bundle has no fast path, and would run over the reference path instead; or the first provider
-            has not started, and the CPU would be timed instead.
-    """
-    fused = backend == "fused"
-    policy = Policy.load(
-        subject.bundle, providers=plan.providers, threads=plan.threads, fused=fused, precision=precision
-    )
-    if fused and not policy.has_fast_path(subject.critic):
-        raise GuidanceError(
-            f"{subject.name}: there is no fast path for this bundle and providers {', '.join(plan.providers)}, which a "
-            "warning above explains; use --backends reference"
-        )
-    asked, runs = full_name(plan.providers[0]), policy.backend(subject.critic, "qgf")
-    if asked != CPU and not runs.endswith(asked):
-        raise GuidanceError(
-            f"{subject.name}: provider {asked} was given, but {runs} runs, which a warning above explains; use --providers cpu"
-        )
-    return policy
-
-
-def tick(policy: Policy, subject: Subject, case: Case) -> Callable[[Float, Float], Chunk]:
-    """Return what the node does at a tick: (observation [1, S], noise [N, C]) -> chunk.
-
-    Raises:
-        GuidanceError: When called, and the critic fails: plain BC would look fast.
-    """
-    weight, guidance = subject.weight_of(case), case.guidance
-
-    def infer(observation: Float, noise: Float) -> Chunk:
-        (chunk,) = policy.act(observation, noise[None], subject.critic, weight, guidance)
-        if chunk.telemetry["critic_failed"]:
-            raise GuidanceError(f"{subject.name}: critic {subject.critic} failed; see the message above")
-        return chunk
-
-    return infer
+    told: list[Mapping[str, float]] = field(default_factory=list)
 
 
 def measure(
@@ -152,6 +82,8 @@ def measure(
     if not contenders:
         raise GuidanceError(f"no backend of {', '.join(plan.backends)} has the methods {', '.join(plan.methods)}")
     meter = LoadMeter()
+    for one in contenders:
+        one.told.clear()
     times = take_turns([(one.act, one.inputs) for one in contenders], plan.schedule, lambda: progress("timing"))
     return {
         "schema": SCHEMA,
@@ -181,14 +113,16 @@ def prepare(subject: Subject, plan: TickPlan, bandwidth: float) -> Iterator[Cont
         expected = np.stack([chunk.actions.ravel() for chunk in chunks])
         guided_rows = 0 if case.method == "bc" else case.candidates
         traffic = count_traffic(subject.bundle, manifest, subject.critic, guided_rows).of(count_calls(case, manifest))
+        asked = subject.critic if case.method != "bc" or case.candidates > 1 else None
+        traffic += encoder_bytes(subject.bundle, manifest, asked)
         facts = {
             "guidance_distance": max(float(np.abs(chunk.actions - chunk.unguided).max()) for chunk in chunks),
             "floor": {"bytes": traffic, "ms": traffic / bandwidth * 1e3},
         }
         for backend, precision in plan.variants(case):
-            contender = Contender(
-                subject.name, case, backend, precision, acts.of(backend, precision, case), inputs, facts
-            )
+            told: list[Mapping[str, float]] = []
+            act = acts.of(backend, precision, case, told)
+            contender = Contender(subject.name, case, backend, precision, act, inputs, facts, told)
             yield replace(contender, facts={**facts, "difference": check_agreement(contender, expected)})
 
 
@@ -203,11 +137,19 @@ class _Acts:
     def reference(self, case: Case) -> Callable[[Float, Float], Chunk]:
         return self._tick("reference", "fp32", case)
 
-    def of(self, backend: str, precision: Precision, case: Case) -> Act:
+    def of(self, backend: str, precision: Precision, case: Case, told: list[Mapping[str, float]]) -> Act:
         if backend in PEERS:
             return self._peer(backend, case)
         infer = self._tick(backend, precision, case)
-        return lambda observation, noise: infer(observation, noise).actions.ravel()
+        if not self._subject.manifest.cameras:
+            return lambda observation, noise: infer(observation, noise).actions.ravel()
+
+        def act(observation: Float, noise: Float) -> Float:
+            chunk = infer(observation, noise)
+            told.append(chunk.telemetry)
+            return chunk.actions.ravel()
+
+        return act
 
     def _tick(self, backend: str, precision: Precision, case: Case) -> Callable[[Float, Float], Chunk]:
         key = (backend, precision)
@@ -259,7 +201,7 @@ def results(contenders: Sequence[Contender], times: Sequence[Times]) -> list[dic
 
     ``latency_ms`` has p50, p90, p99, max and jitter (standard deviation); ``floor`` the bytes of weights, the time they
     take at the machine's copy bandwidth and how many times as long the median is; ``ratios``, for our own backends, the
-    median over that of each peer; ``rounds_ms`` every call.
+    median over that of each peer; ``rounds_ms`` every call; ``sight``, where the bundle sees, see `_sight`.
     """
     peers = {(one.network, one.case, one.backend): measured for one, measured in zip(contenders, times)}
     rows = []
@@ -279,6 +221,19 @@ def results(contenders: Sequence[Contender], times: Sequence[Times]) -> list[dic
                 "floor": {**one.facts["floor"], "multiple": summary["p50"] / one.facts["floor"]["ms"]},
                 "ratios": {name: ratio(measured, theirs) for name, theirs in against.items() if theirs is not None},
                 "rounds_ms": [[1e3 * seconds for seconds in turn] for turn in measured.rounds],
+                **({"sight": _sight(one.told, summary["p50"])} if one.told else {}),
             }
         )
     return rows
+
+
+def _sight(told: Sequence[Mapping[str, float]], p50: float) -> dict[str, float]:
+    """Return what decoding and the encoders take: medians [ms] and their share of that of a call, `p50` [ms].
+
+    ``encoder_runs`` is the mean number of times that encoders run for an inference.
+    """
+    found: dict[str, float] = {}
+    for name in ("decode", "encode"):
+        (median,) = percentiles([one[f"{name}_ms"] for one in told], (50.0,))
+        found |= {f"{name}_ms": median, f"{name}_share": median / p50}
+    return {**found, "encoder_runs": float(np.mean([one["encoder_runs"] for one in told]))}

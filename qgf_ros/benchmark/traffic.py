@@ -26,7 +26,7 @@ from qgf_ros.analysis.compute import Calls, Case, count_node_batches
 from qgf_ros.analysis.flops import needed_nodes
 from qgf_ros.analysis.inputs import Primitives
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.store import critic_file
+from qgf_ros.bundle.store import critic_file, encoder_file
 from qgf_ros.guidance.conditioning import Unconditioned
 from qgf_ros.guidance.protocols import Array
 
@@ -70,6 +70,22 @@ def count_traffic(bundle: Path, manifest: Manifest, critic: str, rows: int) -> T
         forward,
         backward * selected // members,
     )
+
+
+def encoder_bytes(bundle: Path, manifest: Manifest, critic: str | None) -> int:
+    """Return the bytes that the encoders must read for an action: the policy's, and that of the critic that is asked.
+
+    A kernel is read once, however many places of a picture it looks at.
+
+    Args:
+        bundle: Folder of the bundle.
+        manifest: Its manifest.
+        critic: Name of the critic; None where none is asked.
+    """
+    if manifest.encoding is None:
+        return 0
+    own = [critic] if critic in manifest.encoding.critics else []
+    return sum(weight_bytes(bundle / encoder_file(whose)) for whose in (None, *own))
 
 
 def weight_bytes(path: Path, outputs: Sequence[str] | None = None) -> int:

@@ -105,7 +105,10 @@ def infer(policy: ChunkPolicy, requests: Sequence[ChunkRequest]) -> list[Chunk]:
         prefix = Prefix(np.stack([each.target for each in prefixes]), np.stack([each.weight for each in prefixes]))
         options["prefix"] = prefix
     chunks = policy.act(observations, noise, *settings, **options)
-    return [_with_sight(chunk, sight) for chunk, sight in zip(chunks, sights)] if sights else chunks
+    if not sights:
+        return chunks
+    decoding = 1e3 * sum(sight.decode_seconds for sight in sights)
+    return [_with_sight(chunk, sight, decoding) for chunk, sight in zip(chunks, sights)]
 
 
 def _images(sights: Sequence[Sight]) -> dict[str, NDArray[np.uint8]]:
@@ -116,9 +119,11 @@ def _images(sights: Sequence[Sight]) -> dict[str, NDArray[np.uint8]]:
     return {name: np.stack([images[name] for images in found]) for name in found[0]}
 
 
-def _with_sight(chunk: Chunk, sight: Sight) -> Chunk:
-    """Return a chunk whose telemetry says how long decoding took and how old the oldest picture was."""
-    said = {"decode_ms": sight.decode_seconds * 1e3, "frame_age_ms": sight.oldest * 1e3}
+def _with_sight(chunk: Chunk, sight: Sight, decoding: float) -> Chunk:
+    """Return a chunk whose telemetry says how old the oldest picture was and how long decoding took [ms], of its latency, too."""
+    said = {"decode_ms": decoding, "frame_age_ms": sight.oldest * 1e3}
+    if "latency_ms" in chunk.telemetry:
+        said["latency_ms"] = chunk.telemetry["latency_ms"] + decoding
     return replace(chunk, telemetry={**chunk.telemetry, **said})
 
 

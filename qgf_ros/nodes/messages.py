@@ -36,7 +36,7 @@ from qgf_ros.control.extraction import (
 from qgf_ros.control.output_source import ANGLES, GRIPPER, PLACE
 from qgf_ros.control.outputs import Output, Sent, quaternion_xyzw
 from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES
-from qgf_ros.control.vision.pictures import CompressedReading, ImageReading
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading, Picture
 from qgf_ros.errors import ContractError, ObservationError
 
 #: Message classes by the names used in manifests; others are looked for when they are asked for, see `message_class`.
@@ -215,6 +215,22 @@ def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
         raise ObservationError(f"a {type(reading).__name__} was given, and nobody publishes one")
     message.header.stamp = to_time(stamp)
     message.header.frame_id = frame_id
+    return message
+
+
+def picture_message(picture: Picture, stamp: int) -> Any:
+    """Return what a camera sees as a stamped message; its bytes are copied once."""
+    # Bytes would be checked element by element.
+    data = array("B", picture.data.tobytes())
+    message: Any
+    if isinstance(picture, ImageReading):
+        shape = {"width": picture.width, "height": picture.height, "step": picture.step}
+        message = Image(encoding=picture.encoding, **shape)
+    else:
+        message = CompressedImage(format=picture.format)
+    message.data = data
+    message.header.stamp = to_time(stamp)
+    message.header.frame_id = picture.frame_id
     return message
 
 

@@ -150,7 +150,7 @@ def _counterparts(
                 graph = private_graph(place)
                 with environment(graph):
                     children.append(_start(subject, manifest, bundle, plan, place))
-                stand_ins.append(StandIn(graph, manifest.observation))
+                stand_ins.append(StandIn(graph, manifest.observation, manifest.cameras))
                 found[subject, rate] = _Counterpart(children[-1], stand_ins[-1], subject == "node")
         for (subject, rate), counterpart in found.items():
             if counterpart.lifecycle:
@@ -170,6 +170,7 @@ def _counterparts(
 def _start(subject: str, manifest: Manifest, bundle: Path, plan: RosPlan, folder: Path) -> Child:
     if subject == "echo":
         topics = {field.topic: field.message_type for field in manifest.observation if field.constant is None}
+        topics |= {camera.topic: camera.type for camera in manifest.cameras.values()}
         asked = [f"{kind}={topic}" for topic, kind in topics.items()]
         return Child(subject, "qgf_sim.benchmark.echo_node", [plan.executor, *asked], folder)
     parameters: dict[str, Any] = {

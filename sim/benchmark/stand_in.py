@@ -16,18 +16,29 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from qgf_ros.benchmark.ros_latency import Exchange
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.bundle.messages.message_types import DETECTIONS, TRANSFORMS, UNSTAMPED
 from qgf_ros.control.extraction import JointReading, PoseReading, Reading, TwistReading, VectorReading, WrenchReading
 from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES
 from qgf_ros.errors import SimulationError
-from qgf_ros.nodes.messages import MESSAGE_CLASSES, from_time, message_class, to_message, to_time
+from qgf_ros.nodes.messages import (
+    CAMERA_CLASSES,
+    MESSAGE_CLASSES,
+    from_time,
+    message_class,
+    picture_message,
+    to_message,
+    to_time,
+)
 from qgf_sim.processes import environment
 
 #: Longest wait for a first answer [s]: processes start, a bundle is loaded, participants find each other.
 STARTUP = 30.0
 #: Observations before the measured ones of a turn.
 WARM_UP = 5
+#: Different pictures of each camera, so that none seems frozen.
+PICTURES = 4
 #: How long answers may be on their way after the last observation of a turn [s].
 LINGER = 0.5
 
@@ -55,18 +66,34 @@ def _still_reading(fields: Sequence[ObservationField]) -> Reading:
     return VectorReading(np.zeros(max(max(field.components, default=field.instant_size - 1) + 1 for field in fields)))
 
 
+def camera_messages(cameras: Mapping[str, CameraField]) -> dict[str, list[Any]]:
+    """Return different pictures for the topic of each camera."""
+    if not cameras:
+        return {}
+    from qgf_ros.control.vision.synthetic_pictures import synthetic_picture  # here, because it needs OpenCV
+
+    random = np.random.default_rng(0)
+    return {
+        camera.topic: [picture_message(synthetic_picture(camera, random), 0) for _ in range(PICTURES)]
+        for camera in cameras.values()
+    }
+
+
 class StandIn:
     """The other side of one node, in that node's own ROS graph.
 
     Args:
         graph: Environment variables of the graph, from `processes.private_graph`.
         fields: The observation contract.
+        cameras: The cameras of the bundle; what they send is made up.
 
     Raises:
         SimulationError: A topic has no stamp, so that its answers could not be told apart.
     """
 
-    def __init__(self, graph: Mapping[str, str], fields: Sequence[ObservationField]) -> None:
+    def __init__(
+        self, graph: Mapping[str, str], fields: Sequence[ObservationField], cameras: Mapping[str, CameraField]
+    ) -> None:
         served = [field for field in fields if field.constant is None]
         if any(field.message_type in (*UNSTAMPED, TRANSFORMS) for field in served):
             raise SimulationError("a topic of the bundle has no stamp; the loop over DDS can only be timed with stamps")
@@ -76,8 +103,11 @@ class StandIn:
             )
         about = "a topic of the bundle", "time another bundle"
         types = {field.topic: message_class(field.message_type, *about) for field in served}
-        self._messages = {field.topic: types[field.topic]() for field in served}  # of zeros, where nothing else is said
-        self._messages |= {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
+        zeros = {field.topic: types[field.topic]() for field in served}  # where nothing else is said
+        still = {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
+        self._messages = {topic: [message] for topic, message in {**zeros, **still}.items()}
+        self._messages |= camera_messages(cameras)  # the large ones last, as the node takes them in
+        types |= {camera.topic: CAMERA_CLASSES[camera.type] for camera in cameras.values()}
         with environment(graph):
             self._context = Context()
             self._context.init()
@@ -91,6 +121,7 @@ class StandIn:
         self._executor.add_node(self._node)
         self._answers: dict[int, tuple[float, float]] = {}
         self._telemetry: dict[int, Any] = {}
+        self._published = 0
 
     def _on_command(self, message: JointState, about: Any) -> None:
         now = time.time()
@@ -153,7 +184,9 @@ class StandIn:
         stamp = time.time_ns()
         header_stamp = to_time(stamp)
         when = 0.0
-        for topic, message in self._messages.items():
+        self._published += 1
+        for topic, messages in self._messages.items():
+            message = messages[self._published % len(messages)]
             message.header.stamp = header_stamp
             when = time.time()
             self._publishers[topic].publish(message)

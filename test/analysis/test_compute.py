@@ -94,3 +94,28 @@ def test_cost_is_calls_times_operations(tiny_bundle: Path, primitives: Primitive
 def test_no_rounds_are_refused(tiny_bundle: Path, primitives: Primitives) -> None:
     with pytest.raises(GuidanceError, match="rounds 0"):
         measure_compute(tiny_bundle, primitives, rounds=0)
+
+
+@pytest.mark.parametrize(
+    ("critic", "case", "encoder", "critic_encoder"),
+    [
+        ("near", Case("bc", 1), 1, 0),
+        ("near", Case("qgf", 4), 1, 0),
+        ("far", Case("bc", 1), 1, 0),
+        ("far", Case("bc", 4), 1, 1),
+        ("far", Case("qgf", 1), 1, 1),
+    ],
+)
+def test_an_encoder_sees_an_observation_once_whatever_the_method(
+    tmp_path: Path, critic: str, case: Case, encoder: int, critic_encoder: int
+) -> None:
+    from camera_bundles import write_camera_bundle
+
+    bundle = write_camera_bundle(tmp_path / "seeing", critics={critic: None if critic == "near" else 5})
+    loaded = load_primitives(bundle)
+    flops = primitive_flops(bundle, critic)
+    assert flops["encoder"].products > 0
+    assert ("critic_encoder" in flops) == (critic == "far")
+    for count in (count_algorithm, count_node):
+        calls = count(case, loaded, noise(loaded, case.candidates))
+        assert (calls.encoder, calls.critic_encoder) == (encoder, critic_encoder)

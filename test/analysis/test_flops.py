@@ -105,3 +105,30 @@ def test_our_own_graphs_are_countable_and_their_products_as_derived(tmp_path: Pa
     members = [layers(6, 16, 1), layers(6, 16, 1)]
     one = (2 * 6 * 16 + 16) + (2 * 16 + 1) + 2 * 16 * 2
     assert products(critic_graph(members, 4, 2, "min")) == 2 * one
+
+
+def test_what_an_encoder_of_pictures_does_is_counted(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "square"], ["picture"]),  # [N, 3] to [1, 3, 1, 1], nothing
+        helper.make_node("Resize", ["picture", "", "scales"], ["large"]),  # [1, 3, 4, 4]: 8 * 48
+        helper.make_node("Conv", ["large", "kernel", "bias"], ["seen"], strides=[2, 2]),  # [1, 5, 2, 2], 3 * 1 * 2 each
+        helper.make_node("MaxPool", ["seen"], ["pooled"], kernel_shape=[2, 1]),  # [1, 5, 1, 2]: 2 * 10
+        helper.make_node("GlobalAveragePool", ["pooled"], ["mean"]),  # 10
+        helper.make_node("Flatten", ["mean"], ["flat"]),  # nothing
+    ]
+    kernel = np.ones((5, 3, 1, 2), np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info("flat", TensorProto.FLOAT, ["N", 5])],
+        [
+            numpy_helper.from_array(np.array([-1, 3, 1, 1], np.int64), "square"),
+            numpy_helper.from_array(np.array([1, 1, 4, 4], np.float32), "scales"),
+            numpy_helper.from_array(kernel, "kernel"),
+            numpy_helper.from_array(np.ones(5, np.float32), "bias"),
+        ],
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    assert count_flops(path) == Flops(products=2 * 6 * 20 + 20, others=8 * 48 + 20 + 10)

@@ -15,8 +15,7 @@ pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 from qgf_ros.benchmark.growth import READINGS, GrowthPlan, controller_of, growth, measure, resident_bytes, watch_memory
 from qgf_ros.benchmark.latency import Schedule
 from qgf_ros.benchmark.random_bundle import NetworkShape, write_random_bundle
-from qgf_ros.benchmark.tick import Subject
-from qgf_ros.benchmark.tick_plan import TickPlan
+from qgf_ros.benchmark.tick_plan import Subject, TickPlan
 from qgf_ros.errors import GuidanceError
 from qgf_ros.runtime.policy import Policy
 

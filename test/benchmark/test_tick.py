@@ -19,17 +19,9 @@ from qgf_ros.benchmark import tick as benchmark
 from qgf_ros.benchmark.figure import draw_benchmark
 from qgf_ros.benchmark.latency import Schedule, Times
 from qgf_ros.benchmark.random_bundle import NetworkShape, write_random_bundle
-from qgf_ros.benchmark.tick import (
-    TOLERANCE,
-    Contender,
-    Subject,
-    check_agreement,
-    load_policy,
-    measure,
-    results,
-    tick,
-)
-from qgf_ros.benchmark.tick_plan import PEERS, TickPlan
+from qgf_ros.benchmark.tick import TOLERANCE, Contender, check_agreement, measure, results
+from qgf_ros.benchmark.tick_plan import PEERS, Subject, TickPlan, load_policy, tick
+from qgf_ros.commands.show.benchmark_tables import latency_tables
 from qgf_ros.errors import GuidanceError
 from qgf_ros.reports.numbers import plain
 from qgf_ros.runtime import policy as policy_module
@@ -199,3 +191,37 @@ def test_a_cpu_is_not_timed_where_a_gpu_was_asked_for(tmp_path: Path) -> None:
 def test_an_unknown_critic_is_refused(bundle: Path) -> None:
     with pytest.raises(GuidanceError, match="critic 'x' was given; bundle a has random"):
         Subject.load("a", bundle, TickPlan(critic="x"))
+
+
+@pytest.fixture(scope="module")
+def seeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with two cameras, one of which sends JPEG, and a critic with an encoder of its own."""
+    pytest.importorskip("cv2", reason="pictures need the camera extra")
+    from camera_bundles import write_camera_bundle
+
+    return write_camera_bundle(tmp_path_factory.mktemp("bundles") / "seeing", critics={"near": None, "far": 5})
+
+
+@pytest.mark.parametrize(
+    ("critic", "backends", "runs"), [("near", ("reference", "fused"), 1), ("far", ("reference",), 2)]
+)
+def test_a_tick_of_a_bundle_that_sees_begins_with_pictures_and_says_what_they_take(
+    seeing: Path, critic: str, backends: tuple[str, ...], runs: int
+) -> None:
+    plan = TickPlan(("bc", "qgf"), (1, 2), backends, threads=1, critic=critic, schedule=SCHEDULE)
+    found = measure({"seeing": seeing}, plan)
+    assert len(found["results"]) == 4 * len(backends)
+    for result in found["results"]:
+        sight = result["sight"]
+        assert sight["encoder_runs"] == (1 if result["method"] == "bc" and result["candidates"] == 1 else runs)
+        assert sight["decode_ms"] > 0.0 < sight["encode_ms"]
+        assert sight["decode_share"] == pytest.approx(sight["decode_ms"] / result["latency_ms"]["p50"])
+        assert 0.0 < sight["decode_share"] + sight["encode_share"] < 1.0
+    cells = [cell for table in latency_tables(found) for column in table.columns for cell in column.cells]
+    assert "decode ms" in cells
+    assert "encoder runs" in cells
+
+
+def test_a_bundle_that_sees_is_not_timed_beside_peers_without_encoders(seeing: Path) -> None:
+    with pytest.raises(GuidanceError, match="bundle seeing sees, and jax would be timed without its encoders"):
+        measure({"seeing": seeing}, TickPlan(backends=("reference", "jax"), schedule=SCHEDULE))

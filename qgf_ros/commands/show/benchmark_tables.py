@@ -20,7 +20,8 @@ def latency_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
     """Yield a table for each network, method and N, a column for each backend, so that six fit a terminal of 80 columns.
 
     ``off by`` is the largest difference from the action of ``guidance/`` (in int8, best-of-N may pick another candidate);
-    ``x floor`` is the median over the memory-traffic floor; the last lines are it over the median of each peer.
+    ``x floor`` is the median over the memory-traffic floor; the last lines are it over the median of each peer. Where the bundle
+    sees, decoding and encoding have a line each, in ms and as a share of the median, and how often encoders ran.
     """
     results = numbers["results"]
     peers = [name for name in PEERS if any(name in result["ratios"] for result in results)]
@@ -43,6 +44,11 @@ def latency_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
         table.add_row("off by", *(f"{result['difference']:.0e}" for result in mine))
         for key in ("p50", "p90", "p99", "max", "jitter"):
             table.add_row(f"{key} ms", *(number(result["latency_ms"][key]) for result in mine))
+        if "sight" in mine[0]:
+            for part in ("decode", "encode"):
+                times = ((one["sight"][f"{part}_ms"], one["sight"][f"{part}_share"]) for one in mine)
+                table.add_row(f"{part} ms", *(f"{number(time)} ({100 * share:.0f} %)" for time, share in times))
+            table.add_row("encoder runs", *(f"{one['sight']['encoder_runs']:g}" for one in mine))
         table.add_row("ticks/s", *(f"{result['throughput']:.0f}" for result in mine))
         table.add_row("cores", *(number(result["cores"], 1) for result in mine))
         table.add_row("x floor", *(number(result["floor"]["multiple"]) for result in mine))

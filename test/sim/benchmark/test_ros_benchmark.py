@@ -15,9 +15,11 @@ pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 from qgf_ros.benchmark.ros_latency import Setting
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.vision.pictures import refusal
 from qgf_ros.errors import SimulationError
+from qgf_ros.nodes.messages import received
 from qgf_sim.benchmark.ros import RosPlan, measure, processor_time
-from qgf_sim.benchmark.stand_in import StandIn, still_readings
+from qgf_sim.benchmark.stand_in import PICTURES, StandIn, camera_messages, still_readings
 
 
 def field(name: str, kind: str, extraction: str, size: int, **options: Any) -> ObservationField:
@@ -46,7 +48,7 @@ def test_a_robot_at_rest_serves_any_contract() -> None:
 
 def test_answers_to_topics_without_a_stamp_could_not_be_told_apart() -> None:
     with pytest.raises(SimulationError, match="no stamp"):
-        StandIn({}, CONTRACT)
+        StandIn({}, CONTRACT, {})
 
 
 @pytest.mark.parametrize("changes", [{"rates": ()}, {"rates": (20, 0)}, {"rounds": 0}, {"ticks": 0}, {"threads": 0}])
@@ -72,8 +74,25 @@ def children() -> set[str]:
     return {pid for thread in Path("/proc/self/task").iterdir() for pid in (thread / "children").read_text().split()}
 
 
+@pytest.mark.parametrize("name", ["wrist", "front"])
+def test_a_robot_without_a_body_sends_pictures_that_its_contract_allows_and_that_move(name: str) -> None:
+    pytest.importorskip("cv2", reason="pictures need the camera extra")
+    from camera_bundles import CAMERAS
+
+    camera = CAMERAS[name].model_copy(update={"frame_id": f"{name}_optical"})
+    pictures: list[Any] = [received(message) for message in camera_messages({name: camera})[camera.topic]]
+    assert [refusal(name, camera, picture) for picture in pictures] == [None] * PICTURES
+    assert len({picture.data.tobytes() for picture in pictures}) == PICTURES
+
+
 @pytest.mark.slow
-def test_node_and_echo_are_measured_and_leave_nothing_behind(tiny_bundle: Path) -> None:
+@pytest.mark.parametrize("sees", [False, True])
+def test_node_and_echo_are_measured_and_leave_nothing_behind(tiny_bundle: Path, tmp_path: Path, sees: bool) -> None:
+    if sees:
+        pytest.importorskip("cv2", reason="pictures need the camera extra")
+        from camera_bundles import write_camera_bundle
+
+        tiny_bundle = write_camera_bundle(tmp_path / "seeing")
     before = children()  # of other tests in this process
     notes: list[str] = []
     numbers = measure(RosPlan(tiny_bundle, (10,), neighbour=True, rounds=1, ticks=3), notes.append)
