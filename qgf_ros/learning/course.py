@@ -99,10 +99,11 @@ def course(
     config, device = trainer.config, trainer.device
     seconds = resume(trainer, header, out)
     clock = time.monotonic()
+    validated: dict[str, Any] = {}
 
     def save() -> Path:
         spent = seconds + time.monotonic() - clock
-        about = {"hardware": _hardware(device, spent), "versions": _versions()}
+        about = {"hardware": _hardware(device, spent), "versions": _versions(), **validated}
         return save_checkpoint(out, trainer.step, trainer.state(), {**header, **about})
 
     path = latest_checkpoint(out)
@@ -118,6 +119,8 @@ def course(
                 trainer.validate(held_out) if held_out and (last or step % intervals.validate == 0) else {},
             )
             _write_scalars(writer, trainer, progress)
+            if progress.validation:
+                validated["held_out"] = {"updates": step, "losses": dict(progress.validation)}
             if last or step % intervals.save == 0:
                 path = save()
             report(progress)

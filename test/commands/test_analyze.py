@@ -16,7 +16,7 @@ from qgf_ros.cli import main
 from qgf_ros.guidance.estimators import ESTIMATORS
 from qgf_ros.guidance.names import METHODS
 
-ANALYSES = ("toy1d", "sensitivity", "q-optimization", "compute", "success", "uncertainty", "asynchronous")
+ANALYSES = ("toy1d", "sensitivity", "q-optimization", "compute", "success", "size", "uncertainty", "asynchronous")
 
 
 @pytest.fixture

@@ -259,3 +259,47 @@ def test_uncertainty_is_swept_with_the_same_trials_and_goes_on_where_it_was_ende
     assert [variant["variant"] for variant in numbers["variants"]] == ["constant", "gate 1", "falling", "other"]
     assert (tmp_path / "u" / "uncertainty.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert "against constant guidance" in capsys.readouterr().out
+
+
+def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
+    bundles: list[str],
+    episodes: Episodes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exporting = pytest.importorskip("qgf_ros.learning.export.export", reason="a run needs the train extra")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoint-00000007.safetensors").touch()
+    made = []
+
+    def export(run: Path, out: Path, *, policy: str) -> None:
+        made.append(policy)
+        shutil.copytree(bundles[2], out)
+        training = {"updates": 7, "algorithm": "edp", "config": {"seed": 0, "hidden": [64, 64]}}
+        held_out = {"updates": 7, "losses": {"critic": 0.25}}
+        manifest = load_manifest(out)
+        first = dict(list(manifest.critics.items())[:1])  # as of an actor
+        changed = {"name": out.name, "critics": first, "training": {**training, "held_out": held_out}}
+        update_manifest(out, manifest.model_copy(update=changed))
+
+    monkeypatch.setattr(exporting, "policy_names", lambda run: ["task1"])
+    monkeypatch.setattr(exporting, "export_bundle", export)
+    words = ["analyze", "size", bundles[0], tmp_path / "run", "--tasks", "1,2", "--guidance-weights", "0.1,1"]
+    words += ["--choosing-episodes", 16, "--episodes", 16, "--workers", 1]
+    words += ["--trials", tmp_path / "trials.jsonl", "--out", tmp_path / "s"]
+    for _ in range(2):
+        assert main([str(word) for word in words]) == 0
+    assert made == ["task1"]
+    assert len(set(episodes.ran)) == len(episodes.ran)
+    numbers = json.loads((tmp_path / "s" / "size.json").read_text(), parse_constant=pytest.fail)
+    assert [(point["series"], point["method"], point["hidden"]) for point in numbers["points"]] == [
+        ("edp", "bc", "2x64"),
+        ("edp", "qgf", "2x64"),
+        ("iql_flow", "bc", ""),
+        ("iql_flow", "qgf", ""),
+    ]
+    assert [point["tasks"] for point in numbers["points"]] == [[1], [1], [1, 2], [1, 2]]
+    assert [point["held_out_loss"] for point in numbers["points"]] == [0.25, 0.25, None, None]
+    assert (tmp_path / "s" / "size.png").read_bytes().startswith(b"\x89PNG\r\n")
+    assert "held-out loss" in capsys.readouterr().out

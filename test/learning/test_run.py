@@ -185,9 +185,11 @@ def test_a_run_of_before_there_was_a_choice_has_the_dense_reward(start, tmp_path
 
 
 def test_own_rewards_are_neither(start, tmp_path):
-    start(tmp_path / "run")
+    start(tmp_path / "run", validation=None)
     assert "reward" not in load_checkpoint(latest_checkpoint(tmp_path / "run"))[1]
-    assert "reward" not in export_bundle(tmp_path / "run", tmp_path / "bundle").training
+    training = export_bundle(tmp_path / "run", tmp_path / "bundle").training
+    assert "reward" not in training
+    assert "held_out" not in training
 
 
 def test_the_header_is_all_that_export_needs(start, tmp_path):
@@ -199,6 +201,9 @@ def test_the_header_is_all_that_export_needs(start, tmp_path):
     assert manifest.training["dataset"] == {"sha256": "0"}
     assert manifest.training["versions"]["torch"] == str(torch.__version__)
     assert manifest.training["hardware"]["seconds"] > 0.0
+    held_out = manifest.training["held_out"]
+    assert held_out["updates"] == 12
+    assert {"critic", "flow"} <= held_out["losses"].keys()
 
 
 def test_dataset_record_tells_files_apart(dataset, tmp_path):

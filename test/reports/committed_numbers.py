@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,21 @@ def optima(data: Sequence[Any], header: Cells) -> Rows:
     return {name: cells for name, cells in rows.items() if len(cells) == 3}
 
 
+def parity(data: Sequence[Any], header: Cells) -> Rows:
+    """To how many digits the losses and gradients here are those of the published code, at worst, in both precisions."""
+    del header
+    (record,) = data
+    rows: Rows = {}
+    for row in record["rows"]:
+        cells = rows.setdefault(f"{row['method']}, {row['kind']}", [", ".join(row["losses"])])
+        for compared in ("losses", "gradients"):
+            worst = max(one["difference"] for one in row[compared].values())
+            cells.append(f"{-math.log10(worst):.1f}")
+    return rows
+
+
 RESULTS = {
+    "parity": Kind(parity, lambda row: row[0].replace("`", "")),
     "reporting": Kind(reporting, optional=frozenset({"all"})),
     "choosing": Kind(choosing),
     "bundles": Kind(bundles, _bundle_and_tasks, None),

@@ -10,6 +10,7 @@ from qgf_ros.commands.analyses.asynchronous import Asynchronous
 from qgf_ros.commands.analyses.compute import Compute
 from qgf_ros.commands.analyses.q_optimization import QOptimization
 from qgf_ros.commands.analyses.sensitivity import Sensitivity
+from qgf_ros.commands.analyses.size import Size
 from qgf_ros.commands.analyses.success import Success
 from qgf_ros.commands.analyses.toy1d import Toy1d
 from qgf_ros.commands.analyses.uncertainty import Uncertainty
@@ -20,6 +21,7 @@ Analysis = Union[  # noqa: UP007  (tyro reads the names off the parts)
     Annotated[QOptimization, tyro.conf.subcommand("q-optimization", prefix_name=False)],
     Annotated[Compute, tyro.conf.subcommand("compute", prefix_name=False)],
     Annotated[Success, tyro.conf.subcommand("success", prefix_name=False)],
+    Annotated[Size, tyro.conf.subcommand("size", prefix_name=False)],
     Annotated[Uncertainty, tyro.conf.subcommand("uncertainty", prefix_name=False)],
     Annotated[Asynchronous, tyro.conf.subcommand("asynchronous", prefix_name=False)],
 ]

@@ -161,3 +161,26 @@ def _versus_text(versus: Mapping[str, Any] | None) -> tuple[str, str, str]:
         return "", "", ""
     difference = rate_and_interval(versus["difference"], versus["ci95"], signed=True)
     return difference, f"{versus['p_holm']:.2g}", versus["verdict"]
+
+
+def size_table(numbers: Mapping[str, Any]) -> Table:
+    """Return the points of `qgf_ros.analysis.model_sizes.sizes_report`."""
+
+    def against(versus: Mapping[str, Any] | None) -> str:
+        return "" if versus is None else rate_and_interval(versus["difference"], versus["ci95"], signed=True)
+
+    rows = (
+        (
+            f"{point['series']}, {method_label(point['method'])}",
+            point["hidden"],
+            f"{point['velocity']:,}",
+            f"{point['critic']:,}",
+            rate_and_interval(point["success_rate"], point["ci95"]),
+            str(point["episodes"]),
+            against(point["versus_smallest"]),
+            number(point["held_out_loss"], 3),
+        )
+        for point in numbers["points"]
+    )
+    headings = ("method", "layers", "velocity", "critic", "success [%]", "n", "- smallest", "held-out loss")
+    return small_table(headings, rows, title="parameters, success with 95 % intervals, and the critics' held-out loss")

@@ -176,7 +176,7 @@ def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str,
         key: header[key]
         for key in (
             *("algorithm", "reward", "goal_tolerances", FROM_DATA),
-            *("dataset", "rendering", "encoder", "critic_encoder", "critics_from", "hardware", "versions"),
+            *("dataset", "rendering", "encoder", "critic_encoder", "critics_from", "held_out", "hardware", "versions"),
         )
         if key in header
     }
