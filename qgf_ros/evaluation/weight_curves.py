@@ -45,7 +45,7 @@ def variants_report(
     """
     names = [variant.name for variant in comparison.variants]
     curves = {name: _successes(found[name]) for name in names}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "variant": variant.name,
             "bundle": variant.bundle.name,
@@ -70,7 +70,8 @@ def variants_report(
 def _successes(outcomes: Sequence[VariantOutcomes]) -> Array:
     """Return successes [W, K, E] of W weights and K tasks."""
     solved = [[[one.success for one in weight] for weight in task.curve] for task in outcomes]
-    return np.asarray(solved, dtype=np.float64).swapaxes(0, 1)
+    successes: Array = np.asarray(solved, dtype=np.float64).swapaxes(0, 1)
+    return successes
 
 
 def _curve(weights: Sequence[float], curve: Array, reference: Array, itself: bool) -> list[dict[str, Any]]:

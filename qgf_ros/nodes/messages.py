@@ -102,8 +102,7 @@ def subscriptions(
 ) -> list[tuple[str, type, QoSProfile]]:
     """Return topic, message class and quality of service of each topic that observations are read from.
 
-    Goals first: of messages that are there together, an executor takes those of the first subscription first. Cameras
-    last: their messages are large, and the newest of them is as good as the one before.
+    Goals first: of messages that are there together, an executor takes those of the first first. Cameras last: they are large.
     """
     sources = {topic: one for one in sorted(fields, key=lambda one: one.live) for topic in one.topics}
     instead = "serve the field by another type in the robot contract"
@@ -184,10 +183,7 @@ def _set_xyz(target: Any, values: Iterable[float]) -> None:
 
 
 def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
-    """Return a reading as a stamped message (a Float64MultiArray has no header and stays unstamped).
-
-    Raises ObservationError for readings that are only ever received.
-    """
+    """Return a reading as a stamped message (a Float64MultiArray has no header); raises ObservationError if it has none."""
     if isinstance(reading, VectorReading):
         return Float64MultiArray(data=reading.data.tolist())
     message: Any
@@ -220,15 +216,12 @@ def to_message(reading: Reading, stamp: int, frame_id: str = "") -> Any:
 
 def picture_message(picture: Picture, stamp: int) -> Any:
     """Return what a camera sees as a stamped message; its bytes are copied once."""
-    # Bytes would be checked element by element.
-    data = array("B", picture.data.tobytes())
     message: Any
     if isinstance(picture, ImageReading):
-        shape = {"width": picture.width, "height": picture.height, "step": picture.step}
-        message = Image(encoding=picture.encoding, **shape)
+        message = Image(encoding=picture.encoding, width=picture.width, height=picture.height, step=picture.step)
     else:
         message = CompressedImage(format=picture.format)
-    message.data = data
+    message.data = array("B", picture.data.tobytes())  # bytes would be checked element by element
     message.header.stamp = to_time(stamp)
     message.header.frame_id = picture.frame_id
     return message
