@@ -14,6 +14,7 @@ from qgf_ros.bundle.manifest import ActionError, Manifest, PairedSuccess, Precis
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.inference import Chunk
 from qgf_ros.errors import BundleError, GuidanceError
+from qgf_ros.learning.data.picture_files import Pictures
 from qgf_ros.reports.machine import describe_machine
 from qgf_ros.runtime.policy import Policy
 from qgf_ros.runtime.precision import RECIPES, Precision
@@ -141,18 +142,24 @@ def weight_of(manifest: Manifest, critic: str, weight: float | None) -> float:
 
 
 def compare_on_data(
-    pair: tuple[Policy, Policy], critic: str, weight: float, observations: Float, seed: int
+    pair: tuple[Policy, Policy],
+    critic: str,
+    weight: float,
+    observations: Float,
+    seed: int,
+    pictures: Pictures | None = None,
 ) -> PrecisionEvidence:
-    """Compare two policies on recorded observations, float32 [K, S].
+    """Compare two policies on recorded observations, float32 [K, S], and on the pictures of these rows, where they see.
 
     Raises:
         GuidanceError: There are too few, or they have another size than the bundle's.
     """
     comparison = PrecisionComparison(*pair)
     random = np.random.default_rng(seed)
-    for s in observations:
+    for i, s in enumerate(observations):
+        images = {} if pictures is None else {"images": pictures.take(np.array([i]))}
         noise = random.standard_normal((1, 1, comparison.manifest.chunk_size), dtype=np.float32)
-        comparison.act(s[None], noise, critic, weight)
+        comparison.act(s[None], noise, critic, weight, **images)
     return comparison.evidence(weight, "data")
 
 

@@ -123,20 +123,25 @@ def _on_data(
 ) -> dict[str, PrecisionEvidence]:
     import numpy as np
 
+    from qgf_ros.analysis.inputs import open_pictures
     from qgf_ros.analysis.precision_cost import compare_on_data, weight_of
     from qgf_ros.bundle.goal_fields import goal_columns
     from qgf_ros.learning.data.dataset import load_dataset
     from qgf_ros.learning.data.normalisation import as_seen
+    from qgf_ros.learning.data.picture_files import Pictures
 
     manifest = pair[0].manifest
     random = np.random.default_rng(seed)
-    rows = as_seen(load_dataset(data, bounded=False), manifest, str(data)).observations
-    observations = rows[random.permutation(len(rows))[:ticks]]
+    dataset = as_seen(load_dataset(data, bounded=False), manifest, str(data))
+    rows, seen = dataset.observations, open_pictures(dataset)
+    drawn = random.permutation(len(rows))[:ticks]
+    observations = rows[drawn]
+    pictures = None if seen is None else Pictures(seen.cameras, seen.rows[drawn])
     if manifest.goal is not None:
         goals = rows[random.integers(len(rows), size=len(observations))]
         columns = goal_columns(manifest.observation, manifest.goal_fields, manifest.goal)
         observations = np.concatenate([observations, goals[:, columns]], axis=1)
     return {
-        critic: compare_on_data(pair, critic, weight_of(manifest, critic, weight), observations, seed)
+        critic: compare_on_data(pair, critic, weight_of(manifest, critic, weight), observations, seed, pictures)
         for critic in critics
     }

@@ -90,11 +90,12 @@ def _round(plan: EvaluationPlan, worker: EvaluationWorker, seeds: tuple[int, ...
 
 
 def _step_bare(env: TaskEnvironment, episode: Episode) -> None:
-    """Do an episode again with OGBench's environment alone."""
+    """Do an episode again with OGBench's environment alone, and what the robot's cameras see of it."""
     actions = np.clip(episode.commands / env.action_scale, -1.0, 1.0)
     env.reset(episode.seed)
     for action in actions:
         env.gymnasium_env.step(action)
+        env.frames()
 
 
 def _whole(plan: EvaluationPlan) -> dict[str, Any]:

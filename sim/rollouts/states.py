@@ -28,6 +28,7 @@ class _Watched:
         self.manifest: Manifest = policy.manifest
         self._policy = policy
         self.asked: list[NDArray[np.float32]] = []
+        self.seen: list[Mapping[str, NDArray[np.uint8]]] = []
 
     def act(
         self,
@@ -40,10 +41,13 @@ class _Watched:
         images: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> list[Chunk]:
         self.asked.append(observations)
+        self.seen.append({name: pixels.copy() for name, pixels in (images or {}).items()})
         return self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix, images)
 
 
-def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, seed: int = 0) -> NDArray[np.float32]:
+def collect_states(
+    bundle: Path, task: int, count: int, *, episodes: int = 4, seed: int = 0
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.uint8]]]:
     """Return observations of plain BC episodes, drawn at random.
 
     Args:
@@ -54,7 +58,7 @@ def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, se
         seed: Of the first episode, and of the draw.
 
     Returns:
-        float32 [N, S].
+        float32 [N, S], and what each camera of the bundle saw, uint8 [N, h, w, 3]; nothing without cameras.
 
     Raises:
         BundleError: The bundle is missing or damaged.
@@ -76,4 +80,6 @@ def collect_states(bundle: Path, task: int, count: int, *, episodes: int = 4, se
         raise SimulationError(
             f"{count} states were wanted and {episodes} episodes met {len(met)}; ask for fewer --states or more --episodes"
         )
-    return met[np.random.default_rng(seed).permutation(len(met))[:count]]
+    chosen = np.random.default_rng(seed).permutation(len(met))[:count]
+    seen = {name: np.concatenate([images[name] for images in watched.seen])[chosen] for name in manifest.cameras}
+    return met[chosen], seen

@@ -117,3 +117,20 @@ def test_an_interruption_while_writing_leaves_the_manifest_as_it_was(
         record_evidence(bundle, load_manifest(bundle), "int8", {"task1": found})
     assert (bundle / MANIFEST_NAME).read_bytes() == before
     assert [path.name for path in bundle.glob(".*")] == []
+
+
+def test_a_bundle_that_sees_is_compared_on_pictures(tmp_path: Path) -> None:
+    from camera_bundles import CAMERAS, write_camera_bundle
+
+    from qgf_ros.learning.data.picture_files import Pictures
+
+    pair = load_pair(write_camera_bundle(tmp_path / "seeing"), "int8", ["near"])
+    random = np.random.default_rng(0)
+    images = {name: random.integers(0, 256, (20, *one.size, 3), dtype=np.uint8) for name, one in CAMERAS.items()}
+    observations = random.standard_normal((20, 2), dtype=np.float32)
+    same, shifted = (
+        compare_on_data(pair, "near", 0.1, observations, 0, Pictures(images, np.roll(np.arange(20), shift)))
+        for shift in (0, 1)
+    )
+    assert same.ticks == shifted.ticks == 20
+    assert same.q_mean != shifted.q_mean, "each observation has its own pictures"

@@ -43,6 +43,8 @@ class QOptimization:
 
     def run(self, console: Console) -> None:
         """Run the analysis."""
+        from dataclasses import replace
+
         import numpy as np
 
         from qgf_ros.analysis.inputs import load_primitives, load_states
@@ -57,15 +59,17 @@ class QOptimization:
         primitives = load_primitives(bundle, self.tasks)
         manifest = primitives.manifest
         drawn, known = load_states(self.dataset, manifest, self.states, self.seed)
-        neighbourhoods = Neighbourhoods.of(known, drawn.observations, self.neighbours)
+        seen, near = (primitives.features(None, one.observations, one.pictures) for one in (drawn, known))
+        neighbourhoods = Neighbourhoods.of(replace(known, observations=near), seen, self.neighbours)
         shape = (self.states, self.candidates, manifest.chunk_size)
         noise = np.random.default_rng(self.seed).standard_normal(shape, dtype=np.float32)
         parts = {}
         with progress_bar(console, "runs") as bar:
-            for name, critic in primitives.critics.items():
+            for name in primitives.critics:
                 row = bar.add_task(name, total=rounds(self.guidance_weights))
                 parts[name] = measure_q_optimization(
-                    *(primitives.velocity, critic, drawn.observations, noise, drawn.actions, neighbourhoods),
+                    *primitives.asked_about(name, drawn.observations, drawn.pictures),
+                    *(noise, drawn.actions, neighbourhoods),
                     steps=manifest.denoising_steps,
                     weights=self.guidance_weights,
                     progress=lambda row=row: bar.advance(row),  # type: ignore[misc]

@@ -58,13 +58,13 @@ class Sensitivity:
         drawn = None if self.dataset is None else load_states(self.dataset, manifest, self.states, self.seed)[0]
         parts = {}
         with progress_bar(console, "gradients") as bar:
-            for name, critic in primitives.critics.items():
+            for name in primitives.critics:
                 row = bar.add_task(name, total=manifest.denoising_steps * len(ESTIMATORS))
-                observations = self._simulated(bundle, name) if drawn is None else drawn.observations
+                states = self._simulated(bundle, name) if drawn is None else (drawn.observations, drawn.pictures)
                 random = np.random.default_rng(self.seed)
                 noise, shift = random.standard_normal((2, self.states, manifest.chunk_size), dtype=np.float32)
                 parts[name] = measure_sensitivity(
-                    *(primitives.velocity, critic, observations, noise, shift),
+                    *(*primitives.asked_about(name, *states), noise, shift),
                     steps=manifest.denoising_steps,
                     deviations=self.deviations,
                     progress=lambda row=row: bar.advance(row),  # type: ignore[misc]
@@ -79,11 +79,15 @@ class Sensitivity:
         write(console, self.out, "sensitivity", numbers, draw_sensitivity(numbers))
 
     def _simulated(self, bundle: Path, critic: str) -> Any:
+        import numpy as np
+
         from qgf_ros.bundle.store import load_manifest
         from qgf_ros.errors import GuidanceError
+        from qgf_ros.learning.data.picture_files import Pictures
         from qgf_sim.rollouts.states import collect_states
 
         task = load_manifest(bundle).critics[critic].task_id
         if task is None:
             raise GuidanceError(f"critic {critic} belongs to no simulated task; give --dataset to take states from")
-        return collect_states(bundle, task, self.states, episodes=self.episodes, seed=self.seed)
+        observations, images = collect_states(bundle, task, self.states, episodes=self.episodes, seed=self.seed)
+        return observations, Pictures(images, np.arange(self.states)) if images else None

@@ -127,7 +127,7 @@ def as_seen(dataset: Dataset, manifest: Manifest, source: str) -> Dataset:
     left = manifest.training.get(FROM_DATA)
     names = left if isinstance(left, dict) else {}
     fields = tuple(field for field in manifest.observation if field.name != manifest.goal)
-    fitted = Contract(fields, manifest.action, manifest.control_rate)
+    fitted = Contract(fields, manifest.action, manifest.control_rate, cameras=manifest.cameras)
     told = replace(
         fitted,
         observation_from_data=frozenset(map(str, names.get("observation") or ())),

@@ -23,6 +23,7 @@ from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.film import film_episode
 from qgf_sim.rollouts.film_panels import NAME as NAME_LINE
 from qgf_sim.rollouts.film_panels import panel
+from qgf_sim.rollouts.states import collect_states
 from qgf_sim.worlds import environment
 from qgf_sim.worlds.oracle_data import generate
 from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing
@@ -120,6 +121,13 @@ def test_a_film_shows_beside_the_scene_what_the_policy_sees(bundle: Path, monkey
         enlarged = given[2 * k].repeat(2, axis=0).repeat(2, axis=1)
         np.testing.assert_array_equal(picture[:128], enlarged)
     assert len({pixels.tobytes() for pixels in given}) == 6
+
+
+@pytest.mark.usefixtures("short")
+def test_states_that_a_policy_meets_come_with_what_it_saw(bundle: Path) -> None:
+    observations, images = collect_states(bundle, 2, 3, episodes=1)
+    assert (observations.shape, images["camera"].shape) == ((3, 19), (3, 64, 64, 3))
+    assert len({pixels.tobytes() for pixels in images["camera"]}) == 3
 
 
 def test_pictures_of_several_cameras_stand_below_each_other_and_large_ones_shrink() -> None:
