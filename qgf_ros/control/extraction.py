@@ -19,7 +19,7 @@ from qgf_ros.control.sensing.further_readings import (
     OdometryReading,
     RangeReading,
 )
-from qgf_ros.control.sensing.orientation import TURNS, FollowedSign, Rotated, turned
+from qgf_ros.control.sensing.orientation import TURNS, FollowedSign, Rotated, no_rotation
 from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
 from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
@@ -139,11 +139,14 @@ def _extract(field: ObservationField, reading: Reading) -> Array:
     if isinstance(reading, JointReading):
         chosen = _joints(field, reading.names, getattr(reading, _JOINT_VALUES[kind]))
         return np.concatenate([np.cos(chosen), np.sin(chosen)]) if kind == "joint_position_cos_sin" else chosen
-    if isinstance(reading, Rotated) and kind in TURNS:
-        return turned(field, reading.unit_quaternion, reading.quaternion_xyzw)
-    if isinstance(reading, WrenchReading) and kind == "wrench_norm":
+    if kind in TURNS and isinstance(reading, Rotated):
+        unit = reading.unit_quaternion
+        if unit is None:
+            raise no_rotation(field, reading.quaternion_xyzw)
+        return TURNS[kind](unit, field)
+    if kind == "wrench_norm" and isinstance(reading, WrenchReading):
         return np.array([np.sqrt((reading.torque**2).sum() + (reading.force**2).sum())])
-    if isinstance(reading, RangeReading) and not reading.shortest <= reading.range[0] <= reading.longest:
+    if kind == "range" and isinstance(reading, RangeReading) and not reading.can_tell:
         raise ObservationError(
             f"field {field.name}: topic {field.source} gives a range of {reading.range[0]:.4g} m, and its sensor can tell "
             f"{reading.shortest:.4g} to {reading.longest:.4g} m"
@@ -181,20 +184,15 @@ def extract(field: ObservationField, reading: Reading) -> Array:
 
 def instant(field: ObservationField, reading: Reading) -> Array:
     """Return what one reading gives a field, float64 [field.instant_size], neither scaled nor known to be finite."""
-    if isinstance(reading, MissedReading):
-        raise ObservationError(f"field {field.name}: topic {field.source} {reading.why}")
     expected = READING_TYPES[field.message_type]
     if not isinstance(reading, expected):
+        if isinstance(reading, MissedReading):
+            raise ObservationError(f"field {field.name}: topic {field.source} {reading.why}")
         raise ObservationError(
             f"field {field.name}: topic {field.source} gave a {type(reading).__name__}, expected {expected.__name__}"
         )
-    for name, wanted in field.names.items() if field.frame_id or field.child_frame_id else ():
-        given = getattr(reading, name, wanted)
-        if given != wanted:
-            raise ObservationError(
-                f"field {field.name}: topic {field.source} has {name} {given[:80]!r}, expected {wanted}; give the topic that is "
-                "of that frame, or its frame in the contract"
-            )
+    if field.frame_id is not None or field.child_frame_id is not None:
+        _check_frames(field, reading)
     raw = np.asarray(_extract(field, reading), dtype=np.float64)
     if field.components:
         if raw.ndim != 1 or len(raw) <= max(field.components):
@@ -208,6 +206,16 @@ def instant(field: ObservationField, reading: Reading) -> Array:
             f"field {field.name}: topic {field.source} gave shape {raw.shape}, expected ({field.instant_size},)"
         )
     return raw
+
+
+def _check_frames(field: ObservationField, reading: Reading) -> None:
+    for name, wanted in field.names.items():
+        given = getattr(reading, name, wanted)
+        if given != wanted:
+            raise ObservationError(
+                f"field {field.name}: topic {field.source} has {name} {given[:80]!r}, expected {wanted}; give the topic that is "
+                "of that frame, or its frame in the contract"
+            )
 
 
 def not_finite(field: ObservationField) -> ObservationError:

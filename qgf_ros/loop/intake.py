@@ -10,11 +10,10 @@ import numpy as np
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.expectation import Expected, outside_demonstrations
 from qgf_ros.bundle.fields import ObservationField
-from qgf_ros.control.extraction import Reading, Said
+from qgf_ros.control.extraction import Said
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
 from qgf_ros.control.sensing.topic_parts import TopicParts
-from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError
 from qgf_ros.loop.clocks import NO_CLOCK, foreign_clock
 
@@ -137,10 +136,7 @@ class ObservationIntake:
     def receive(self, topic: str, stamp: int, reading: Said, now: int | None = None) -> bool:
         """Take what a message says, stamped `stamp` [ns], that arrived at `now` [ns]; return whether it completes a set."""
         if isinstance(reading, (Transforms, Detections)):
-            return any([self._receive(*part, now) for part in self._parts.take(topic, stamp, reading)])
-        return self._receive(topic, stamp, reading, now)
-
-    def _receive(self, topic: str, stamp: int, reading: Reading | Picture, now: int | None) -> bool:
+            return any([self.receive(*part, now) for part in self._parts.take(topic, stamp, reading)])
         if topic in self._cameras:
             stamp = self._cameras[topic].host_stamp(stamp)
         if not self._assembler.update(topic, stamp, reading):

@@ -23,7 +23,6 @@ from qgf_ros.control.extraction import JointReading, PoseReading, Reading, Twist
 from qgf_ros.control.sensing.sensor_messages import SENSOR_MESSAGES
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import (
-    CAMERA_CLASSES,
     MESSAGE_CLASSES,
     from_time,
     message_class,
@@ -79,6 +78,32 @@ def camera_messages(cameras: Mapping[str, CameraField]) -> dict[str, list[Any]]:
     }
 
 
+def still_messages(fields: Sequence[ObservationField]) -> dict[str, Any]:
+    """Return a message of every topic, unstamped, of a robot at rest, in the frames that the fields name.
+
+    Raises:
+        SimulationError: A topic has no stamp, so that answers to it could not be told apart, or it is of detections.
+    """
+    served = [field for field in fields if field.constant is None]
+    if any(field.message_type in (*UNSTAMPED, TRANSFORMS) for field in served):
+        raise SimulationError("a topic of the bundle has no stamp; the loop over DDS can only be timed with stamps")
+    if any(field.message_type == DETECTIONS for field in served):
+        raise SimulationError(
+            "a topic of the bundle is of detections, and a robot without a body sees nothing; time another"
+        )
+    readings = still_readings(served)
+    messages: dict[str, Any] = {}
+    for field in served:
+        kind = message_class(field.message_type, f"field {field.name}", "time another bundle")
+        reading = readings.get(field.topic)  # others are of zeros where nothing else is said
+        message = messages.setdefault(field.topic, kind() if reading is None else to_message(reading, 0))
+        if field.frame_id is not None:
+            message.header.frame_id = field.frame_id
+        if field.child_frame_id is not None:
+            message.child_frame_id = field.child_frame_id
+    return messages
+
+
 class StandIn:
     """The other side of one node, in that node's own ROS graph.
 
@@ -94,25 +119,16 @@ class StandIn:
     def __init__(
         self, graph: Mapping[str, str], fields: Sequence[ObservationField], cameras: Mapping[str, CameraField]
     ) -> None:
-        served = [field for field in fields if field.constant is None]
-        if any(field.message_type in (*UNSTAMPED, TRANSFORMS) for field in served):
-            raise SimulationError("a topic of the bundle has no stamp; the loop over DDS can only be timed with stamps")
-        if any(field.message_type == DETECTIONS for field in served):
-            raise SimulationError(
-                "a topic of the bundle is of detections, and a robot without a body has nothing to be seen"
-            )
-        about = "a topic of the bundle", "time another bundle"
-        types = {field.topic: message_class(field.message_type, *about) for field in served}
-        zeros = {field.topic: types[field.topic]() for field in served}  # where nothing else is said
-        still = {topic: to_message(reading, 0) for topic, reading in still_readings(fields).items()}
-        self._messages = {topic: [message] for topic, message in {**zeros, **still}.items()}
+        self._messages = {topic: [message] for topic, message in still_messages(fields).items()}
         self._messages |= camera_messages(cameras)  # the large ones last, as the node takes them in
-        types |= {camera.topic: CAMERA_CLASSES[camera.type] for camera in cameras.values()}
         with environment(graph):
             self._context = Context()
             self._context.init()
             self._node = Node("stand_in", context=self._context, start_parameter_services=False, enable_rosout=False)
-        self._publishers = {topic: self._node.create_publisher(types[topic], topic, 5) for topic in self._messages}
+        self._publishers = {
+            topic: self._node.create_publisher(type(messages[0]), topic, 5)
+            for topic, messages in self._messages.items()
+        }
         self._node.create_subscription(JointState, "command", self._on_command, 50)
         self._node.create_subscription(DiagnosticArray, "policy_node/telemetry", self._on_telemetry, 50)
         self._change_state = self._node.create_client(ChangeState, "policy_node/change_state")

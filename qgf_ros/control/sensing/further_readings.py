@@ -43,6 +43,11 @@ class RangeReading:
     longest: float
     frame_id: str = ""
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether it is a distance that the sensor can tell: nothing in reach is infinite, an error not a number (REP 117)."""
+        return bool(self.shortest <= self.range[0] <= self.longest)
+
 
 @dataclass(frozen=True)
 class LocatedReading(Rotated):

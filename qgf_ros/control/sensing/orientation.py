@@ -46,29 +46,27 @@ def yaw_of(quaternion_xyzw: Array) -> float:
     return float(np.arctan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z)))
 
 
-def turned(field: ObservationField, unit: Array | None, given: Array) -> Array:
-    """Return what a field makes of an orientation.
-
-    Args:
-        field: Its extraction is one of `TURNS`.
-        unit: `Rotated.unit_quaternion`.
-        given: The quaternion (x, y, z, w) that this is of.
-
-    Raises:
-        ObservationError: It is no rotation.
-    """
-    if unit is None:
-        length = math.hypot(*given.tolist())
-        raise ObservationError(
-            f"field {field.name}: topic {field.source} gives a quaternion of length {length:.4g}, which is no rotation; "
-            f"expected 1, to {LENGTH_TOLERANCE:.0%}"
-        )
-    return TURNS[field.extraction](unit, field)
+def no_rotation(field: ObservationField, given: Array) -> ObservationError:
+    """Return the error of a field whose quaternion (x, y, z, w) has no `Rotated.unit_quaternion`."""
+    return ObservationError(
+        f"field {field.name}: topic {field.source} gives a quaternion of length {math.hypot(*given.tolist()):.4g}, which is no "
+        f"rotation; expected 1, to {LENGTH_TOLERANCE:.0%}"
+    )
 
 
-def _signed(ordered: Array, field: ObservationField) -> Array:
+def _xyzw(q: Array, field: ObservationField) -> Array:
+    mean = None if field.sign_follows else field.mean_quaternion
+    return -q if mean is not None and _product(q, mean) < 0.0 else q
+
+
+def _wxyz(q: Array, field: ObservationField) -> Array:
+    ordered = np.array([q[3], q[0], q[1], q[2]])
     mean = None if field.sign_follows else field.mean_quaternion
     return -ordered if mean is not None and _product(ordered, mean) < 0.0 else ordered
+
+
+def _yaw(q: Array, field: ObservationField) -> Array:
+    return np.array([yaw_of(q)])
 
 
 def _yaw_cos_sin(q: Array, field: ObservationField) -> Array:
@@ -83,11 +81,11 @@ def _two_columns(q: Array, field: ObservationField) -> Array:
     return np.array([*first, 2.0 * (x * y - w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z + w * x)])
 
 
-#: What is made of an orientation.
+#: What is made of an orientation, a unit quaternion (x, y, z, w).
 TURNS: dict[str, Callable[[Array, ObservationField], Array]] = {
-    "quaternion_xyzw": _signed,
-    "quaternion_wxyz": lambda q, field: _signed(np.array([q[3], q[0], q[1], q[2]]), field),
-    "yaw": lambda q, field: np.array([yaw_of(q)]),
+    "quaternion_xyzw": _xyzw,
+    "quaternion_wxyz": _wxyz,
+    "yaw": _yaw,
     "yaw_cos_sin": _yaw_cos_sin,
     "rotation_6d": _two_columns,
 }

@@ -260,6 +260,24 @@ def test_a_missing_transform_is_said_until_it_comes_and_again_after_a_restart_of
     assert heard.why_not() == "field arm: nothing received yet on topic joint_states"
 
 
+def test_where_something_is_built_in_holds_for_ever_if_the_contract_says_that_nothing_of_it_is_measured() -> None:
+    built_in = field(TRANSFORMS, "position", 3, name="fixture", **{**TAG, "child_frame_id": "fixture"}, max_age=None)
+    arm = FIELDS[0]
+    told = SENSOR_MESSAGES[TRANSFORMS](transforms(("base", "table", 0, 1.0), ("table", "fixture", 0, 0.5)))
+    intake = ObservationIntake((arm, built_in), 0.05, simulated_time=False, backward_jump=0.05)
+    intake.receive("/tf_static", 0, told, 0)
+    intake.clear()  # as when the node is activated, later than it was said
+    for now in (10**9, 10**12):
+        intake.receive("joint_states", now, JointReading(("a",), np.zeros(1), np.empty(0), np.empty(0)), now)
+        assert intake.collect(now).vector.tolist() == [0.0, 1.5, 0.0, 0.0]
+    measured = ObservationIntake(
+        (arm, field(TRANSFORMS, "position", 3, **TAG)), 0.05, simulated_time=False, backward_jump=0.05
+    )
+    measured.receive("/tf_static", 0, SENSOR_MESSAGES[TRANSFORMS](transforms(("base", "tag", 0, 1.0))), 10**9)
+    with pytest.raises(ObservationError, match="field x: topic /tf has only static transforms from frame base to tag"):
+        measured.collect(10**9)
+
+
 def test_the_stamps_of_other_frames_in_a_message_do_not_count(heard: Heard) -> None:
     """Localisation says where the map is a second ahead of time; the tag is of now."""
     assert heard.intake.collect(heard.now).stamp == 1000 * MS

@@ -14,12 +14,14 @@ pytest.importorskip("onnxruntime", reason="running a bundle needs ONNX Runtime")
 
 from qgf_ros.benchmark.ros_latency import Setting
 from qgf_ros.bundle.fields import ObservationField
+from qgf_ros.bundle.messages.message_types import DETECTIONS, TRANSFORMS
+from qgf_ros.control.extraction import instant
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.control.vision.pictures import refusal
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import received
 from qgf_sim.benchmark.ros import RosPlan, measure, processor_time
-from qgf_sim.benchmark.stand_in import PICTURES, StandIn, camera_messages, still_readings
+from qgf_sim.benchmark.stand_in import PICTURES, StandIn, camera_messages, still_messages, still_readings
 
 
 def field(name: str, kind: str, extraction: str, size: int, **options: Any) -> ObservationField:
@@ -49,6 +51,21 @@ def test_a_robot_at_rest_serves_any_contract() -> None:
 def test_answers_to_topics_without_a_stamp_could_not_be_told_apart() -> None:
     with pytest.raises(SimulationError, match="no stamp"):
         StandIn({}, CONTRACT, {})
+
+
+def test_a_robot_at_rest_has_the_frames_of_its_contract_and_sees_nothing() -> None:
+    imu = field("turn", "sensor_msgs/msg/Imu", "quaternion_xyzw", 4, frame_id="imu")
+    near = field("near", "sensor_msgs/msg/Range", "range", 1)
+    messages = still_messages((imu, near, *CONTRACT[:-1]))
+    assert set(messages) == {one.topic for one in (imu, near, *CONTRACT[:-1])}
+    assert instant(imu, received(messages[imu.topic])).tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert instant(near, received(messages[near.topic])).tolist() == [0.0]
+    cup = field("cup", DETECTIONS, "position", 3, object_id="cup")
+    tag = field("tag", TRANSFORMS, "position", 3, frame_id="base", child_frame_id="tag")
+    for unseen, reason in ((cup, "sees nothing"), (tag, "no stamp")):
+        unheard = unseen.model_copy(update={"topic": "unheard"})
+        with pytest.raises(SimulationError, match=reason):
+            still_messages((unheard,))
 
 
 @pytest.mark.parametrize("changes", [{"rates": ()}, {"rates": (20, 0)}, {"rounds": 0}, {"ticks": 0}, {"threads": 0}])
