@@ -14,7 +14,7 @@ from typing import Any
 from qgf_ros.bundle.locate import is_bundle, locate_bundle
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
-from qgf_ros.control.run_options import RunOptions
+from qgf_ros.control.run_options import DEFAULTS, RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.halving import Found, Outcome, Steps, rank
 from qgf_ros.evaluation.lockstep import Searcher, in_lockstep
@@ -113,8 +113,8 @@ def compared_variants(
 
     Args:
         words: Folders or names of bundles; NAME=BUNDLE for what one is called in tables.
-        disagreement_scales: Gates to try [Q].
-        weight_schedules: Schedules to try.
+        disagreement_scales: Gates to try [Q]; infinity is none.
+        weight_schedules: Schedules to try; constant is none.
 
     Raises:
         BundleError: There is no such bundle, or it cannot be read.
@@ -127,8 +127,13 @@ def compared_variants(
     variants += [
         GuidanceVariant(f"gate {scale:g}", bundle, manifest, {"disagreement_scale": scale})
         for scale in disagreement_scales
+        if scale != DEFAULTS["disagreement_scale"]
     ]
-    variants += [GuidanceVariant(name, bundle, manifest, {"weight_schedule": name}) for name in weight_schedules]
+    variants += [
+        GuidanceVariant(name, bundle, manifest, {"weight_schedule": name})
+        for name in weight_schedules
+        if name != DEFAULTS["weight_schedule"]
+    ]
     variants += [GuidanceVariant(name, path, found) for name, path, found in others]
     names = [variant.name for variant in variants]
     if twice := sorted({name for name in names if names.count(name) > 1}):

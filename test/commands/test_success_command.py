@@ -258,7 +258,7 @@ def test_uncertainty_is_swept_with_the_same_trials_and_goes_on_where_it_was_ende
     numbers = json.loads((tmp_path / "u" / "uncertainty.json").read_text(), parse_constant=pytest.fail)
     assert [variant["variant"] for variant in numbers["variants"]] == ["constant", "gate 1", "falling", "other"]
     assert (tmp_path / "u" / "uncertainty.png").read_bytes().startswith(b"\x89PNG\r\n")
-    assert "against constant guidance" in capsys.readouterr().out
+    assert "n = 16; p by Holm" in capsys.readouterr().out
 
 
 def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.evaluation.halving import Outcome, Search
-from qgf_ros.evaluation.recommendation import Recommendation, asked, decide
+from qgf_ros.evaluation.recommendation import LEVEL, Recommendation, asked, decide
 
 PLAIN, USUAL = RunOptions(0.0, "task1"), RunOptions(0.1, "task1")
 GATE = RunOptions(0.3, "task1", disagreement_scale=1.0)
@@ -66,6 +67,19 @@ def test_nothing_is_recommended_that_does_not_help() -> None:
     found = decided(10, 12, 14)
     assert (found.recommended, found.reported[0]) == (PLAIN, PLAIN)
     assert found.comparison is not None
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_where_nothing_helps_hardly_ever_something_is_recommended(share: float) -> None:
+    random, worlds = np.random.default_rng(1), 400
+    wrong = 0
+    for solved in random.random((worlds, 3, 100)) < share:
+        outcomes = {
+            options: [Outcome(seed, bool(won), 50) for seed, won in enumerate(one)]
+            for options, one in zip((PLAIN, USUAL, GATE), solved)
+        }
+        wrong += decide((PLAIN, USUAL, GATE), outcomes).recommended != PLAIN
+    assert wrong / worlds <= LEVEL / 2.0  # one side of a test at 5 %
 
 
 def test_two_chances_share_the_level() -> None:

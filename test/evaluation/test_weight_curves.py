@@ -108,7 +108,7 @@ def test_every_variant_has_the_same_seeds_and_no_trial_runs_twice(
 
 
 def test_bundles_beside_the_first_are_variants_by_name(tiny_bundle: Path) -> None:
-    variants = compared_variants([str(tiny_bundle), f"rho={tiny_bundle}"], (), ())
+    variants = compared_variants([str(tiny_bundle), f"rho={tiny_bundle}"], (math.inf,), ("constant",))
     assert [(variant.name, variant.bundle) for variant in variants] == [("constant", tiny_bundle), ("rho", tiny_bundle)]
     with pytest.raises(SimulationError, match="rho is there twice; call a bundle otherwise"):
         compared_variants([str(tiny_bundle), f"rho={tiny_bundle}", f"rho={tiny_bundle}"], (), ())

@@ -29,8 +29,9 @@ class Uncertainty:
             as an export of the same run with another --aggregate. NAME=BUNDLE says what it is called.
         tasks: Single-task numbers, separated by commas; all that the bundles share by default.
         guidance_weights: Weights of the sweep; 0, plain behaviour cloning, is always among them.
-        disagreement_scales: Gates d in units of Q: the weight is multiplied by d / (d + spread of the ensemble).
-        weight_schedules: Schedules of the weight over the denoising steps to try.
+        disagreement_scales: Gates d in units of Q: the weight is multiplied by d / (d + spread of the ensemble); inf for
+            none.
+        weight_schedules: Schedules of the weight over the denoising steps to try; constant for none.
         sweep_episodes: Episodes per weight, variant and task of the sweep.
         sweep_seed: First of their seeds.
         episodes: Episodes per variant and task that report the best weight.

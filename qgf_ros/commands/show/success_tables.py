@@ -140,20 +140,20 @@ def uncertainty_tables(numbers: Mapping[str, Any]) -> Iterator[Table]:
             variant["variant"],
             rate_and_interval(variant["mean_over_weights"]["value"], variant["mean_over_weights"]["ci95"]),
             rate_and_interval(variant["chosen"]["success_rate"], variant["chosen"]["ci95"]),
-            str(variant["chosen"]["episodes"]),
             *_versus_text(variant["chosen"]["versus"]),
         )
         for variant in variants
     )
-    headings = ("variant", "mean over weights [%]", "best weight, other seeds [%]", "n", "difference", "p", "verdict")
-    yield small_table(headings, rows, title="against constant guidance, paired; p by Holm")
+    headings = ("variant", "mean [%]", "best [%]", "difference", "p", "verdict")
+    reported = variants[0]["chosen"]["episodes"]
+    title = f"mean over weights; best on other seeds, n = {reported}; p by Holm"
+    yield small_table(headings, rows, title=title)
 
 
 def _cliff_text(variant: Mapping[str, Any]) -> str:
-    weight, (low, high) = variant["cliff"]["guidance_weight"], variant["cliff"]["ci95"]
-    if weight is None:
-        return "beyond"
-    return f"{weight:.2g} [{low:.2g}, {'beyond' if high is None else f'{high:.2g}'}]"
+    numbers = (variant["cliff"]["guidance_weight"], *variant["cliff"]["ci95"])
+    weight, low, high = ("beyond" if value is None else f"{value:.2g}" for value in numbers)
+    return f"{weight} [{low}, {high}]"
 
 
 def _versus_text(versus: Mapping[str, Any] | None) -> tuple[str, str, str]:
