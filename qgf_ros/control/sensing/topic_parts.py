@@ -54,9 +54,10 @@ class TopicParts:
             return [] if tree is None else tree.hear(said.transforms, static=topic.endswith(STATIC))
         parts: list[Part] = []
         for source, thing in self._things.get(topic, {}).items():
-            # What is not seen now is not where it was: the last pose of it is nothing to act on.
-            missed = MissedReading(f"has no detection of {thing} among {said.count}")
-            parts.append((source, stamp, said.best[thing][1] if thing in said.best else missed))
+            if thing in said.best:
+                parts.append((source, stamp, said.best[thing][1]))
+            elif source in self._names:  # live: what is not seen now is not where it was, nor anything to act on
+                parts.append((source, stamp, MissedReading(f"has no detection of {thing} among {said.count}")))
         return parts
 
     def gap(self) -> str | None:

@@ -236,6 +236,15 @@ def test_what_is_not_detected_is_missing_and_not_where_it_was(heard: Heard) -> N
     assert heard.vector()[4] == pytest.approx(0.2)
 
 
+def test_what_holds_until_it_is_replaced_is_where_it_was_seen_last() -> None:
+    kept = FIELDS[2].model_copy(update={"max_age": None})
+    intake = ObservationIntake((FIELDS[0], kept), 0.05, simulated_time=False, backward_jump=0.05)
+    for now, seen in ((0, CUPS), (10**9, detections(("7", "plate", 0.4, 0.7)))):
+        intake.receive("joint_states", now, JointReading(("a",), np.zeros(1), np.empty(0), np.empty(0)), now)
+        intake.receive("detections", now, SENSOR_MESSAGES[DETECTIONS](seen), now)
+        np.testing.assert_allclose(intake.collect(now).vector, [0.0, 0.2, 0.0, 0.0])
+
+
 def test_detections_of_another_frame_are_refused_be_it_that_of_one_or_of_all(heard: Heard) -> None:
     heard.at(1010, "detections", detections(("7", "plate", 0.4, 0.7), ("2", "cup", 0.8, 0.2), own_frame="other"))
     assert "field cup: topic detections of cup has frame_id 'other', expected camera" in heard.why_not()
