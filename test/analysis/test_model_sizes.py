@@ -67,8 +67,10 @@ def test_a_point_is_a_method_of_a_size_over_all_its_bundles_and_tasks() -> None:
     assert small["versus_smallest"] is None
     assert big["versus_smallest"]["difference"] == pytest.approx(0.5)
     assert big["versus_smallest"]["ci95"][0] > 0.0
-    axes = draw_sizes({"points": points}).axes
-    assert [line.get_label() for line in axes[1].lines] == ["edp", "iql_flow"]
+    _, losses = draw_sizes({"points": points}).axes
+    assert [list(line.get_ydata()) for line in losses.lines] == [[0.9, 0.5]]
+    assert [label.get_text() for label in losses.get_xticklabels()] == ["70k", "1000k"]
+    assert len(draw_sizes({"points": [edp]}).axes) == 1  # there is no loss to draw
 
 
 def test_sizes_of_other_tasks_or_training_seeds_are_not_compared() -> None:

@@ -302,4 +302,4 @@ def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
     assert [point["tasks"] for point in numbers["points"]] == [[1], [1], [1, 2], [1, 2]]
     assert [point["held_out_loss"] for point in numbers["points"]] == [0.25, 0.25, None, None]
     assert (tmp_path / "s" / "size.png").read_bytes().startswith(b"\x89PNG\r\n")
-    assert "held-out loss" in capsys.readouterr().out
+    assert "loss: of the critics, held out" in capsys.readouterr().out

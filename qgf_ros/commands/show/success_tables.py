@@ -173,8 +173,7 @@ def size_table(numbers: Mapping[str, Any]) -> Table:
         (
             f"{point['series']}, {method_label(point['method'])}",
             point["hidden"],
-            f"{point['velocity']:,}",
-            f"{point['critic']:,}",
+            f"{point['velocity'] / 1000:.0f}k",
             rate_and_interval(point["success_rate"], point["ci95"]),
             str(point["episodes"]),
             against(point["versus_smallest"]),
@@ -182,5 +181,6 @@ def size_table(numbers: Mapping[str, Any]) -> Table:
         )
         for point in numbers["points"]
     )
-    headings = ("method", "layers", "velocity", "critic", "success [%]", "n", "- smallest", "held-out loss")
-    return small_table(headings, rows, title="parameters, success with 95 % intervals, and the critics' held-out loss")
+    headings = ("method", "layers", "size", "success [%]", "n", "- smallest", "loss")
+    title = "size: parameters of the velocity field; loss: of the critics, held out"
+    return small_table(headings, rows, title=title)
