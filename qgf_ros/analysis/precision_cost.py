@@ -115,6 +115,13 @@ def load_pair(bundle: Path, precision: Precision, critics: Sequence[str]) -> tup
     Raises:
         BundleError: The bundle is damaged, or a critic does not run on the fast path, which alone has other precisions.
     """
+    encoding = load_manifest(bundle).encoding
+    for critic in critics:
+        if encoding is not None and critic in encoding.critics:
+            raise BundleError(
+                f"critic {critic} of {bundle} has an encoder of its own and so runs over the primitives, which are in fp32 alone; "
+                "measure the critics without one, with --tasks"
+            )
     reference, variant = (Policy.load(bundle, precision=name) for name in ("fp32", precision))
     for critic in critics:
         if not variant.has_fast_path(critic):

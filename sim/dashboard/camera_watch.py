@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,12 @@ class CameraLook:
     Attributes:
         source: Its newest picture as the policy sees it, as a data URL; empty where there is none.
         complaint: Why there is none, or none any more; empty where all is well.
+        size: Height and width of the picture [px].
     """
 
     source: str
     complaint: str
+    size: tuple[int, int] = (0, 0)
 
 
 def cameras_of(manifest: Manifest | None, contract: str) -> dict[str, CameraField]:
@@ -122,7 +124,7 @@ class CameraWatch:
         if known is not data:
             look = decoded(name, camera, data)
             self._looks[name] = data, look
-        return look if silence <= SILENCE else CameraLook(look.source, f"silent for {silence:.0f} s")
+        return look if silence <= SILENCE else replace(look, complaint=f"silent for {silence:.0f} s")
 
 
 def decoded(name: str, camera: CameraField, data: bytes) -> CameraLook:
@@ -140,4 +142,4 @@ def decoded(name: str, camera: CameraField, data: bytes) -> CameraLook:
         return CameraLook("", str(error))
     kind = "png" if pixels.shape[0] * pixels.shape[1] <= _MOST_EXACT else "jpeg"
     content = base64.b64encode(cv2.imencode(f".{kind}", pixels[..., ::-1])[1].tobytes()).decode("ascii")
-    return CameraLook(f"data:image/{kind};base64,{content}", "")
+    return CameraLook(f"data:image/{kind};base64,{content}", "", camera.size)

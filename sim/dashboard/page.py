@@ -105,7 +105,7 @@ class Page:
 
         self._simulation.on_click(steer)
         self._notice = gui.add_html("")
-        self._pictures = gui.add_html("", visible=False)
+        self._pictures = gui.add_html("", visible=False, order=1e9)  # below the controls, which come later
 
     def _add_plots(self) -> None:
         """Add what is left of the scene."""

@@ -65,15 +65,20 @@ def episode_table(successes: Sequence[SuccessAtWeight], episodes: Sequence[Episo
 
 
 def camera_pictures(looks: Mapping[str, CameraLook]) -> str:
-    """Return what the policy sees, a picture for each camera; the browser enlarges it, and its pixels stay squares."""
-    parts = ["<b>what the policy sees</b>"]
-    for name, look in looks.items():
-        complaint = _coloured(StatusLine(1, look.complaint)) if look.complaint else ""
-        parts.append(f"<div>{html.escape(name)} {complaint}</div>")
-        if look.source:
-            style = "width: 100%; image-rendering: pixelated"
-            parts.append(f'<img style="{style}" src="{look.source}" alt="{html.escape(name)}">')
-    return f'<div style="padding: 0.3em 0.8em; font-size: 0.85em">{"".join(parts)}</div>'
+    """Return what the policy sees, a picture for each camera, two in a row; the browser enlarges it, its pixels stay squares."""
+    parts = "".join(f"<div>{_camera_picture(html.escape(name), look)}</div>" for name, look in looks.items())
+    grid = f"display: grid; grid-template-columns: repeat({min(len(looks), 2)}, minmax(0, 1fr)); gap: 0.5em"
+    style = "padding: 0.3em 0.8em; font-size: 0.85em"
+    return f'<div style="{style}"><b>what the policy sees</b><div style="{grid}">{parts}</div></div>'
+
+
+def _camera_picture(name: str, look: CameraLook) -> str:
+    said = f"{name} {_coloured(StatusLine(1, look.complaint))}" if look.complaint else name
+    if not look.source:
+        return said
+    # Of its size before it is decoded, and decoded before it is painted: a new picture is a new element.
+    style = "display: block; width: 100%; aspect-ratio: {1} / {0}; image-rendering: pixelated".format(*look.size)
+    return f'{said}<img style="{style}" decoding="sync" src="{look.source}" alt="{name}">'
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -134,3 +134,11 @@ def test_a_bundle_that_sees_is_compared_on_pictures(tmp_path: Path) -> None:
     )
     assert same.ticks == shifted.ticks == 20
     assert same.q_mean != shifted.q_mean, "each observation has its own pictures"
+
+
+def test_a_critic_with_an_encoder_of_its_own_has_no_other_precision(tmp_path: Path) -> None:
+    from camera_bundles import write_camera_bundle
+
+    bundle = write_camera_bundle(tmp_path / "seeing", critics={"near": None, "far": 5})
+    with pytest.raises(BundleError, match="critic far of .* has an encoder of its own and so runs over the primitives"):
+        load_pair(bundle, "int8", ["near", "far"])

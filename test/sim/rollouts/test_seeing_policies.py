@@ -18,6 +18,7 @@ from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.cli import main
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
+from qgf_ros.evaluation.plan import EpisodePlan
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.film import film_episode
@@ -90,6 +91,25 @@ def test_the_policy_acts_on_what_it_sees(bundle: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(environment.TaskEnvironment, "readings", dark)
     assert not np.array_equal(seen[0], episodes(bundle, episodes=1)[0])
+
+
+@pytest.mark.slow
+def test_an_episode_over_ros_with_pictures_on_topics_is_the_one_in_process_to_the_bit(bundle: Path) -> None:
+    pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
+    from qgf_sim.live.demo import run_demo
+
+    class Silent:
+        def note(self, text: str) -> None: ...
+
+        def warn(self, text: str) -> None: ...
+
+        def add(self, episode: Any) -> None: ...
+
+    (here,) = episodes(bundle, episodes=1)
+    (there,) = run_demo(EpisodePlan(bundle, 2, (0.1,), 1, record=True), Silent())[0.1]
+    heard = ~np.isnan(there.commands).any(axis=1)  # of a command that nobody took down there is none to compare
+    assert heard.sum() > len(here) // 2
+    assert there.commands[heard].tobytes() == here[heard].tobytes()
 
 
 def test_a_bundle_of_other_pictures_is_not_evaluated(bundle: Path) -> None:
