@@ -44,6 +44,7 @@ def train(
     encoder_updates: int = 20_000,
     shift: int = 4,
     critic_encoder: Literal["shared", "own"] = "shared",
+    velocity_field: Literal["kept", "trained"] = "kept",
     seed: int = 0,
     compile: bool = False,
     goal_conditioned: bool = False,
@@ -86,6 +87,7 @@ def train(
         encoder_updates: With pictures, updates of encoder and velocity field together, before critics train on the features.
         shift: With pictures, most pixels that each is moved at random where an encoder trains.
         critic_encoder: With pictures, shared for critics that train on the features, own for an encoder that their loss trains.
+        velocity_field: With pictures, whether it is trained on beside the critics, on the features of the finished encoder.
         seed: Of the initial weights and of every batch.
         compile: Fuse the losses with torch.compile; needs a C++ compiler.
         goal_conditioned: Tell the policy and a critic named goal what to reach, instead of --tasks or --critic; goals are

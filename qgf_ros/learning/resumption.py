@@ -12,10 +12,12 @@ from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.trainer import Trainer, TrainingConfig
 
+#: What a header of a run that sees says only where it is otherwise.
+_USUAL_SIGHT = {"critic_encoder": "shared", "velocity_field": "kept"}
 #: What a resumed run must share with the one it continues, apart from the configuration.
 _IDENTITY = (
     *("critics", "environment", "reward", "goal_tolerances", "observation", "action", "control_rate"),
-    *("dataset", "cameras", "encoder", "critic_encoder", "critics_from"),
+    *("dataset", "cameras", "encoder", *_USUAL_SIGHT, "critics_from"),
 )
 #: Settings that only say when the learning rate falls and when the run ends.
 _COURSE = ("updates", "restart_at")
@@ -97,8 +99,8 @@ def identity_of(header: Mapping[str, Any], key: str) -> Any:
     value = header.get(key)
     if key == "reward" and value is None and header.get("environment") and "goal" not in header:
         value = "dense"  # runs of before there was a choice
-    if key == "critic_encoder" and value is None and "encoder" in header:
-        value = "shared"  # said only where it is not
+    if value is None and "encoder" in header:
+        value = _USUAL_SIGHT.get(key)
     if key == "observation" and value is not None:
         fields = (ObservationField.model_validate(field) for field in value)
         value = [field.model_dump(mode="json", exclude={"mean_quaternion", "sign_follows"}) for field in fields]

@@ -24,7 +24,16 @@ from qgf_ros.learning.run import Rewarded
 from qgf_ros.learning.trainer import TrainingConfig
 from qgf_ros.learning.vision.picture_critics import PictureCriticConfig, PictureCritics, begun_as
 from qgf_ros.learning.vision.picture_flow import PictureFlowConfig
-from qgf_ros.learning.vision.seeing import CRITIC_ENCODER_KEY, ENCODER_KEY, SHARED, Seen, see, train_encoder
+from qgf_ros.learning.vision.seeing import (
+    CRITIC_ENCODER_KEY,
+    ENCODER_KEY,
+    KEPT,
+    SHARED,
+    VELOCITY_KEY,
+    Seen,
+    see,
+    train_encoder,
+)
 
 if TYPE_CHECKING:
     from qgf_ros.learning.course import Progress
@@ -108,6 +117,7 @@ class SightTraining(NamedTuple):
         device: Where it trains.
         intervals: How often it reports and saves.
         critic_encoder: Whose encoder the critics see through, shared or own.
+        velocity_field: Whether it is kept or trained on behind the finished encoder.
     """
 
     config: TrainingConfig
@@ -115,6 +125,7 @@ class SightTraining(NamedTuple):
     device: torch.device
     intervals: Intervals
     critic_encoder: str = SHARED
+    velocity_field: str = KEPT
 
     @classmethod
     def of(
@@ -122,7 +133,8 @@ class SightTraining(NamedTuple):
     ) -> SightTraining:
         """Return how a run of this configuration and these options comes to see; the encoder's rate falls over its own updates."""
         updates = replace(config, updates=given["encoder_updates"], restart_at=0, goal_conditioned=False)
-        return cls(updates, PictureFlowConfig.from_dict(given), device, intervals, given["critic_encoder"])
+        chosen = given["critic_encoder"], given["velocity_field"]
+        return cls(updates, PictureFlowConfig.from_dict(given), device, intervals, *chosen)
 
     def critics(self, found: Seen, options: StoredConfig) -> dict[str, Any]:
         """Return how the critics train behind the encoder, as `learning.run.train` is told.
@@ -131,11 +143,19 @@ class SightTraining(NamedTuple):
             found: What the encoder gives them.
             options: Of the algorithm.
         """
+        kept = self.velocity_field == KEPT
+        given, begun = (found.velocity, {}) if kept else ({}, found.velocity)
         if self.critic_encoder == SHARED:
-            return {"options": options, "given": found.velocity}
+            return {"options": options, "given": given, "begun_with": begun}
         own = PictureCriticConfig.from_dict({**options.to_dict(), **self.options.to_dict()})
-        begin = begun_as(found.encoder)
-        return {"options": own, "kind": PictureCritics, "given": found.velocity, "begun_with": begin}
+        begun = {**begun, **begun_as(found.encoder)}
+        return {"options": own, "kind": PictureCritics, "given": given, "begun_with": begun}
+
+    def told(self) -> dict[str, str]:
+        """Return what a header says of it beside the encoder, as far as it is not the usual."""
+        usual = {CRITIC_ENCODER_KEY: SHARED, VELOCITY_KEY: KEPT}
+        chosen = {CRITIC_ENCODER_KEY: self.critic_encoder, VELOCITY_KEY: self.velocity_field}
+        return {key: value for key, value in chosen.items() if value != usual[key]}
 
 
 def check_sight(path: Path, training: Dataset, algorithm: str, critic_encoder: str, critics_from: Path | None) -> None:
@@ -185,7 +205,7 @@ def seen(
         TrainingError: See `train_encoder` and `see`.
         KeyboardInterrupt: Ctrl-C, after a checkpoint was saved.
     """
-    config, options, device, intervals, whose = sight
+    config, options, device, intervals, whose, _ = sight
     if not training.dataset.rendering and header.get("environment"):
         console.print(
             "note: the data set does not say how its pictures were made; those of the simulation have no shadows and coarser "
@@ -219,5 +239,4 @@ def seen(
             bar.update(bar.task_ids[-1], completed=done, total=total)
 
         found = see(path, training, validation, out, device=device, critic_encoder=whose, report=report)
-    own = {} if whose == SHARED else {CRITIC_ENCODER_KEY: whose}
-    return found, {**header, ENCODER_KEY: found.record, **own}
+    return found, {**header, ENCODER_KEY: found.record, **sight.told()}

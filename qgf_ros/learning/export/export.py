@@ -176,7 +176,8 @@ def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str,
         key: header[key]
         for key in (
             *("algorithm", "reward", "goal_tolerances", FROM_DATA),
-            *("dataset", "rendering", "encoder", "critic_encoder", "critics_from", "held_out", "hardware", "versions"),
+            *("dataset", "rendering", "encoder", "critic_encoder", "velocity_field", "critics_from", "held_out"),
+            *("hardware", "versions"),
         )
         if key in header
     }

@@ -1,4 +1,4 @@
-"""Critics that see through an encoder of their own, which their loss trains end to end, beside a policy that has learnt.
+"""Critics that see through an encoder of their own, which their loss trains end to end, beside the policy's that has learnt.
 
 As critics have targets, so has their encoder. The value regresses on what the target critics say, and sees what these see:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -52,38 +52,42 @@ class PictureCritics(IqlFlow):
 
     Args:
         config: Its configuration.
-        problem: With pictures; the observation is the state alone.
+        problem: With pictures; the observation is z, as the policy sees, features and behind them the state.
         generator: Of the initial weights.
     """
 
     config_class = PictureCriticConfig
 
     def __init__(self, config: PictureCriticConfig, problem: Problem, generator: torch.Generator) -> None:
-        seen = replace(problem, observation_size=config.features + problem.observation_size)
-        super().__init__(config, seen, generator)
-        self.velocity.requires_grad_(False)
+        super().__init__(config, problem, generator)
         self.critic_encoder = PictureEncoder(problem.pictures, config.features, generator)
         self.target_encoder = copy.deepcopy(self.critic_encoder).requires_grad_(False)
-        self._shift = config.shift
+        self._shown = config.features, config.shift
 
     def draw(self, size: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
-        """Return how far to move the pictures of each camera [N, 2], before and after the chunk alike; not to validate."""
-        most = self._shift if self.training else 0
-        return drawn_shifts(self.critic_encoder.cameras, size, most, generator, device)
+        """Return what the velocity field wants, and how far to move the pictures of each camera [N, 2].
+
+        Those before and after the chunk are moved alike; to validate, none is.
+        """
+        most = self._shown[1] if self.training else 0
+        moved = drawn_shifts(self.critic_encoder.cameras, size, most, generator, device)
+        return {**super().draw(size, generator, device), **moved}
 
     def losses(self, batch: Batch) -> Losses:
-        """Return the losses of the critics, per task in what is reported."""
-        now = all_shifted(batch.pictures, batch.draws)
-        z = self.critic_encoder(now, batch.s)
+        """Return the sum of the three losses; those of the critics are reported per task."""
+        now, state = all_shifted(batch.pictures, batch.draws), batch.s[:, self._shown[0] :]
+        z = self.critic_encoder(now, state)
         with torch.no_grad():
-            seen = self.target_encoder(now, batch.s)
-            ahead = self.target_encoder(all_shifted(batch.next_pictures, batch.draws), batch.next_s)
+            seen = self.target_encoder(now, state)
+            later = all_shifted(batch.next_pictures, batch.draws)
+            ahead = self.target_encoder(later, batch.next_s[:, self._shown[0] :])
             q = aggregated(self.target(seen, batch.action), self.aggregation)
             wanted = batch.returns + batch.bootstraps * self.value(ahead)
         critic = critic_loss(self.critic, z, batch.action, wanted)
         value = value_loss(self.value, seen, q, self.config.expectile)
-        count = len(q)
-        return Losses(critic + value, {"critic": critic / count, "value": value / count, "q": q.mean()})
+        flow, count = self.imitation_loss(batch), len(q)
+        told = {"flow": flow, "critic": critic / count, "value": value / count, "q": q.mean()}
+        return Losses(flow + critic + value, told)
 
     def before_step(self) -> None:
         """Move the target critics, and at the same rate what they see through."""

@@ -37,6 +37,8 @@ ENCODER = "encoder"
 ENCODER_KEY, CRITIC_ENCODER_KEY = "encoder", "critic_encoder"
 #: Whose that is: the policy's, which a header does not say, or one that the critics train.
 SHARED, OWN = "shared", "own"
+#: Where it says what becomes of the velocity field behind a finished encoder: it is kept, which is not said, or trained on.
+VELOCITY_KEY, KEPT, TRAINED_ON = "velocity_field", "kept", "trained"
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class Seen:
     """What the rest of a run needs of its encoder.
 
     Attributes:
-        training, validation: Data that observe features and state; pictures and state for critics with an encoder.
+        training, validation: Data that observe features and state; with pictures for critics that have an encoder.
         record: For the header: features F, sizes of the pictures, updates, configuration and fingerprint of the encoder.
-        velocity: Tensors of the velocity field, which stays as it is.
+        velocity: Tensors of the velocity field.
         encoder: Those of the encoder, without its name.
     """
 
@@ -117,7 +119,7 @@ def see(
         training, validation: Data with pictures, and their rewards.
         out: Folder of the run.
         device: Where to compute features.
-        critic_encoder: Whose the critics see through; no features are wanted where it is their `OWN`.
+        critic_encoder: Whose the critics see through; the pictures are kept where it is their `OWN`.
         report: Called with rows done, and rows in all.
 
     Raises:
@@ -129,12 +131,12 @@ def see(
     own = fingerprint({key: value for key, value in tensors.items() if key.startswith("encoder.")})
 
     def seen(rewarded: Rewarded, name: str) -> Rewarded:
-        if critic_encoder == OWN:
-            return rewarded
         dataset = rewarded.dataset
         cache = out / CACHE / f"{name}-{_told_apart(dataset)}-{own[:12]}.npy"
         pictures = _pictures_of(dataset).opened(out / CACHE)
-        return replace(rewarded, dataset=with_features(dataset, pictures, encoder, cache, device=device, report=report))
+        given = with_features(dataset, pictures, encoder, cache, device=device, report=report)
+        kept = dataset.pictures if critic_encoder == OWN else None
+        return replace(rewarded, dataset=replace(given, pictures=kept))
 
     record = {
         "features": encoder.features,

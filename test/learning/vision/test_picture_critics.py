@@ -40,7 +40,7 @@ N, STATE, CHUNK = 6, 3, 2
 
 
 def networks() -> PictureCritics:
-    problem = Problem(("near", "far"), STATE, CHUNK, pictures={"wrist": (12, 16)})
+    problem = Problem(("near", "far"), 8 + STATE, CHUNK, pictures={"wrist": (12, 16)})
     return PictureCritics(OPTIONS, problem, torch.Generator().manual_seed(2))
 
 
@@ -53,8 +53,16 @@ def a_batch(critics: PictureCritics) -> Batch:
     def pictures() -> Any:
         return {"wrist": torch.randint(256, (N, 12, 16, 3), generator=random, dtype=torch.uint8)}
 
-    s, draws = normal(N, STATE), critics.draw(N, random, CPU)
-    told = (normal(N, CHUNK), normal(N, STATE), normal(2, N), torch.full((2, N), 0.9), draws, pictures(), pictures())
+    s, draws = normal(N, 8 + STATE), critics.draw(N, random, CPU)
+    told = (
+        normal(N, CHUNK),
+        normal(N, 8 + STATE),
+        normal(2, N),
+        torch.full((2, N), 0.9),
+        draws,
+        pictures(),
+        pictures(),
+    )
     return Batch(s, s, *told)
 
 
@@ -71,7 +79,7 @@ def test_the_loss_of_the_critics_alone_reaches_their_encoder() -> None:
     losses.total.backward()
     assert all(gradients(critics.critic_encoder))
     assert any(gradients(critics.critic))
-    for still in (critics.target_encoder, critics.target, critics.velocity):
+    for still in (critics.target_encoder, critics.target):
         assert not any(gradients(still))
         assert not any(parameter.requires_grad for parameter in still.parameters())
 
@@ -83,11 +91,11 @@ def test_each_critic_is_asked_about_what_it_sees() -> None:
     batch = a_batch(critics)
     critics.eval()
     batch = replace(batch, draws=critics.draw(N, torch.Generator(), CPU))  # where it does not train, nothing is moved
-    told = critics.losses(batch).reported
+    told, state, next_state = critics.losses(batch).reported, batch.s[:, 8:], batch.next_s[:, 8:]
     with torch.no_grad():
-        z = critics.critic_encoder(batch.pictures, batch.s)
-        seen = critics.target_encoder(batch.pictures, batch.s)
-        ahead = critics.target_encoder(batch.next_pictures, batch.next_s)
+        z = critics.critic_encoder(batch.pictures, state)
+        seen = critics.target_encoder(batch.pictures, state)
+        ahead = critics.target_encoder(batch.next_pictures, next_state)
         wanted = batch.returns + 0.9 * critics.value(ahead)
         critic = (critics.critic(z, batch.action) - wanted[:, None]).square().mean()
         advantage = critics.target(seen, batch.action).amin(dim=1) - critics.value(seen)
@@ -178,9 +186,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rewarded, dict[s
 def trained(finished: Any, out: Path, updates: int, whose: str = OWN, **options: Any) -> dict[str, Any]:
     _, header, found = finished
     seen = found[whose]
-    own: dict[str, Any] = {"options": IqlFlowConfig(hidden=(32, 32))}
+    own: dict[str, Any] = {"options": IqlFlowConfig(hidden=(32, 32)), "given": seen.velocity}
     if whose == OWN:
-        own = {"options": OPTIONS, "kind": PictureCritics, "begun_with": begun_as(seen.encoder)}
+        own |= {"options": OPTIONS, "kind": PictureCritics, "begun_with": begun_as(seen.encoder)}
         header = {**header, CRITIC_ENCODER_KEY: OWN}
     path = runs.train(
         TrainingConfig(updates=updates, batch_size=8),
@@ -189,10 +197,8 @@ def trained(finished: Any, out: Path, updates: int, whose: str = OWN, **options:
         {**header, ENCODER_KEY: seen.record},
         out,
         device=CPU,
-        given=seen.velocity,
         intervals=Intervals(log=2, validate=2, save=2),
-        **own,
-        **options,
+        **{**own, **options},
     )
     return load_checkpoint(path)[0]
 
@@ -212,15 +218,15 @@ def test_a_run_goes_on_to_the_same_bits_and_leaves_the_policy_alone(finished: An
 
 
 def test_the_critics_begin_with_what_the_policy_sees(finished: Any) -> None:
-    rewarded, _, found = finished
-    config = TrainingConfig()
+    _, _, found = finished
+    config, rewarded = TrainingConfig(), found[OWN].training
     pictures = rewarded.dataset.pictures.opened(Path())
     data = ChunkData.build(rewarded.dataset, rewarded.rewards, 1, 0.99, CPU, pictures=pictures)
     critics = new_algorithm(config, PictureCritics, OPTIONS, ("reach",), data)
     runs.take_over(critics, begun_as(found[OWN].encoder))
     for encoder in (critics.critic_encoder, critics.target_encoder):
         assert all(torch.equal(encoder.state_dict()[name], value) for name, value in found[OWN].encoder.items())
-    assert found[OWN].training is rewarded
+    assert data.observations.shape[1] == 8 + STATE  # the policy's features, for the velocity field
     assert found[SHARED].training.dataset.pictures is None
 
 
