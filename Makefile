@@ -71,7 +71,7 @@ demo: $(VENV)/.demo-$(RUNTIME)
 
 $(VENV)/.bench-$(RUNTIME): $(INPUTS) | $(BIN)/python
 	@echo "installing what the benchmark needs (once, a few minutes)"
-	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,peers]'
+	@$(PIP) --editable '.[$(RUNTIME),ros,sim,train,analysis,camera,peers]'
 	@touch $@
 
 bench: $(VENV)/.bench-$(RUNTIME)
@@ -80,6 +80,7 @@ bench: $(VENV)/.bench-$(RUNTIME)
 	$(BIN)/qgf benchmark evaluation --rounds 4
 	$(BIN)/qgf benchmark training --peers --rounds 10
 	$(BIN)/qgf benchmark growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000
+	$(BIN)/qgf benchmark cameras
 	$(BIN)/qgf benchmark targets
 
 lint: $(VENV)/.test-$(RUNTIME)

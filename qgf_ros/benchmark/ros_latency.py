@@ -38,12 +38,14 @@ class Exchange:
         published: When its command was published, as its writer stamped it; nan if it never came.
         received: When the command was at hand again.
         inference: Duration of the inference behind the command [s].
+        stamp: Of the observation, before its first message was published.
     """
 
     sent: float
     published: float = math.nan
     received: float = math.nan
     inference: float = 0.0
+    stamp: float = math.nan
 
 
 @dataclass
@@ -63,8 +65,9 @@ class Trace:
     def record(self, setting: Setting) -> dict[str, Any]:
         """Return the record of the setting.
 
-        ``overhead_ms`` is from the observation to the publication of its command, ``round_trip_ms`` to its arrival, both
-        without inference; ``missed`` counts commands published later than a period after the observation, or never.
+        ``answer_ms`` is from the stamp of the observation to the publication of its command, with all that lies between;
+        ``overhead_ms`` from the observation to that, and ``round_trip_ms`` to its arrival, both without inference. ``missed``
+        counts commands published later than a period after the observation, or never.
         """
         answered = [one for one in self.exchanges if math.isfinite(one.published)]
         period = 1.0 / setting.rate
@@ -73,6 +76,7 @@ class Trace:
             "ticks": len(self.exchanges),
             "missed": sum(not one.published - one.sent <= period for one in self.exchanges),
             "unanswered": len(self.exchanges) - len(answered),
+            "answer_ms": distribution([one.published - one.stamp for one in answered]),
             "inference_ms": distribution([one.inference for one in answered]),
             "overhead_ms": distribution([one.published - one.sent - one.inference for one in answered]),
             "round_trip_ms": distribution([one.received - one.sent - one.inference for one in answered]),

@@ -13,6 +13,8 @@ Numbers = Mapping[str, Any]
 Result = Mapping[str, Any]
 #: Ticks over which memory should not grow.
 MILLION = 1_000_000
+#: Minutes for which two cameras should not make it grow.
+LONG = 10.0
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,38 @@ GROWTH = (
     ),
     Target("memory gained over a million ticks, in MB", 1.0, _memory),
 )
+#: Of cameras: two JPEG of 640 x 480, and the tick of whatever bundle was asked.
+CAMERAS = (
+    Target(
+        "two pictures decoded and encoded, full, p50 in ms",
+        4.0,
+        lambda numbers: _number(numbers["pictures"]["full"]["ms"]["p50"]),
+    ),
+    Target(
+        "tick at 20 Hz, stamp to command, p50 in ms",
+        12.0,
+        lambda numbers: _node({"results": numbers["loop"]}, 20, lambda result: result["answer_ms"]["p50"]),
+    ),
+    Target(
+        "tick at 20 Hz, stamp to command, p99 in ms",
+        20.0,
+        lambda numbers: _node({"results": numbers["loop"]}, 20, lambda result: result["answer_ms"]["p99"]),
+    ),
+    Target(
+        "memory gained in 10 minutes, in MB",
+        1.0,
+        lambda numbers: (
+            _number(numbers["memory"]["end_mb"]) - _number(numbers["memory"]["start_mb"])
+            if numbers["memory"]["minutes"] >= LONG
+            else math.nan
+        ),
+    ),
+    Target(
+        "calls of an encoder per inference",
+        1.0,
+        lambda numbers: max(numbers["calls"]["calls"].values()) / numbers["calls"]["inferences"],
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -209,4 +243,5 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         "qgf benchmark growth --random 3x64 --denoising-steps 2 --threads 1 --growth-ticks 1000000",
         GROWTH,
     ),
+    "cameras": Benchmark("cameras", "qgf benchmark cameras", CAMERAS),
 }

@@ -33,15 +33,20 @@ class OnnxEncoder:
         critic: Whose it is; None for the policy's.
         providers: From `choose_providers`.
         threads: Threads per operator.
+
+    Attributes:
+        calls: How often it ran.
     """
 
     def __init__(self, files: Mapping[str, bytes], critic: str | None, providers: Sequence[str], threads: int) -> None:
         path = encoder_file(critic)
         self._session = open_session(files[path], path, providers, threads)
+        self.calls = 0
         self._takes_state = STATE in [taken.name for taken in self._session.get_inputs()]
 
     def __call__(self, images: Images, observations: Array) -> Array:
         """Return the features, float32 [B, Z]."""
+        self.calls += 1
         state = {STATE: np.ascontiguousarray(observations)} if self._takes_state else {}
         (z,) = self._session.run(("z",), {**images, **state})
         return np.asarray(z)

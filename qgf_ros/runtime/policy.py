@@ -59,7 +59,7 @@ class Policy:
         self._critics = critics
         self._fused = fused
         self._provider = provider
-        self._encoders = encoders or {}
+        self.encoders = encoders or {}
 
     @classmethod
     def load(
@@ -165,7 +165,7 @@ class Policy:
         start = time.perf_counter()
         weight = self._check(observations, noise, critic, guidance_weight, prefix)
         check_images(self.manifest, images, len(noise))
-        seen = Features(self._encoders, observations, images) if self._encoders else None
+        seen = Features(self.encoders, observations, images) if self.encoders else None
         given, failed = observations if seen is None else seen.policy, False
         try:
             result, unguided, q = self._infer(given, seen, noise, critic, weight, guidance, prefix)

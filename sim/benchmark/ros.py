@@ -20,6 +20,7 @@ from qgf_ros.bundle.store import read_bundle, write_bundle
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.executors import EXECUTORS
 from qgf_ros.reports.machine import LoadMeter, describe_machine
+from qgf_sim.benchmark.processor import processor_time
 from qgf_sim.benchmark.stand_in import StandIn
 from qgf_sim.processes import Child, environment, private_graph, stop_all
 
@@ -126,12 +127,6 @@ class _Counterpart:
             raise SimulationError(f"{self.process.name} has ended: {self.process.last_words()}")
 
 
-def processor_time(pid: int) -> float:
-    """Return the processor time that the threads of a process have used so far [s]."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return 1e-9 * sum(int(thread.read_text().split()[0]) for thread in threads)
-
-
 @contextmanager
 def _counterparts(
     plan: RosPlan, folder: Path, progress: Callable[[str], None]
@@ -149,7 +144,7 @@ def _counterparts(
                 place.mkdir()
                 graph = private_graph(place)
                 with environment(graph):
-                    children.append(_start(subject, manifest, bundle, plan, place))
+                    children.append(start_subject(subject, manifest, bundle, plan, place))
                 stand_ins.append(StandIn(graph, manifest.observation, manifest.cameras))
                 found[subject, rate] = _Counterpart(children[-1], stand_ins[-1], subject == "node")
         for (subject, rate), counterpart in found.items():
@@ -167,7 +162,19 @@ def _counterparts(
         stop_all(children)
 
 
-def _start(subject: str, manifest: Manifest, bundle: Path, plan: RosPlan, folder: Path) -> Child:
+def start_subject(
+    subject: str, manifest: Manifest, bundle: Path, plan: RosPlan, folder: Path, **more: float | str
+) -> Child:
+    """Start the node of a bundle, which infers at every observation, or the floor, which echoes the same topics.
+
+    Args:
+        subject: One of `SUBJECTS`.
+        manifest: Of the bundle.
+        bundle: Its folder.
+        plan: How it is run.
+        folder: For what the process writes.
+        more: More parameters of the node.
+    """
     if subject == "echo":
         topics = {field.topic: field.message_type for field in manifest.observation if field.constant is None}
         topics |= {camera.topic: camera.type for camera in manifest.cameras.values()}
@@ -180,6 +187,7 @@ def _start(subject: str, manifest: Manifest, bundle: Path, plan: RosPlan, folder
         "execution_horizon": 1,  # an inference at every tick
         "threads": plan.threads,
         "executor": plan.executor,
+        **more,
     }
     arguments: Sequence[str] = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
     return Child(subject, "qgf_ros.nodes.policy_node", ["--ros-args", *arguments], folder)

@@ -171,21 +171,31 @@ class StandIn:
             self._publish()
             self._spin_until(time.monotonic() + 0.1, lambda: bool(self._answers))
 
-    def exchange(self, rate: int, ticks: int) -> list[Exchange]:
-        """Publish `ticks` observations, `rate` a second, and return how they were answered; some before do not count."""
+    def exchange(self, rate: int, ticks: int, *, settle: bool = True) -> list[Exchange]:
+        """Publish `ticks` observations, `rate` a second, and return how they were answered.
+
+        Args:
+            rate: [Hz].
+            ticks: How many.
+            settle: Whether some before do not count, and the answer to the last one is waited for.
+        """
         self._answers.clear()
         self._telemetry.clear()
         period, due = 1.0 / rate, time.monotonic()
         sent = []
-        for _ in range(WARM_UP + ticks):
+        before = WARM_UP if settle else 0
+        for _ in range(before + ticks):
             sent.append(self._publish())
             due += period
             self._spin_until(due)
-        counted = sent[WARM_UP:]
+        counted = sent[before:]
         last = counted[-1][0]
-        self._spin_until(time.monotonic() + LINGER, lambda: last in self._answers and last in self._telemetry)
+        if settle:
+            self._spin_until(time.monotonic() + LINGER, lambda: last in self._answers and last in self._telemetry)
         return [
-            Exchange(when, *self._answers[stamp], self._inference(stamp)) if stamp in self._answers else Exchange(when)
+            Exchange(when, *self._answers[stamp], self._inference(stamp), stamp * 1e-9)
+            if stamp in self._answers
+            else Exchange(when)
             for stamp, when in counted
         ]
 

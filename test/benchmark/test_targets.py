@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from qgf_ros.benchmark.targets import BENCHMARKS, GROWTH, NODE, TICK, TRAINING, fastest
+from qgf_ros.benchmark.targets import BENCHMARKS, CAMERAS, GROWTH, NODE, TICK, TRAINING, fastest
 
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 
@@ -100,6 +100,19 @@ def test_growth_is_taken_from_every_network() -> None:
     assert math.isnan(GROWTH[2].measure({"results": [*results, grown(0.0, 0.1, None)]}))
     results[0]["memory"]["ticks"] = 20_000  # of which a million cannot be told
     assert math.isnan(GROWTH[2].measure({"results": results}))
+
+
+def test_what_cameras_cost_is_taken_at_20_hz_over_long_enough_and_of_the_encoder_that_runs_most_often() -> None:
+    answer = {"subject": "node", "rate": 20, "neighbour": False, "answer_ms": {"p50": 9.0, "p99": 30.0}}
+    numbers: dict[str, Any] = {
+        "pictures": {"full": {"ms": {"p50": 3.5}}},
+        "loop": [answer],
+        "memory": {"minutes": 10.0, "start_mb": 180.0, "end_mb": 180.5},
+        "calls": {"inferences": 20, "calls": {"policy": 20, "near": 40}},
+    }
+    assert [target.measure(numbers) for target in CAMERAS] == [3.5, 9.0, 30.0, 0.5, 2.0]
+    short = {**numbers, "memory": {**numbers["memory"], "minutes": 1.0}, "loop": [{**answer, "rate": 30}]}
+    assert [math.isnan(target.measure(short)) for target in CAMERAS] == [False, True, True, True, False]
 
 
 def test_every_benchmark_has_targets_and_the_command_that_shows_them() -> None:

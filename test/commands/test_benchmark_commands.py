@@ -11,13 +11,14 @@ from rich.table import Table
 
 from qgf_ros.benchmark.ros_latency import Exchange, Setting, Trace
 from qgf_ros.cli import main
+from qgf_ros.commands.benchmarks.cameras import cameras_table
 from qgf_ros.commands.benchmarks.evaluation import evaluation_table
 from qgf_ros.commands.benchmarks.ros import ros_table
 
 
-def text(table: Table) -> list[list[str]]:
+def text(table: Table, width: int = 160) -> list[list[str]]:
     """Words of each line."""
-    console = Console(width=160)
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table)
     return [line.split() for line in capture.get().splitlines()]
@@ -30,6 +31,31 @@ def test_a_line_for_each_setting_of_the_loop() -> None:
     numbers = ["50", "0.50", "0.50", "0.50", "0.50", "1.00", "3.00", "1/2", "6.00"]
     assert ["node", *numbers] in lines
     assert ["echo,", "busy", "neighbour", *numbers] in lines
+
+
+def test_a_line_for_each_thing_that_cameras_cost() -> None:
+    times = {"p50": 1.0, "p90": 1.5, "p99": 2.0, "max": 2.0}
+    loop = {"subject": "node", "rate": 20, "answer_ms": times, "inference_ms": times, "missed": 1, "ticks": 40}
+    memory = {"minutes": 10.0, "start_mb": 180.0, "end_mb": 180.5, "slope_mb_per_minute": 0.05, "cores": 0.5}
+    sent = {"there": True, "share": 0.023, "rate": 30.0, "age_ms": times, "sender": 0.1, "taker": 0.2}
+    numbers = {
+        "plan": {"bundle": "seeing"},
+        "pictures": {"full": {"pictures": 2, "bytes": 8e4, "ms": times, "decode_ms": times, "encode_ms": times}},
+        "loop": [loop, {**loop, "subject": "echo"}],
+        "memory": {**memory, "answered": 90, "observations": 100},
+        "calls": {"inferences": 20, "candidates": 4, "denoising_steps": 10, "calls": {"policy": 20}},
+        "transports": [{"name": "raw, best effort", **sent}, {"name": "raw, Cyclone", "there": False}],
+    }
+    lines = [" ".join(line) for line in text(cameras_table(numbers), 120)]
+    assert (
+        "2 JPEG of 640 x 480 to features, full 1.00 2.00 4 decode 1.00, encode 1.00, 80 KB a picture, one core" in lines
+    )
+    assert "tick at 20 Hz, stamp to command 1.00 2.00 12, 20 seeing, 1/40 missed" in lines
+    assert lines.count("tick at 20 Hz, stamp to command 1.00 2.00 12, 20 seeing, 1/40 missed") == 1
+    assert "node at 30 Hz, MB, start and end of 10 min 180.0 180.5 flat +0.05 MB/min, 90/100 answered" in lines
+    assert "calls of encoder policy 20 20 4 candidates, 10 steps each" in lines
+    assert "raw, best effort 1.00 2.00 2.3 % of 30/s arrive, 0.10 + 0.20 cores" in lines
+    assert "raw, Cyclone not installed" in lines
 
 
 def test_the_policy_is_told_as_a_share_of_the_bare_time() -> None:
@@ -104,7 +130,7 @@ def refused(arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> s
 
 
 def test_a_bare_benchmark_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "one of tick, ros, evaluation, training, growth, targets" in refused((), capsys)
+    assert "one of tick, ros, evaluation, training, growth, cameras, targets" in refused((), capsys)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -217,13 +218,13 @@ def three(tmp_path: Path, policy: Policy) -> list[Path]:
     return paths
 
 
-def failing_at(rows: int, failure: BaseException) -> Callable[..., int]:
-    """Return `PictureRows.append` that fails after so many rows."""
+def interrupted_at(rows: int) -> Callable[..., int]:
+    """Return `PictureRows.append` that is interrupted by Ctrl-C after so many rows."""
     append, left = PictureRows.append, [rows]
 
     def some(self: PictureRows, images: Any) -> int:
         if not left[0]:
-            raise failure
+            signal.raise_signal(signal.SIGINT)
         left[0] -= 1
         return append(self, images)
 
@@ -245,7 +246,7 @@ def test_after_ctrl_c_the_same_command_goes_on_with_the_recordings_that_are_left
     each = len(decoded) // 3
     said = capsys.readouterr().out
     with monkeypatch.context() as patched:
-        patched.setattr(PictureRows, "append", failing_at(7, KeyboardInterrupt()))
+        patched.setattr(PictureRows, "append", interrupted_at(5))
         assert from_bag(*three, "--bundle", bundle, "--out", out) == 130
     assert f"1 of 3 recordings are kept in {partial}, the same command goes on from there" in " ".join(
         capsys.readouterr().err.split()
@@ -266,20 +267,23 @@ def test_what_is_kept_of_other_recordings_or_another_conversion_is_not_gone_on_w
 ) -> None:
     out = tmp_path / "data.npz"
     with monkeypatch.context() as patched:
-        patched.setattr(PictureRows, "append", failing_at(9, KeyboardInterrupt()))
+        patched.setattr(PictureRows, "append", interrupted_at(9))
         assert from_bag(*three, "--bundle", bundle, "--out", out) == 130
+    others = out.with_name("data.npz.partial") / "recipe.json"  # as an interrupted `qgf generate` leaves
+    others.touch()
     three[0].write_bytes(three[0].read_bytes() + b"more")  # whose rows were kept, as those of the second
     decoded.clear()
     assert from_bag(*three[:2], "--bundle", bundle, "--out", out) == 0
     anew = len(decoded)
     with monkeypatch.context() as patched:
-        patched.setattr(PictureRows, "append", failing_at(9, KeyboardInterrupt()))
+        patched.setattr(PictureRows, "append", interrupted_at(9))
         assert from_bag(*three, "--bundle", bundle, "--out", out, "--force") == 130
     decoded.clear()
     (tmp_path / "robot.yaml").write_text("alignment: nearest\n")
     words = "--bundle", bundle, "--contract", tmp_path / "robot.yaml", "--out", out, "--force"
     assert from_bag(*three[:2], *words) == 0
     assert (anew, len(decoded)) == (6, 12)
+    assert list(others.parent.iterdir()) == [others]
 
 
 def test_a_full_disk_is_one_sentence_and_only_what_is_finished_stays(

@@ -6,6 +6,7 @@ from typing import Annotated, Union
 
 import tyro
 
+from qgf_ros.commands.benchmarks.cameras import CamerasBenchmark
 from qgf_ros.commands.benchmarks.evaluation import EvaluationBenchmark
 from qgf_ros.commands.benchmarks.growth import GrowthBenchmark
 from qgf_ros.commands.benchmarks.ros import RosBenchmark
@@ -19,6 +20,7 @@ Measurement = Union[  # noqa: UP007  (tyro reads the names off the parts)
     Annotated[EvaluationBenchmark, tyro.conf.subcommand("evaluation", prefix_name=False)],
     Annotated[TrainingBenchmark, tyro.conf.subcommand("training", prefix_name=False)],
     Annotated[GrowthBenchmark, tyro.conf.subcommand("growth", prefix_name=False)],
+    Annotated[CamerasBenchmark, tyro.conf.subcommand("cameras", prefix_name=False)],
     Annotated[TargetsTable, tyro.conf.subcommand("targets", prefix_name=False)],
 ]
 

@@ -14,6 +14,8 @@ from qgf_ros.control.vision.pixels import Pixels
 
 #: Share of a side that one patch of colour takes, and how strong the noise of the sensor is [0 to 255].
 _PATCH, _NOISE = 0.1, 8.0
+#: Of a JPEG.
+_QUALITY = 85
 
 
 def synthetic_pixels(camera: CameraField, random: np.random.Generator) -> Pixels:
@@ -31,7 +33,7 @@ def synthetic_picture(camera: CameraField, random: np.random.Generator) -> Pictu
     pixels, frame_id = synthetic_pixels(camera, random), camera.frame_id or ""
     if camera.type == IMAGE:
         return ImageReading.of(pixels, camera.encoding, frame_id)
-    file = cv2.imencode(".jpg", pixels)[1].reshape(-1)
+    file = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1].reshape(-1)
     return CompressedReading(f"{camera.encoding}; jpeg compressed", np.asarray(file, dtype=np.uint8), frame_id)
 
 

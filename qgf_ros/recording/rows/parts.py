@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 import zipfile
 from collections import Counter
@@ -25,6 +26,8 @@ from qgf_ros.recording.rows.trajectories import Conversion, Trajectory
 #: Of what a part holds; another one is made anew.
 _FORMAT = 1
 _ROWS = "rows.npz"
+#: Name of a part: the beginning of a checksum.
+_PART = re.compile(r"[0-9a-f]{32}")
 
 
 class Parts:
@@ -48,10 +51,12 @@ class Parts:
         return sum((self._path(recording) / _ROWS).exists() for recording in recordings)
 
     def keep_only(self, recordings: Sequence[Recording]) -> None:
-        """Delete parts of anything but these recordings, as they are and are to be converted now."""
+        """Delete parts of anything but these recordings, as they are and are to be converted now; nothing else is touched."""
+        kept = set(map(self._path, recordings))
         if self.folder.is_dir():
-            for found in set(self.folder.iterdir()) - set(map(self._path, recordings)):
-                shutil.rmtree(found, ignore_errors=True)
+            for found in self.folder.iterdir():
+                if _PART.fullmatch(found.name) and found not in kept:
+                    shutil.rmtree(found, ignore_errors=True)
 
     def begin(self, recording: Recording) -> PictureRows:
         """Begin a part, and return where its pictures are written; what was begun of it before is forgotten."""
@@ -97,8 +102,10 @@ class Parts:
             return None
 
     def clear(self) -> None:
-        """Delete all of them, and the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete all of them, and the folder, unless somebody else has put something into it."""
+        self.keep_only(())
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _path(self, recording: Recording) -> Path:
         found = [(str(file.resolve()), (stat := file.stat()).st_size, stat.st_mtime_ns) for file in recording.files]

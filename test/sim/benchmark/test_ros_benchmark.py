@@ -20,7 +20,8 @@ from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.control.vision.pictures import refusal
 from qgf_ros.errors import SimulationError
 from qgf_ros.nodes.messages import received
-from qgf_sim.benchmark.ros import RosPlan, measure, processor_time
+from qgf_sim.benchmark.processor import processor_time
+from qgf_sim.benchmark.ros import RosPlan, measure
 from qgf_sim.benchmark.stand_in import PICTURES, StandIn, camera_messages, still_messages, still_readings
 
 
