@@ -16,6 +16,8 @@ from qgf_sim.worlds import environment
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import VISUAL
 
+#: Each holds some 100 MB.
+MOST = 4
 _ready: dict[tuple[str, int], TaskEnvironment] = {}
 _as_they_are = environment._make
 
@@ -35,6 +37,8 @@ def ready_environments() -> Iterator[None]:
             first = TaskEnvironment.__new__(TaskEnvironment)
             vars(first).update(vars(self))
             first.reset(0)  # compiles
+            if len(_ready) == MOST:
+                del _ready[next(iter(_ready))]
             _ready[name, steps] = first
         self.name = name
         self._check_task(task)
