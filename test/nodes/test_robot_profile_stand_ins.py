@@ -370,20 +370,25 @@ def test_the_contract_check_finds_every_field_at_the_rate_of_the_robot(
     context = Context()
     rclpy.init(args=[], context=context, domain_id=DOMAIN)
     complaints: dict[str, Any] = {}
+    rates: list[float | None] = []
+    fastest = driver.rate * 1.1
     try:
         listener = Listener(Node("check", context=context), fields)
         deadline = time.monotonic() + TIMEOUT
-        while (not complaints or any(complaints.values())) and time.monotonic() < deadline:
-            for heard in listener.heard.values():  # discovery is over when each has been heard for a while
+        # Discovery is over when each has been heard for a while; what a busy machine held back arrives all at once.
+        while not complaints or any(complaints.values()) or any(rate is None or rate > fastest for rate in rates):
+            if time.monotonic() > deadline:
+                break
+            for heard in listener.heard.values():
                 heard.arrivals.clear()
                 heard.ages.clear()
             before, began = twin.published, time.monotonic()
             end = listener.listen(1.0)
             spoken = (twin.published - before) / (time.monotonic() - began)
             complaints = {field.name: judge(field, listener.heard[field.topic], end) for field in fields}
-        rates = [listener.heard[field.topic].rate for field in fields]
+            rates = [listener.heard[field.topic].rate for field in fields]
     finally:
         context.try_shutdown()
     assert complaints == {field.name: None for field in fields}
-    assert spoken <= driver.rate * 1.1
-    assert all(rate is not None and rate <= driver.rate * 1.1 for rate in rates)
+    assert spoken <= fastest
+    assert all(rate is not None and rate <= fastest for rate in rates)
