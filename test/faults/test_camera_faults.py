@@ -223,7 +223,10 @@ def test_a_camera_at_ten_times_the_rate_commands_no_faster_and_only_its_newest_p
 
     def ten(message: Any, last: Any) -> list[Any]:
         stamp = message.header.stamp.sec * SECOND + message.header.stamp.nanosec
-        return [robot.sound_message(WRIST, stamp + k * 1_000_000) for k in range(10)]
+        stamps = [stamp + k * 1_000_000 for k in range(10)]
+        for one in stamps:  # each is sound, and a command may be of any of them
+            robot.judge.sent(one)
+        return [robot.sound_message(WRIST, one) for one in stamps]
 
     with robot.suffering(Fault(TO_WRIST, ten, "")):
         robot.goes_on(3)
@@ -231,7 +234,6 @@ def test_a_camera_at_ten_times_the_rate_commands_no_faster_and_only_its_newest_p
         robot.until(lambda: len(robot.commands) >= heard + 20)
         stamps = [command.stamp for command in robot.commands[heard : heard + 20]]
         robot.hears("commanding", level=0)
-        robot.judge.wrong = [said for said in robot.judge.wrong if "no sound observation was" not in said]
     assert (stamps[-1] - stamps[0]) / SECOND > 0.8 * 19 * robot.period
 
 
