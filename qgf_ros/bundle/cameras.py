@@ -111,8 +111,8 @@ class CameraField(Record):
         )
 
     def host_stamp(self, stamp: int) -> int:
-        """Return when the host's clock said that a picture was taken [ns], of its stamp [ns]."""
-        return stamp - round(self.clock_offset * 1e9)
+        """Return when the host's clock said that a picture was taken [ns], of its stamp [ns]; of 0, which is none, 0."""
+        return stamp - round(self.clock_offset * 1e9) if stamp else 0
 
 
 class Encoding(Record):

@@ -24,14 +24,14 @@ _ARITHMETIC = """
     Unsqueeze Where
 """
 OPERATORS = frozenset(_ARITHMETIC.split())
-#: What an encoder of images needs beside that. A Resize is bounded below; the others give no more than they take.
+#: What an encoder of images needs beside that. A Resize is bounded below; a Conv gives as many channels as it has weights for.
 _VISION = """
     AveragePool BatchNormalization Conv GlobalAveragePool GlobalMaxPool GroupNormalization HardSigmoid HardSwish
     InstanceNormalization MaxPool Reshape Resize SpaceToDepth
 """
 ENCODER_OPERATORS = OPERATORS | frozenset(_VISION.split())
-#: Most that all operators of a graph may enlarge an axis together [1], longest axis after a Resize, and most padding.
-MOST_ENLARGEMENT, MOST_RESIZED, MOST_PADDING = 8.0, 2048, 4096
+#: Most that all operators may enlarge an axis together [1], longest axis and most numbers that are resized to, most padding.
+MOST_ENLARGEMENT, MOST_RESIZED, MOST_NUMBERS, MOST_PADDING = 8.0, 2048, 2**24, 4096
 #: Most protobuf fields in a graph; an ensemble of ten critics of the paper's size has some 9,000.
 MOST_FIELDS = 200_000
 
@@ -156,25 +156,26 @@ def _checked_node(reader: _ProtobufReader, message: memoryview, allowed: frozens
 
 def _check_growth(nodes: Sequence[dict[str, list[Any]]], weights: Mapping[str, dict[str, list[Any]]]) -> None:
     """Raise ValueError where resizing, or padding, could make something enormous of an image."""
-    enlargement, padding = 1.0, 0
+    enlargement, growth, padding = 1.0, 1.0, 0
     for node in nodes:
-        for attribute in node["attribute"]:
-            if _text(attribute["name"]) == "pads":
-                padding += sum(_dims(attribute["ints"]))
+        padding += sum(sum(_dims(each["ints"])) for each in node["attribute"] if _text(each["name"]) == "pads")
         if _text(node["op_type"]) != "Resize":
             continue
         given = [_text([name]) for name in node["input"][2:] if len(name)]
         if len(given) != 1 or given[0] not in weights:
-            raise ValueError(
-                "a Resize to what only an input can tell was found, expected one of constant scales or sizes"
-            )
-        largest = max(map(abs, _numbers(weights[given[0]])), key=lambda value: (math.isnan(value), value))
+            raise ValueError("a Resize to what only an input can tell was found, expected constant scales or sizes")
+        numbers = [abs(number) for number in _numbers(weights[given[0]])]
+        largest = max(numbers, key=lambda value: (math.isnan(value), value))
         if len(node["input"]) == 3:
             enlargement *= max(largest, 1.0)
-        elif not largest <= MOST_RESIZED:
-            raise ValueError(f"a Resize to {largest:g} was found, expected at most {MOST_RESIZED}")
+            growth *= math.prod(max(number, 1.0) for number in numbers)
+        elif not (largest <= MOST_RESIZED and math.prod(numbers) <= MOST_NUMBERS):
+            what = f"a Resize to {largest:g} was found, expected at most {MOST_RESIZED}"
+            raise ValueError(f"{what}, and at most {MOST_NUMBERS} numbers in all")
     if not enlargement <= MOST_ENLARGEMENT:
         raise ValueError(f"Resizes by {enlargement:g} were found, expected at most {MOST_ENLARGEMENT:g} together")
+    if growth > MOST_ENLARGEMENT**2:
+        raise ValueError(f"Resizes to {growth:g} times the numbers were found, expected at most two axes enlarged so")
     if padding > MOST_PADDING:
         raise ValueError(f"{padding} rows and columns of padding were found, expected at most {MOST_PADDING}")
 

@@ -171,11 +171,11 @@ class ObservationIntake:
             self._forget_future(now, SIMULATED_LEAD)
             now = max([now, *self._newest.values()])
         try:
+            if self._parts.topics and (gap := self._parts.gap()):  # first: what is static has any stamp, and 0, too
+                raise ObservationError(gap)
             for _, trouble in self._arrived.values():
                 if trouble is not None:
                     raise ObservationError(trouble)
-            if self._parts.topics and (gap := self._parts.gap()):
-                raise ObservationError(gap)
             self._collected = self._assembler.assemble(now)
             return self._collected
         finally:

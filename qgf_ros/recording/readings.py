@@ -11,7 +11,7 @@ from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.observation import Observation, ObservationAssembler
 from qgf_ros.control.sensing.further_readings import LocatedReading, MissedReading
-from qgf_ros.control.sensing.sensor_messages import Detections, Transforms
+from qgf_ros.control.sensing.sensor_messages import Detections, Transforms, stamp_of
 from qgf_ros.control.sensing.topic_parts import TopicParts
 from qgf_ros.control.vision.pictures import Picture
 from qgf_ros.errors import ObservationError, RecordingError
@@ -226,6 +226,8 @@ def _parts_of(messages: Iterable[tuple[str, Recorded]], parts: TopicParts) -> li
             raise _of_another_type(recorded)
         if isinstance(said, Transforms) and recorded.stamped:  # which has no header: times of arrival shall count
             said = Transforms(tuple(one._replace(stamp=recorded.stamp) for one in said.transforms))
+        if isinstance(said, Detections) and recorded.stamp != stamp_of(recorded.message.header):  # here, too
+            said = said.without_stamps()
         for source, stamp, reading in parts.take(topic, recorded.stamp, said):
             found.append(TimedReading(recorded.log_time, stamp, True, source, reading))
     return found

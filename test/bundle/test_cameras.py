@@ -125,6 +125,14 @@ node = helper.make_node
             "Resizes by 9 were found, expected at most 8 together",
         ),
         (
+            lambda: graph_of(node("Resize", ["x", "", "by"], ["z"]), by=np.float32([1, 8, 8, 8])),
+            "Resizes to 512 times the numbers were found, expected at most two axes enlarged so",
+        ),
+        (
+            lambda: graph_of(node("Resize", ["x", "", "", "to"], ["z"]), to=np.array([1, 2048, 2048, 2048])),
+            "a Resize to 2048 was found, expected at most 2048, and at most 16777216 numbers in all",
+        ),
+        (
             lambda: graph_of(node("Resize", ["x", "", "by"], ["z"]), by=np.float32([np.nan])),
             "Resizes by nan were found",
         ),
@@ -196,6 +204,7 @@ def test_a_camera_that_cannot_be_is_refused(change: dict[str, Any], sentence: st
 def test_the_clock_of_a_camera_may_be_ahead() -> None:
     camera = CameraField(topic="image_raw", width=4, height=4, size=(4, 4), clock_offset=0.25)
     assert camera.host_stamp(1_000_000_000) == 750_000_000
+    assert camera.host_stamp(0) == 0, "which is no time, and to be told from one that is off"
 
 
 TWIN = CAMERAS["wrist"]

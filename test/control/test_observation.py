@@ -410,6 +410,16 @@ def test_a_sign_follows_for_nine_tenths_of_a_second_without_a_reading_and_no_lon
     assert assembler.assemble(SECOND + gap).vector.tolist() == pytest.approx([sign * 0.96, 0.0, 0.0, sign * 0.28])
 
 
+def test_no_sign_follows_from_a_reading_that_was_from_the_future() -> None:
+    assembler = ObservationAssembler([SIGNED.model_copy(update={"sign_follows": True})], 0.05)
+    assembler.update("sensor", SECOND, turned(0.0, 0.0, 0.6, 0.8))
+    assembler.update("sensor", SECOND + 500_000_000, turned(0.0, 0.0, 0.9, -0.43589))
+    assembler.update("sensor", 3600 * SECOND, turned(0.0, 0.0, 0.0, -1.0))
+    assert assembler.forget_future(2 * SECOND) == ["sensor"]
+    assembler.update("sensor", 2 * SECOND, turned(0.0, 0.0, -0.6, -0.8))
+    assert assembler.assemble(2 * SECOND).vector.tolist() == pytest.approx([0.8, 0.0, 0.0, 0.6])
+
+
 def test_a_sign_follows_over_readings_that_are_no_rotation() -> None:
     follows = SIGNED.model_copy(update={"sign_follows": True})
     assembler = ObservationAssembler([follows], 0.05)

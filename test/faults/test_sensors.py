@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("rclpy", reason="nodes need the ros extra or a ROS 2 installation")
 
-from robot import SECOND, SENSOR_FAULTS, Fault, Robot, changed, dies, shifted
-from sensor_msgs.msg import Range
+from robot import SECOND, SENSOR_FAULTS, Fault, Robot, changed, dies, freezes, shifted
+from sensor_msgs.msg import Imu, Range
 
 from qgf_ros.bundle.demonstrations import demonstrations_of
 from qgf_ros.bundle.fields import ObservationField
@@ -85,22 +85,29 @@ def test_old_stamps_among_new_ones_change_nothing(robot: Robot) -> None:
 
 
 class DrivingRobot(Robot):
-    """An arm on a base that knows where it is by odometry, and how high it is by a range finder."""
+    """An arm on a base that knows where it is by odometry, which way it looks by an inertial unit, how high by a range finder."""
 
     def __init__(self, bundle: Path, folder: Path) -> None:
         self._odometry = pytest.importorskip("nav_msgs.msg", reason="nav_msgs is not installed").Odometry
         super().__init__(bundle, folder)
-        kinds = {"odom": self._odometry, "height": Range}
+        kinds = {"odom": self._odometry, "imu": Imu, "height": Range}
         publishers = {topic: self.node.create_publisher(kind, topic, 10) for topic, kind in kinds.items()}
         with self._changed:
             self._publishers = {"joint_states": self._publishers["joint_states"], **publishers}
 
     def sound_message(self, topic: str, stamp: int) -> Any:
-        if topic == "joint_states":
+        if (
+            topic not in BASE + TURN + HEIGHT
+        ):  # that of the arm, and, until the others are there, what a robot has beside it
             return super().sound_message(topic, stamp)
         if topic == "height":
             message: Any = Range(range=0.2, min_range=0.1, max_range=4.0)
             message.header.frame_id = "sonar"
+        elif topic == "imu":
+            message = Imu()
+            message.orientation.z = 0.02 * math.sin(stamp % (10 * SECOND) / SECOND)
+            message.orientation.w = math.sqrt(1.0 - message.orientation.z**2)
+            message.header.frame_id = "imu"
         else:
             message = self._odometry(child_frame_id="base")
             message.header.frame_id = "odom"
@@ -109,9 +116,13 @@ class DrivingRobot(Robot):
         return message
 
 
-BASE, HEIGHT = ("odom",), ("height",)
+BASE, TURN, HEIGHT = ("odom",), ("imu",), ("height",)
+#: How a unit says that it measures no orientation (sensor_msgs/Imu); what the message holds in its place is none.
+NO_ORIENTATION = changed(orientation_covariance=[-1.0, *[0.0] * 8], orientation__z=0.0, orientation__w=1.0)
 DRIVING_FAULTS = {
     "odometry dies": Fault(BASE, dies, "field base: topic odom is stale"),
+    "odometry freezes": Fault(BASE, freezes, "field base: topic odom is stale"),
+    "odometry of a clock 10 s ahead": Fault(BASE, shifted(10.0), "topic odom is stamped"),
     "odometry sends NaN": Fault(
         BASE, changed(pose__pose__position__x=math.nan), "field base: topic odom holds a value that is not finite"
     ),
@@ -121,29 +132,37 @@ DRIVING_FAULTS = {
     "odometry of another base": Fault(
         BASE, changed(child_frame_id="trailer"), "field base: topic odom has child_frame_id 'trailer', expected base"
     ),
+    "an inertial unit measures no orientation": Fault(
+        TURN, NO_ORIENTATION, "field yaw: topic imu holds a value that is not finite"
+    ),
+    "an inertial unit sends no rotation": Fault(
+        TURN, changed(orientation__w=0.0), "field yaw: topic imu gives a quaternion of length"
+    ),
     "a range finder sees nothing": Fault(
         HEIGHT, changed(range=math.inf), "field height: topic height gives a range of inf m, and its sensor can tell"
     ),
 }
 
 
-@pytest.fixture(scope="module")
-def driving(make_robot: Callable[..., DrivingRobot]) -> DrivingRobot:
-    """Such a robot with a policy node, one for all of these faults."""
+@pytest.fixture(scope="module", params=["timer", pytest.param("observation", marks=pytest.mark.slow)])
+def driving(request: pytest.FixtureRequest, make_robot: Callable[..., DrivingRobot]) -> DrivingRobot:
+    """Such a robot with a policy node, one for all of these faults and a trigger."""
     pytest.importorskip("nav_msgs", reason="nav_msgs is not installed")
     arm = {"topic": "joint_states", "message_type": "sensor_msgs/msg/JointState", "joints": ("shoulder", "elbow")}
     odometry = {"topic": "odom", "message_type": "nav_msgs/msg/Odometry", "frame_id": "odom", "child_frame_id": "base"}
+    turn = {"topic": "imu", "message_type": "sensor_msgs/msg/Imu", "frame_id": "imu"}
     height = {"topic": "height", "message_type": "sensor_msgs/msg/Range", "frame_id": "sonar"}
     observation = (
         ObservationField(name="angle", extraction="joint_position", size=2, unit="rad", **arm),
-        ObservationField(name="base", extraction="position", components=(0, 1), size=2, unit="m", **odometry),
+        ObservationField(name="base", extraction="position", components=(0,), size=1, unit="m", **odometry),
+        ObservationField(name="yaw", extraction="yaw", size=1, unit="rad", **turn),
         ObservationField(name="height", extraction="range", size=1, unit="m", **height),
     )
     corners = np.array([[0.0, -0.25, -0.4, -0.1, 0.1], [0.2, 0.25, 0.4, 0.1, 0.3]], dtype=np.float32)
     known = demonstrations_of(observation, corners, "made-up.npz")
     robot = make_robot(DrivingRobot, {"observation": observation, "demonstrations": known})
     assert load_manifest(robot.bundle).observation == observation
-    robot.start()
+    robot.start(trigger=request.param)
     return robot
 
 
@@ -157,6 +176,7 @@ def test_a_fault_of_odometry_or_range_is_a_hold_that_names_it_and_ends_by_itself
     with driving.suffering(fault) as since:
         seconds = driving.is_safe(fault.reason, since)
     driving.is_commanded()
-    on_page(seconds, row=name, column="safe after, `timer`")
-    assert seconds < driving.max_age + 2 * driving.period + driving.load(since, since + seconds)
+    on_page(seconds, row=name, column=f"safe after, `{driving.trigger}`")
+    waits = driving.max_age if name in ("odometry dies", "odometry freezes") else 0.0
+    assert seconds < waits + 2 * driving.period + driving.load(since, since + seconds)
     assert driving.judge.wrong == []

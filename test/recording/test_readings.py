@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from qgf_ros.nodes.diagnostics import diagnostic_array
 from qgf_ros.recording.epochs import Restart
 from qgf_ros.recording.readings import observation_sources
 from qgf_ros.recording.recorded_commands import TELEMETRY, commanded
+from qgf_ros.recording.recorded_readings import by_topic
 from qgf_ros.recording.recording import Recorded, Recording
 from qgf_ros.recording.schemas import definition
 
@@ -155,6 +157,16 @@ def test_poses_out_of_transforms_and_detections_are_those_that_the_node_had(pose
     with pytest.raises(ObservationError, match="field cup: topic /detections of cup has no detection of cup among 0"):
         old.observe(210, 250)
     assert new.observe(310, 350).vector.tolist() == [4.75, 5.0], "what never changes was said before the restart"
+
+
+def test_detections_count_from_their_arrival_where_everything_does(poses: Path) -> None:
+    """Where a command has no stamp, arrivals take the place of all stamps, and of that of each detection."""
+    recording, (_, cup) = Recording.open(poses), POSES
+    came = [replace(one, stamp=one.log_time) for one in by_topic(recording, ["/detections"])["/detections"]]
+    (source,) = observation_sources(recording, [cup], 0.05, heard={"/detections": came})
+    assert source.observe(301, 302).vector.tolist() == [5.0], (
+        "its own stamp, 50, is of another clock, and older than the rest"
+    )
 
 
 def test_a_recording_needs_no_static_transforms_but_the_others(poses: Path, write: Make, as_received: Make) -> None:

@@ -117,7 +117,7 @@ class FollowedSign:
     def __call__(self, stamp: int, q: Array) -> Array:
         """Return a quaternion (x, y, z, w) stamped `stamp` [ns], later than the one before, with its sign; the same if that."""
         last = self._last
-        reference = self._mean if last is None or stamp - last[0] > _FOLLOWED_FOR else last[1]
+        reference = self._mean if last is None or abs(stamp - last[0]) > _FOLLOWED_FOR else last[1]
         nearness = _product(q, reference)
         if nearness < 0.0:
             q = -q

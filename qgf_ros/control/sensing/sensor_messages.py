@@ -39,10 +39,17 @@ class Transforms:
 
 @dataclass(frozen=True)
 class Detections:
-    """The detections of one message: how many, and of each class and each id the pose of the highest score."""
+    """The detections of one message: how many, and of each class and each id that of the highest score: it, stamp [ns], pose.
+
+    The stamp is 0 where a detection has none of its own.
+    """
 
     count: int
-    best: Mapping[str, tuple[float, LocatedReading]]
+    best: Mapping[str, tuple[float, int, LocatedReading]]
+
+    def without_stamps(self) -> Detections:
+        """Return the same, each as old as the message."""
+        return Detections(self.count, {name: (score, 0, one) for name, (score, _, one) in self.best.items()})
 
 
 Sensed: TypeAlias = OdometryReading | ImuReading | RangeReading | Transforms | Detections
@@ -108,8 +115,8 @@ def _transforms(message: Any) -> Transforms:
 
 
 def _detections(message: Any) -> Detections:
-    """Return the best of each name; a frame of a detection's own counts, and a score that is not finite is none."""
-    best: dict[str, tuple[float, LocatedReading]] = {}
+    """Return the best of each name; frame and stamp of a detection's own count, and a score that is not finite is none."""
+    best: dict[str, tuple[float, int, LocatedReading]] = {}
     for detection in message.detections:
         frame = str(detection.header.frame_id) or str(message.header.frame_id)
         for result in detection.results:
@@ -121,7 +128,8 @@ def _detections(message: Any) -> Detections:
             if better:
                 pose = result.pose.pose
                 where = np.array(_numbers(pose.position)), np.array(_quaternion(pose.orientation))
-                best.update(dict.fromkeys(better, (score, LocatedReading(*where, frame))))
+                reading = LocatedReading(*where, frame)
+                best.update(dict.fromkeys(better, (score, stamp_of(detection.header), reading)))
     return Detections(len(message.detections), best)
 
 

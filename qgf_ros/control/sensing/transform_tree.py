@@ -100,8 +100,8 @@ class TransformTree:
             child = transform.child_frame_id
             edge = self._edges.get(child)
             if edge is None or edge.parent != transform.frame_id or edge.static != static:
-                if edge is None and len(self._edges) >= MOST_FRAMES:
-                    self._make_room()
+                if edge is None and len(self._edges) >= MOST_FRAMES and not self._made_room():
+                    continue
                 edge = self._edges[child] = Edge(transform.frame_id, static)
                 grown = True
             used = child in self._used
@@ -128,6 +128,10 @@ class TransformTree:
             return None
         known = {*self._edges, *(edge.parent for edge in self._edges.values())}
         for name in (frame, child):
+            if name not in known and len(self._edges) >= MOST_FRAMES:
+                return (
+                    f"has more than {MOST_FRAMES} frames, and none of those known is {name}; see who publishes so many"
+                )
             if name not in known:
                 return f"has no transform of frame {name}; look at its spelling, and at who publishes it"
         if source not in self._ways:
@@ -196,9 +200,10 @@ class TransformTree:
             line.append(edge.parent)
         return line
 
-    def _make_room(self) -> None:
-        """Forget what moves and is on no way: what still does is heard again."""
+    def _made_room(self) -> bool:
+        """Forget what moves and is on no way: what still does is heard again; return whether anything was."""
         self._edges = {name: edge for name, edge in self._edges.items() if edge.static or name in self._used}
+        return len(self._edges) < MOST_FRAMES
 
 
 def _times(p: Numbers, q: Numbers) -> Numbers:

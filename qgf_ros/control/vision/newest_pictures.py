@@ -26,9 +26,9 @@ class KeptPicture:
         before: The one before.
 
     Attributes:
-        refusal: Why the policy may not see it, or None; then nothing of it is kept.
-        same_since: The stamp [ns] of the first of the pictures in a row that are this one, bit by bit.
-        decode_seconds: How long decoding took [s]; 0 before.
+        refusal: Why the policy may not see it, or None; where there is one nothing of it is kept.
+        same_since: The stamp [ns] of the first of the pictures in a row that are this one, bit by bit; what was refused among
+            them does not count.
     """
 
     def __init__(
@@ -39,24 +39,23 @@ class KeptPicture:
         self.refusal = refusal(name, camera, picture)
         self._picture = None if self.refusal else picture
         self.same_since = stamp
-        if camera.frozen_after is not None and before is not None and self._equals(before):
-            self.same_since = before.same_since
+        self._sound = self._picture  # the newest that was not refused, for whoever comes next
+        if camera.frozen_after is not None and before is not None and self._goes_on(before):
+            self.same_since, self._sound = before.same_since, self._picture or before._sound
         self._seen: Pixels | None = None
         self._lock = threading.Lock()
-        self.decode_seconds = 0.0
 
-    def _equals(self, other: KeptPicture) -> bool:
-        mine, its = self._picture, other._picture
-        return mine is not None and its is not None and np.array_equal(mine.data, its.data)
+    def _goes_on(self, before: KeptPicture) -> bool:
+        """Return whether nothing new is to be seen: it is the same again, or refused."""
+        mine, its = self._picture, before._sound
+        return mine is None or (its is not None and np.array_equal(mine.data, its.data))
 
     def seen(self) -> Pixels:
         """Return what the policy sees of it, uint8 [h, w, 3], RGB; raises ObservationError where it cannot be decoded."""
         with self._lock:
             if self._seen is None:
                 assert self._picture is not None
-                began = time.perf_counter()
                 self._seen = decode(self._name, self._camera, self._picture)
-                self.decode_seconds = time.perf_counter() - began
             return self._seen
 
     def check(self, now: int) -> None:
@@ -85,15 +84,22 @@ class Sight:
     Args:
         kept: The picture of each camera.
         ages: How old each was when the observation was complete [s].
+
+    Attributes:
+        decode_seconds: How long `images` took [s]: of pictures that were decoded for an earlier sight nearly nothing; 0 before.
     """
 
     def __init__(self, kept: Mapping[str, KeptPicture], ages: Mapping[str, float]) -> None:
         self._kept = kept
         self.ages = ages
+        self.decode_seconds = 0.0
 
     def images(self) -> dict[str, Pixels]:
         """Return what the policy sees of each camera, uint8 [h, w, 3]; raises ObservationError where it cannot be decoded."""
-        return {name: kept.seen() for name, kept in self._kept.items()}
+        began = time.perf_counter()
+        found = {name: kept.seen() for name, kept in self._kept.items()}
+        self.decode_seconds = time.perf_counter() - began
+        return found
 
     @property
     def stamps(self) -> dict[str, int]:
@@ -104,11 +110,6 @@ class Sight:
     def oldest(self) -> float:
         """How old the oldest picture was when the observation was complete [s]."""
         return max(self.ages.values())
-
-    @property
-    def decode_seconds(self) -> float:
-        """How long decoding took, of all of them together [s]; 0 before."""
-        return sum(kept.decode_seconds for kept in self._kept.values())
 
 
 class NewestPictures:

@@ -80,8 +80,8 @@ def refusal(name: str, camera: CameraField, picture: Picture) -> str | None:
         return f"{topic} gave {given}, expected {expected}"
     if camera.frame_id is not None and picture.frame_id != camera.frame_id:
         return (
-            f"{topic} comes from frame {picture.frame_id or 'nowhere'}, expected {camera.frame_id}; see whether cameras were "
-            "swapped"
+            f"{topic} comes from frame {_shown(picture.frame_id) or 'nowhere'}, expected {camera.frame_id}; see whether "
+            "cameras were swapped"
         )
     if len(picture.data) > camera.most_bytes:
         return f"{topic} gives {len(picture.data)} bytes at once, at most {camera.most_bytes} are allowed"
@@ -109,12 +109,15 @@ def _refused_file(topic: str, camera: CameraField, picture: CompressedReading) -
     other = bool(how) and (encoding == "mono8") != (camera.encoding == "mono8")
     if other or _TROUBLE.search(encoding):
         return f"{topic} gives {_spelt(encoding)}, expected {camera.encoding}"
-    data = picture.data.tobytes() if len(picture.data) < _HEAD else picture.data[:_HEAD].tobytes()
-    header = _png_header(data) or _jpeg_header(data)
+    if _RED_FIRST.search(how):
+        return (
+            f"{topic} gives a file that is {_shown(how)}, in which red and blue may be either way; let its publisher compress "
+            "bgr8, as image_transport does"
+        )
+    header = file_header(picture.data)
     if header is None:
         return f"{topic} gives no JPEG and no PNG, its format says {picture.format[:100]!r}"
-    end = picture.data[-_TAIL:].tobytes().rstrip(b"\0")
-    if not end.endswith((b"\xff\xd9", b"IEND\xaeB`\x82")):
+    if not is_whole(picture.data):
         return f"{topic} gives a picture that is cut short, of {len(picture.data)} bytes"
     if (header.width, header.height) != (camera.width, camera.height):
         return _other_size(topic, camera, header.width, header.height)
@@ -137,9 +140,18 @@ def _other_size(topic: str, camera: CameraField, width: int, height: int) -> str
 _TROUBLE = re.compile(r"bayer|16UC|32FC|mono16|16$")
 
 
+#: Of a compressed picture, what its pixels were when they were compressed. Who says so may have given red to what takes blue first.
+_RED_FIRST = re.compile(r"compressed\s+rgba?\d")
+
+
+def _shown(text: str) -> str:
+    """Return what a message says, as a sentence may hold it."""
+    return "".join(c if c.isprintable() else "?" for c in text[:40])
+
+
 def _spelt(encoding: str) -> str:
     """Return an encoding, with what to do about one that many cameras have."""
-    shown = "".join(c if c.isprintable() else "?" for c in encoding[:40]) or "no encoding"
+    shown = _shown(encoding) or "no encoding"
     if encoding.startswith("bayer"):
         return f"{shown}, the raw pattern of a colour sensor (publish it debayered, with image_proc)"
     if _TROUBLE.search(encoding):
@@ -149,8 +161,31 @@ def _spelt(encoding: str) -> str:
 
 #: Bytes of a file in which its size must stand, and in which it must end; drivers pad with zeros.
 _HEAD, _TAIL = 2**16, 64
+#: Parts of a PNG at most: so many, and one for each so many bytes; encoders write 8 KiB and more into each.
+_MOST_PARTS, _PART = 64, 1024
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+
+
+def file_header(data: Bytes) -> FileHeader | None:
+    """Return what the head of a JPEG or PNG says, of which a decoder believes the same; None where it is neither."""
+    head = data[:_HEAD].tobytes()
+    return _png_header(head) or _jpeg_header(head)
+
+
+def is_whole(data: Bytes) -> bool:
+    """Return whether a JPEG ends as one, or all parts of a PNG are there: for one that claims to be longer than the file is,
+    OpenCV would ask for as much memory before it looks.
+    """
+    if data[: len(_PNG)].tobytes() != _PNG:
+        return data[-_TAIL:].tobytes().rstrip(b"\0").endswith(b"\xff\xd9")
+    at = len(_PNG)
+    for _ in range(_MOST_PARTS + len(data) // _PART):
+        length, kind = int.from_bytes(data[at : at + 4].tobytes(), "big"), data[at + 4 : at + 8].tobytes()
+        at += 12 + length  # with its length, its kind and its checksum
+        if at > len(data) or kind == b"IEND":
+            return at <= len(data)
+    return False
 
 
 def _png_header(data: bytes) -> FileHeader | None:
@@ -160,8 +195,15 @@ def _png_header(data: bytes) -> FileHeader | None:
     return FileHeader(width, height, _PNG_CHANNELS.get(data[25], 0), data[24])
 
 
+#: Markers of segments that may stand before the frame header of a JPEG: tables, restart interval, applications and comments.
+_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
+
+
 def _jpeg_header(data: bytes) -> FileHeader | None:
-    """Return what the frame header of a JPEG says, which follows other segments (ITU-T T.81, annex B)."""
+    """Return what the frame header of a JPEG says, which follows other segments (ITU-T T.81, annex B).
+
+    Nothing is passed over that has no length of its own: a decoder would go on elsewhere than this reader, and find another size.
+    """
     at = 2
     while data[:2] == b"\xff\xd8" and at + 9 < len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -170,6 +212,8 @@ def _jpeg_header(data: bytes) -> FileHeader | None:
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             height, width = (int.from_bytes(data[i : i + 2], "big") for i in (at + 5, at + 7))
             return FileHeader(width, height, data[at + 9], data[at + 4])
+        elif marker not in _SEGMENTS:
+            return None
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None

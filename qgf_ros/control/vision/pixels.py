@@ -32,11 +32,30 @@ def seen(pixels: Pixels, camera: CameraField, *, blue_first: bool | None = None,
     if camera.crop is not None:
         x, y, width, height = (number // reduced for number in camera.crop)
         pixels = pixels[y : y + height, x : x + width]
-    height, width = camera.size
-    if pixels.shape[:2] != camera.size:
-        pixels = np.asarray(cv2.resize(pixels, (width, height), interpolation=_INTERPOLATIONS[camera.interpolation]))
-    pixels = pixels.reshape(height, width, -1)
-    if pixels.shape[2] == 1:
-        return np.repeat(pixels, 3, axis=2)
-    blue_first = camera.encoding == "bgr8" if blue_first is None else blue_first
-    return np.array(pixels[..., ::-1] if blue_first else pixels, order="C")
+    resized = pixels.shape[:2] != camera.size
+    if resized:
+        pixels = _resized(pixels, camera)
+    if pixels.ndim == 2 or pixels.shape[2] == 1:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB))
+    if camera.encoding == "bgr8" if blue_first is None else blue_first:
+        return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+    return pixels if resized else np.array(pixels, order="C")
+
+
+#: Most numbers of a picture in colour that are made float32 before they are averaged: beyond, that takes longer than it saves.
+_MOST_AS_FLOAT = 2**20
+
+
+def _resized(pixels: Pixels, camera: CameraField) -> Pixels:
+    """Return pixels [H, W] or [H, W, channels] in the size that is seen, uint8 [h, w] or [h, w, channels].
+
+    Where areas are no whole multiples, OpenCV weighs pixels as float32, and converts each where it needs it. Colours that are
+    converted before, at once, become the same bits in less time.
+    """
+    (high, wide), (height, width) = pixels.shape[:2], camera.size
+    how = _INTERPOLATIONS[camera.interpolation]
+    weighed = how == cv2.INTER_AREA and high >= height and wide >= width and bool(high % height or wide % width)
+    if weighed and pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size <= _MOST_AS_FLOAT:
+        average = cv2.resize(pixels.astype(np.float32), (width, height), interpolation=how)
+        return np.rint(average).astype(np.uint8)
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), dtype=np.uint8)

@@ -11,7 +11,7 @@ import numpy as np
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.store import reference_picture_file
 from qgf_ros.control.vision.decoding import decode
-from qgf_ros.control.vision.pictures import ImageReading, Picture, refusal
+from qgf_ros.control.vision.pictures import ImageReading, Picture, file_header, is_whole, refusal
 from qgf_ros.control.vision.pixels import Pixels
 from qgf_ros.errors import ObservationError
 from qgf_ros.files.destination import replacing
@@ -79,11 +79,13 @@ def write_pictures(folder: Path, seen: Mapping[str, Pixels], files: Mapping[str,
     written = []
     for name, pixels in seen.items():
         parts = [pixels]
-        known = files.get(reference_picture_file(name))
-        before = None if known is None else cv2.imdecode(np.frombuffer(known, dtype=np.uint8), cv2.IMREAD_COLOR)
-        if before is not None and before.shape == pixels.shape:
-            gap = np.full((len(pixels), 4, 3), 255, dtype=np.uint8)
-            parts = [np.asarray(before[..., ::-1], dtype=np.uint8), gap, pixels]
+        known = np.frombuffer(files.get(reference_picture_file(name), b""), dtype=np.uint8)
+        header = file_header(known)
+        if header is not None and (header.height, header.width) == pixels.shape[:2] and is_whole(known):
+            before = cv2.imdecode(known, cv2.IMREAD_COLOR)
+            if before is not None:
+                gap = np.full((len(pixels), 4, 3), 255, dtype=np.uint8)
+                parts = [np.asarray(before[..., ::-1], dtype=np.uint8), gap, pixels]
         content = cv2.imencode(".png", np.ascontiguousarray(np.concatenate(parts, axis=1)[..., ::-1]))[1]
         path = folder / f"{name}.png"
         with replacing(path, "--pictures") as temporary:

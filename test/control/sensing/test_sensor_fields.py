@@ -158,13 +158,13 @@ def transforms(*told: tuple[str, str, int, float]) -> Any:
     )
 
 
-def detections(*found: tuple[str, str, float, float], own_frame: str = "") -> Any:
-    """Return a stand-in of a vision_msgs/Detection3DArray: id, class, score, x [m]."""
+def detections(*found: tuple[str, str, float, float], own_frame: str = "", own_stamp: int = 0) -> Any:
+    """Return a stand-in of a vision_msgs/Detection3DArray: id, class, score, x [m]; the stamp of each in [ns]."""
     return SimpleNamespace(
         header=header(frame_id="camera"),
         detections=[
             SimpleNamespace(
-                header=header(frame_id=own_frame),
+                header=header(own_stamp, own_frame),
                 id=identity,
                 results=[
                     SimpleNamespace(
@@ -250,6 +250,19 @@ def test_detections_of_another_frame_are_refused_be_it_that_of_one_or_of_all(hea
     assert "field cup: topic detections of cup has frame_id 'other', expected camera" in heard.why_not()
 
 
+def test_a_thing_that_a_tracker_only_remembers_is_as_old_as_it_was_seen(heard: Heard) -> None:
+    """The message is new, and the detection in it says itself when it is of."""
+    for k in range(1, 31):
+        heard.at(1000 + 10 * k, "/tf", transforms(("base", "tool", heard.now, 1.0), ("camera", "tag", heard.now, 0.25)))
+        heard.at(1000 + 10 * k, "joint_states", 0.5)
+        known = detections(("7", "plate", 0.4, 0.7), ("2", "cup", 0.8, 0.2), own_stamp=1000 * MS)
+        heard.at(1000 + 10 * k, "detections", known)
+    assert heard.why_not().startswith("field cup: topic detections of cup is stale, 0.300 s old")
+    ahead = detections(("7", "plate", 0.4, 0.7), ("2", "cup", 0.8, 0.2), own_stamp=9000 * MS)
+    heard.at(1310, "detections", ahead)
+    assert heard.intake.collect(heard.now).stamp == 1310 * MS, "and none is newer than what it came in"
+
+
 def test_a_tag_that_is_lost_from_sight_makes_its_field_stale_while_the_arm_is_heard(heard: Heard) -> None:
     for k in range(1, 30):
         heard.at(1000 + 10 * k, "/tf", transforms(("base", "tool", (1000 + 10 * k) * MS, 1.0)))
@@ -282,9 +295,13 @@ def test_where_something_is_built_in_holds_for_ever_if_the_contract_says_that_no
     measured = ObservationIntake(
         (arm, field(TRANSFORMS, "position", 3, **TAG)), 0.05, simulated_time=False, backward_jump=0.05
     )
-    measured.receive("/tf_static", 0, SENSOR_MESSAGES[TRANSFORMS](transforms(("base", "tag", 0, 1.0))), 10**9)
-    with pytest.raises(ObservationError, match="field x: topic /tf has only static transforms from frame base to tag"):
-        measured.collect(10**9)
+    measured.receive("/tf_static", 0, SENSOR_MESSAGES[TRANSFORMS](transforms(("base", "tag", 0, 1.0))), 10**12)
+    measured.receive("joint_states", 10**12, JointReading(("a",), np.zeros(1), np.empty(0), np.empty(0)), 10**12)
+    for now in (10**9, 10**12):  # nor is it the fault of a clock that it is stamped when it was said, or 0
+        with pytest.raises(
+            ObservationError, match="field x: topic /tf has only static transforms from frame base to tag"
+        ):
+            measured.collect(now)
 
 
 def test_the_stamps_of_other_frames_in_a_message_do_not_count(heard: Heard) -> None:
@@ -336,7 +353,7 @@ def test_a_template_says_which_frames_are_meant() -> None:
 def test_detections_are_told_apart_by_class_and_by_id_and_the_surest_counts() -> None:
     found = SENSOR_MESSAGES[DETECTIONS](CUPS)
     assert isinstance(found, Detections)
-    assert {name: (score, reading.position[0]) for name, (score, reading) in found.best.items()} == {
+    assert {name: (score, reading.position[0]) for name, (score, _, reading) in found.best.items()} == {
         "plate": (0.4, 0.7),
         "7": (0.4, 0.7),
         "cup": (0.8, 0.2),

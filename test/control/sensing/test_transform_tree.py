@@ -144,6 +144,17 @@ def test_of_other_frames_nothing_is_queued_and_of_those_on_the_way_only_what_may
     assert only(found.hear([transform("camera", "tag", 1900 * MS)], static=False))[0] == 1900 * MS
 
 
+def test_frames_that_never_change_are_no_more_than_any_others() -> None:
+    """They are said once, so that nothing of them is forgotten: of too many those that came first are known."""
+    found = tree()
+    found.hear([transform("map", f"shelf{k}", 0) for k in range(MOST_FRAMES + 100)], static=True)
+    assert len(found._edges) == MOST_FRAMES
+    assert "shelf0" in found._edges
+    found.hear([transform("base", "tag", 1)], static=False)
+    assert len(found._edges) == MOST_FRAMES
+    assert str(found.gap("tag in base")).startswith("has more than 1000 frames, and none of those known is base")
+
+
 def test_a_ring_of_frames_is_no_way() -> None:
     found = tree()
     assert (

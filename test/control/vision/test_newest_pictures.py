@@ -93,6 +93,30 @@ def test_the_same_picture_under_new_stamps_is_frozen_where_the_contract_says_whe
         pictures.sight(2 * SECOND)
 
 
+def test_what_is_refused_among_the_same_pictures_thaws_no_camera() -> None:
+    """A camera that freezes as it dies sends damaged pictures, too; each of them must not begin the count anew."""
+    pictures = filled({"wrist": CAMERAS["wrist"].model_copy(update={"frozen_after": 0.35})})
+    for tenths, encoding in enumerate(("bgr8", "rgb8", "bgr8", "rgb8"), start=1):
+        pictures.keep("wrist/image_raw", SECOND + tenths * SECOND // 10, picture(1, encoding=encoding))
+    with pytest.raises(ObservationError, match=r"is frozen, it sends the same picture .* for 0.400 s"):
+        pictures.sight(SECOND + 4 * SECOND // 10)
+    pictures.keep("wrist/image_raw", SECOND + 5 * SECOND // 10, picture(2))
+    pictures.sight(SECOND + 5 * SECOND // 10)
+
+
+def test_decoding_is_counted_where_it_was_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that is slower than the policy is looked at again: that costs nothing, and is not said to."""
+    clock, decode = iter(range(100)), newest_pictures.decode
+    monkeypatch.setattr(newest_pictures.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(newest_pictures, "decode", lambda *given: next(clock) and decode(*given))
+    pictures = filled()
+    first, second = pictures.sight(SECOND), pictures.sight(SECOND + 1)
+    assert first.decode_seconds == 0.0
+    first.images()
+    second.images()
+    assert (first.decode_seconds, second.decode_seconds) == (3.0, 1.0)
+
+
 def test_a_picture_is_decoded_once_however_often_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded = []
     decode = newest_pictures.decode

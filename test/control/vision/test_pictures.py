@@ -108,6 +108,13 @@ def test_a_picture_that_says_which_way_is_up_is_seen_as_it_came() -> None:
     np.testing.assert_array_equal(decode("wrist", FILE, reading), decode("wrist", FILE, packed(scene())))
 
 
+def behind(marker: int) -> bytes:
+    """Return a JPEG of 16000 x 16000 pixels, to its decoder, with the right size where a segment of 65472 bytes would end."""
+    sof = b"\xff\xc0\x00\x11\x08%b\x03" + b"\x01\x11\0\x02\x11\1\x03\x11\1"
+    huge = b"\xff\xd8\xff" + bytes([marker]) + sof % b"\x3e\x80\x3e\x80"
+    return huge.ljust(4 + 0xFFC0, b"\0") + sof % b"\0\x0c\0\x14" + bytes(20) + b"\xff\xd9"
+
+
 PNG = packed(scene(), ".png", "png").data.tobytes()
 JPEG = packed(scene()).data.tobytes()
 IMAGES: dict[str, tuple[CameraField, Any, str]] = {
@@ -182,6 +189,30 @@ IMAGES: dict[str, tuple[CameraField, Any, str]] = {
         "gives 4 channels of 8 bits",
     ),
     "compressed depth": (FILE, packed(scene(), ".png", "16UC1; compressedDepth png"), "gives 16UC1, which is depth"),
+    **{
+        f"a size behind what {what} ends": (FILE, spoilt(packed(scene()), behind(marker)), "gives no JPEG and no PNG")
+        for what, marker in {"a marker without length": 0x01, "a restart": 0xD0, "a stuffed byte": 0x00}.items()
+    },
+    "a PNG of which a part is longer than the file": (
+        FILE,
+        spoilt(packed(scene()), PNG[:33] + b"\xe1" + PNG[34:]),
+        f"gives a picture that is cut short, of {len(PNG)} bytes",
+    ),
+    "a PNG of parts without end": (
+        FILE,
+        spoilt(packed(scene()), PNG[:33] + 2000 * b"\0\0\0\0tEXt\0\0\0\0" + PNG[33:]),
+        "gives a picture that is cut short",
+    ),
+    "red first in a file": (
+        FILE,
+        packed(scene(), ".jpg", "rgb8; jpeg compressed rgb8"),
+        "gives a file that is jpeg compressed rgb8, in which red and blue may be either way",
+    ),
+    "a hostile frame": (
+        RAW.model_copy(update={"frame_id": "wrist"}),
+        ImageReading.of(scene(), frame_id="\x1b[2J" * 10**5),
+        r"comes from frame (\?\[2J){10}, expected wrist",
+    ),
     "Bayer in a file": (
         FILE,
         packed(scene()[..., 0], ".jpg", "bayer_rggb8; jpeg compressed "),
@@ -242,6 +273,57 @@ def test_what_is_seen_is_cropped_then_resized(interpolation: str) -> None:
     part = scene()[2:10, 10:18].astype(float)
     means = part.reshape(4, 2, 4, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(found, means, atol=1 if interpolation == "area" else 16)
+
+
+def plainly(pixels: Any, camera: CameraField, blue_first: bool) -> Any:
+    """Return what is seen as OpenCV gives it from bytes, one step after the other."""
+    x, y, width, height = camera.used
+    pixels = pixels[y : y + height, x : x + width]
+    if pixels.shape[:2] != camera.size:
+        how = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}[camera.interpolation]
+        pixels = cv2.resize(pixels, camera.size[::-1], interpolation=how)
+    pixels = pixels.reshape(*camera.size, -1)
+    return pixels.repeat(3, axis=2) if pixels.shape[2] == 1 else pixels[..., ::-1] if blue_first else pixels
+
+
+sides = st.integers(1, 40)
+
+
+@examples(100)
+@given(
+    width=st.integers(1, 90),
+    height=st.integers(1, 90),
+    size=st.tuples(sides, sides),
+    share=st.tuples(*[st.floats(0.0, 1.0)] * 4),
+    interpolation=st.sampled_from(["area", "area", "linear", "nearest"]),
+    encoding=st.sampled_from(["rgb8", "bgr8", "mono8"]),
+    seed=st.integers(0, 99),
+)
+def test_what_is_seen_is_to_the_bit_what_one_step_after_the_other_gives(
+    width: int, height: int, size: Any, share: Any, interpolation: str, encoding: str, seed: int
+) -> None:
+    x, y = int(share[0] * (width - 1)), int(share[1] * (height - 1))
+    crop = (x, y, 1 + int(share[2] * (width - x - 1)), 1 + int(share[3] * (height - y - 1)))
+    values = {"topic": "c", "width": width, "height": height, "size": size, "crop": crop, "encoding": encoding}
+    camera = CameraField(**values, interpolation=interpolation)
+    random = np.random.default_rng(seed)
+    levels = [256, 2, 7][seed % 3]  # few of them have many averages between two numbers
+    pixels = random.integers(0, levels, (height, width, camera.channels), dtype=np.uint8) * (255 // (levels - 1))
+    for blue_first in (False, True):
+        found = seen(pixels, camera, blue_first=blue_first)
+        np.testing.assert_array_equal(found, plainly(pixels, camera, blue_first))
+        assert found.flags.c_contiguous
+        assert not np.shares_memory(found, pixels)
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_the_pictures_of_a_usual_camera_are_seen_to_the_bit_as_ever(kind: str) -> None:
+    camera = FILE.model_copy(update={"width": 640, "height": 480, "size": (64, 64)})
+    reading = packed(cv2.resize(scene(16, 24), (640, 480)) ^ np.uint8(9), kind)
+    pixels = cv2.imdecode(reading.data, cv2.IMREAD_COLOR)
+    for size in ((64, 64), (48, 64), (84, 84), (224, 224)):
+        now = camera.model_copy(update={"size": size})
+        np.testing.assert_array_equal(decode("wrist", now, reading), plainly(pixels, now, blue_first=True))
 
 
 def test_nothing_is_resized_that_need_not_be() -> None:

@@ -100,6 +100,22 @@ def test_pictures_are_written_beside_what_was_seen_in_training(tmp_path: Path) -
         np.testing.assert_array_equal(picture, now)
 
 
+@pytest.mark.parametrize("known", [b"", b"no picture", "huge", "cut short", "hollow"])
+def test_a_picture_of_a_bundle_that_is_none_is_left_out_unread(
+    known: bytes | str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = seen(scene(), WRIST)
+    png = cv2.imencode(".png", now)[1].tobytes()
+    decoded = []
+    imdecode = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *given: decoded.append(given) or imdecode(*given))
+    wrong = {"huge": png[:16] + b"\0\0\x75\x30" * 2 + png[24:], "cut short": png[:33], "hollow": png[:33] + png[-12:]}
+    files = {reference_picture_file("wrist"): known if isinstance(known, bytes) else wrong[known]}
+    (path,) = write_pictures(tmp_path, {"wrist": now}, files)
+    assert bool(decoded) is (known == "hollow"), "which only decoding tells"
+    np.testing.assert_array_equal(cv2.imread(str(path))[..., ::-1], now)
+
+
 @pytest.fixture
 def robot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     """A robot that sees, in a graph of its own; the value is its environment."""
