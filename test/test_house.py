@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,6 +60,14 @@ def test_tests_lie_beside_what_they_test() -> None:
     folders = {path.parent.relative_to(ROOT / "test") for path in sources("test")} - {Path(), Path("faults")}
     product = [ROOT / folder if folder.parts[0] == "sim" else ROOT / "qgf_ros" / folder for folder in folders]
     assert not [name_of(folder) for folder in product if not (folder / "__init__.py").is_file()]
+
+
+def test_the_linter_leaves_no_file_out() -> None:
+    """A bare name in what it excludes is that of any folder."""
+    pytest.importorskip("ruff", reason="linting needs the dev extra")
+    command = [sys.executable, "-m", "ruff", "check", "--show-files", str(ROOT)]
+    looked_at = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert not {str(path) for path in sources(*PRODUCT, "test")} - set(looked_at)
 
 
 @pytest.mark.parametrize("folder", sorted({path.parent for path in sources("qgf_ros", "sim")}), ids=name_of)

@@ -52,9 +52,12 @@ def demo(
     _check_rclpy()
     from qgf_ros.evaluation.plan import EpisodePlan
     from qgf_sim.live.demo import run_demo, serve_demo
+    from qgf_sim.worlds.picture_setting import check_rendering
 
     bundle = locate_bundle(bundle)
-    chosen = default_weights(load_manifest(bundle), task, options) if guidance_weights is None else guidance_weights
+    manifest = load_manifest(bundle)
+    check_rendering(manifest.training.get("rendering"), f"bundle {manifest.name}")
+    chosen = default_weights(manifest, task, options) if guidance_weights is None else guidance_weights
     plan = EpisodePlan(bundle, task, chosen, episodes, options)
     if dashboard:
         if json is not None:
@@ -64,7 +67,7 @@ def demo(
         with interruptions() as interrupted:
             serve_demo(plan, port, Console().print, interrupted)
         return
-    plan.check(load_manifest(bundle))  # before a line of progress
+    plan.check(manifest)  # before a line of progress
     check_destination(json, force=force, option="--json")
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:

@@ -19,7 +19,8 @@ def generate(
 ) -> None:
     """Record a data set with OGBench's oracles.
 
-    The same seed gives the same bytes for any number of workers, and on a cluster. After Ctrl-C the same command goes on.
+    The same seed gives the same bytes for any number of workers, and on a cluster, pictures where its machines have the same
+    GL driver. After Ctrl-C the same command goes on.
 
     Args:
         environment: cube-single, cube-double, cube-triple, cube-quadruple, cube-octuple, scene, puzzle-3x3, puzzle-4x4,

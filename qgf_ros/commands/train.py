@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What --smoke puts in place of the given size of a run.
 SMOKE = {"updates": 20, "encoder_updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
 
+#: Options that pictures alone have, and their defaults.
+OF_SIGHT = {"features": 64, "encoder_updates": 20_000, "shift": 4, "critic_encoder": "shared", "velocity_field": "kept"}
+
 
 def train(
     dataset: Path,
@@ -106,7 +109,7 @@ def train(
     from qgf_ros.files.destination import check_folder
     from qgf_ros.learning.algorithms.catalogue import configured
     from qgf_ros.learning.course import Intervals
-    from qgf_ros.learning.data.dataset import validation_path
+    from qgf_ros.learning.data.dataset import check_alike, validation_path
     from qgf_ros.learning.data.normalisation import FROM_DATA, from_data, left_to_data, normalised
     from qgf_ros.learning.run import choose_device, dataset_record
     from qgf_ros.learning.run import train as run
@@ -114,7 +117,8 @@ def train(
     from qgf_ros.reports.machine import usable_cores
     from qgf_sim.worlds.families import goal_tolerances
 
-    given = {**locals(), **SMOKE} if smoke else locals()
+    asked = locals()
+    given = {**asked, **SMOKE} if smoke else asked
     reward = _reward(env, reward, goal_conditioned)
     own = configured(algorithm, options, SMOKE if smoke else {}, critics_train=critics_from is None)
     config = TrainingConfig.from_dict(given)
@@ -125,9 +129,12 @@ def train(
     torch.set_num_threads(threads or usable_cores())
     check_folder(out, "--out folder")
     training = _load(dataset, config.horizon, env)
-    display.check_sight(dataset, training, algorithm, critic_encoder, critics_from)
+    chosen = {name: value for name, value in asked.items() if name in OF_SIGHT and value != OF_SIGHT[name]}
+    display.check_sight(dataset, training, algorithm, chosen, critics_from)
     beside = validation_path(dataset)
-    held_out = _load_beside(training, beside, config.horizon, env) if beside.is_file() else None
+    held_out = None
+    if beside.is_file():
+        held_out = check_alike(_load(beside, config.horizon, env), training, str(beside))
     told = _contract(env, contract, control_rate, training)
     fitted = from_data(told, training)
     training = normalised(training, told, fitted, str(dataset))
@@ -194,22 +201,6 @@ def _load(path: Path, horizon: int, env: str | None) -> Dataset:
     return dataset
 
 
-def _load_beside(training: Dataset, path: Path, horizon: int, env: str | None) -> Dataset:
-    """Read a validation set, which is to be of the same kind as the data set."""
-    from qgf_ros.errors import DatasetError
-
-    held_out = _load(path, horizon, env)
-    sizes, expected = (
-        (data.observations.shape[1], data.actions.shape[1], data.normalisation) for data in (held_out, training)
-    )
-    if sizes != expected:
-        raise DatasetError(
-            f"{path} has observations of size {sizes[0]} and actions of size {sizes[1]}, the data set {expected[0]} and "
-            f"{expected[1]}, or they were scaled otherwise; make both in one way, or take the validation file away"
-        )
-    return held_out
-
-
 @contextmanager
 def _about(path: Path) -> Iterator[None]:
     """Name the file that an error is about."""
@@ -229,7 +220,9 @@ def _contract(env: str | None, contract: Path | None, control_rate: float, datas
     if env is not None:
         from qgf_sim.worlds.environment import CONTROL_PERIOD
         from qgf_sim.worlds.families import action_fields, camera_fields, observation_fields
+        from qgf_sim.worlds.picture_setting import check_rendering
 
+        check_rendering(dataset.rendering or None, "the data set")
         told = observation_fields(env) if dataset.observations.shape[1] else ()
         return Contract(told, action_fields(), 1.0 / CONTROL_PERIOD, cameras=camera_fields(env)).check(dataset)
     if contract is not None:

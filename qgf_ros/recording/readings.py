@@ -209,7 +209,8 @@ def observation_sources(
 def _timed(topic: str, recorded: Recorded, live: bool, camera: CameraField | None) -> TimedReading:
     stamped = recorded.stamped and (live or recorded.stamp > 0)
     stamp = recorded.stamp if stamped else recorded.log_time
-    stamp = stamp if camera is None else camera.host_stamp(stamp)
+    if camera is not None and stamp != recorded.log_time:  # when it was received is the host's clock already
+        stamp = camera.host_stamp(stamp)
     said = to_reading(recorded) if camera is None else recorded.message
     if isinstance(said, (Transforms, Detections)):
         raise _of_another_type(recorded)

@@ -42,7 +42,7 @@ from qgf_sim.bridge.publications import Publications
 from qgf_sim.bridge.recorded_world import RecordedWorld
 from qgf_sim.bridge.sources import SimulatedWorld, World
 from qgf_sim.worlds.environment import CONTROL_PERIOD
-from qgf_sim.worlds.families import action_fields, observation_fields
+from qgf_sim.worlds.families import action_fields
 from qgf_sim.worlds.shift import NONE
 
 #: While nothing moves, the newest observations are published again after this long [s, wall time].
@@ -68,7 +68,6 @@ class SimBridge:
         declare(node)
         self.finished = False
         self._fields = action_fields()
-        self._observation = observation_fields(self._value("environment"))
         self._realtime = self._value("mode") == "realtime"
         self._pace: Pace = LockstepPace(len(self._fields))
         if self._realtime:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.errors import BundleError, SimulationError
@@ -17,8 +19,8 @@ from qgf_ros.runtime.policy import Policy
 from qgf_sim.cluster import RayCluster
 from qgf_sim.processes import worker_pool
 from qgf_sim.rollouts.rollout import run_batch
-from qgf_sim.worlds.families import family_of, observation_fields
-from qgf_sim.worlds.rendering import check_rendering
+from qgf_sim.worlds.families import camera_fields, family_of, observation_fields
+from qgf_sim.worlds.picture_setting import check_rendering
 from qgf_sim.worlds.shift import NONE, Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -27,8 +29,8 @@ def check_environment(manifest: Manifest) -> str:
     """Return the environment a bundle runs in.
 
     Raises:
-        SimulationError: It names none, its observation contract is not that environment's, or its policy was trained on
-            pictures that were made otherwise.
+        SimulationError: It names none, its observations or cameras are not that environment's, or its policy was trained
+            on pictures that were made otherwise.
     """
     name = environment_of(manifest)
     # What follows from the training data is the bundle's own.
@@ -41,12 +43,19 @@ def check_environment(manifest: Manifest) -> str:
         else None
     )
     unseen = not served and family_of(name).visual  # pictures may be all that is observed
-    if told is None or (served != told and not unseen):
+    drawn = {camera: _as_sent(field) for camera, field in camera_fields(name).items()}
+    strange = any(_as_sent(field) != drawn.get(camera) for camera, field in manifest.cameras.items())
+    if told is None or (served != told and not unseen) or strange:
         raise SimulationError(
             f"bundle {manifest.name} does not have the observation contract of {name}; export it again"
         )
     check_rendering(manifest.training.get("rendering"), f"bundle {manifest.name}")
     return name
+
+
+def _as_sent(camera: CameraField) -> dict[str, Any]:
+    """Return what of a camera's contract the simulation serves."""
+    return camera.model_dump(include={"topic", "type", "encoding", "width", "height"})
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Oracle data sets in OGBench's own format: same oracles, same keys, same conventions, but seeded.
 
 Every episode draws from a generator derived from (seed, split, episode number) alone, so the file is the same bytes
-whatever the number of workers and however often generation was interrupted. Finished episodes wait as shards in
-``OUT.partial/``; a second run of the same command picks them up.
+whatever the number of workers and however often generation was interrupted; pictures as far as the machines draw alike.
+Finished episodes wait as shards in ``OUT.partial/``; a second run of the same command picks them up.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from qgf_sim.cluster import RayCluster, join_cluster
 from qgf_sim.processes import WorkerContext
 from qgf_sim.worlds.environment import COLLECTION_STEPS, collection_environment, seed_everything
 from qgf_sim.worlds.families import CAMERA, ROBOT_SIZE, Family, family_of
-from qgf_sim.worlds.rendering import RENDERING, check_drawing
-from qgf_sim.worlds.shards import Episode, merge, open_shards, shard_path, write_shard, write_whole
+from qgf_sim.worlds.picture_setting import RENDERING
+from qgf_sim.worlds.rendering import check_drawing
+from qgf_sim.worlds.shards import Episode, merge, open_shards, shard_path, waits, write_shard, write_whole
 
 DataType = Literal["play", "noisy"]
 #: Environment, data type, seed of the data set, and rows of an episode: with its number, all that decides an episode.
@@ -223,7 +224,7 @@ def generate(
     jobs = [(split, index) for split, count in enumerate(splits) for index in range(count)]
     with nullcontext() if ray is None else join_cluster(ray) as cluster:
         open_shards(shards, recipe)
-        todo = [job for job in jobs if not shard_path(shards, *job).exists()]
+        todo = [job for job in jobs if not waits(shard_path(shards, *job))]
         done = len(jobs) - len(todo)
         if progress is not None:
             progress(done, len(jobs))
@@ -233,7 +234,7 @@ def generate(
                 if progress is not None:
                     progress(done, len(jobs))
         except KeyboardInterrupt:
-            kept = sum(shard_path(shards, *job).exists() for job in jobs)
+            kept = sum(waits(shard_path(shards, *job)) for job in jobs)
             raise KeyboardInterrupt(
                 f"stopped; {kept} of {len(jobs)} episodes are kept in {shards}, the same command goes on from there"
             ) from None

@@ -38,9 +38,14 @@ def open_shards(folder: Path, recipe: Mapping[str, Any]) -> None:
     except OSError as error:
         raise DatasetError(f"{folder} cannot be made ({error.strerror}); choose another --out") from error
     note = folder / "recipe.json"
-    if note.exists() and json.loads(note.read_text()) != recipe:
+    said = note.read_text() if note.exists() else json.dumps(recipe)
+    try:
+        same = json.loads(said) == recipe
+    except ValueError:  # as a power cut may leave it
+        same = False
+    if not same:
         raise DatasetError(
-            f"{folder} holds episodes of another data set ({note.read_text()}); finish that one or delete the folder"
+            f"{folder} holds episodes of another data set ({said}); finish that one or delete the folder"
         )
     for leftover in folder.glob(".*"):  # written halfway by a process that was killed
         leftover.unlink()
@@ -50,6 +55,11 @@ def open_shards(folder: Path, recipe: Mapping[str, Any]) -> None:
 def shard_path(folder: Path, split: int, index: int) -> Path:
     """Return where an episode waits; `split` is 0 for training and 1 for validation."""
     return folder / f"{('train', 'val')[split]}-{index:06d}.npz"
+
+
+def waits(path: Path) -> bool:
+    """Return whether an episode waits whole; a power cut may leave a file of nothing under its name."""
+    return zipfile.is_zipfile(path)
 
 
 def write_shard(path: Path, episode: Episode) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ pytest.importorskip("torch", reason="training needs the train extra")
 
 from qgf_ros.bundle.cameras import CameraField
 from qgf_ros.cli import main
+from qgf_ros.commands import train as command
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 
 ROWS = 60
@@ -80,6 +82,15 @@ def test_a_data_set_with_pictures_trains_an_encoder_first(
             ["--critic-encoder", "own", "--critics-from", "nowhere"],
             "--critic-encoder own was given with --critics-from, whose critics are as they are; leave it out",
         ),
+        (
+            ["--critics-from", "nowhere"],
+            "so that nothing is left to train; give --velocity-field trained",
+        ),
+        (
+            ["--critics-from", "nowhere", "--velocity-field", "trained"],
+            "nowhere holds no checkpoint to take critics from",
+        ),
+        (["--encoder-updates", "0"], "--encoder-updates 0 was given; there must be 1 or more"),
         (["--features", "0"], "features 0 and shift 4 were given"),
         (["--shift=-1"], "features 64 and shift -1 were given"),
         (
@@ -88,6 +99,9 @@ def test_a_data_set_with_pictures_trains_an_encoder_first(
         ),
         (["--contract", "other.json"], "the contract expects pictures (wrist of 12 x 12 pixels); check --env"),
         (["--contract", "sizeless.json"], "sizeless.json is not a contract"),
+        (["--contract", "shared.json"], "camera wrist and field joints share topic observation; each needs its own"),
+        (["--contract", "climbing.json"], "is not a contract (cameras.../x.[key]: String should match pattern"),
+        (["--contract", "twice.json"], "is not a contract (observation field joints is named twice)"),
     ],
 )
 def test_what_does_not_fit_pictures_is_refused(
@@ -107,6 +121,10 @@ def test_what_does_not_fit_pictures_is_refused(
     (tmp_path / "blind.json").write_text(json.dumps(blind))
     wrist = {"topic": "wrist/image_raw", "width": 16, "height": 12, "size": [12, 12]}
     (tmp_path / "other.json").write_text(json.dumps({**blind, "cameras": {"wrist": wrist}}))
+    shared = {"cameras": {"wrist": {**wrist, "topic": "observation"}}}
+    (tmp_path / "shared.json").write_text(json.dumps({**blind, **shared}))
+    (tmp_path / "climbing.json").write_text(json.dumps({**blind, "cameras": {"../x": wrist}}))
+    (tmp_path / "twice.json").write_text(json.dumps({**blind, "observation": [observation, observation]}))
     (tmp_path / "sizeless.json").write_text(json.dumps({**blind, "cameras": {"wrist": {"topic": "wrist"}}}))
     given = [str(tmp_path / option) if option.endswith(".json") else option for option in options]
     assert train(data, tmp_path / "run", *given) == 2
@@ -168,15 +186,25 @@ def test_critics_with_an_encoder_of_their_own_become_a_bundle_that_gives_what_to
     assert "critics/reach/encoder.onnx, once ──> z [11]" in capsys.readouterr().out
 
 
-def test_critics_cannot_see_with_an_encoder_of_their_own_where_there_are_no_pictures(
+def test_what_only_pictures_have_is_refused_where_there_are_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     random = np.random.default_rng(0)
     blind = {"observations": random.standard_normal((ROWS, 3)), "actions": random.uniform(-1.0, 1.0, (ROWS, 2))}
     ends = np.arange(ROWS) == ROWS - 1
     np.savez(tmp_path / "blind.npz", **blind, terminals=ends, rewards=ends - 1.0, masks=np.ones(ROWS))
-    assert train(tmp_path / "blind.npz", tmp_path / "run", "--critic-encoder", "own") == 2
-    assert "--critic-encoder own was given, but" in capsys.readouterr().err
+    for options, told in (
+        (["--critic-encoder", "own"], "--critic-encoder own"),
+        (["--velocity-field", "trained", "--features", "16"], "--features 16, --velocity-field trained"),
+        (["--shift", "2", "--encoder-updates", "7"], "--encoder-updates 7, --shift 2"),
+    ):
+        assert train(tmp_path / "blind.npz", tmp_path / "run", *options) == 2
+        assert f"{told} was given, but {tmp_path}/blind.npz has no pictures" in capsys.readouterr().err
+
+
+def test_what_pictures_alone_have_is_said_with_the_defaults_that_it_has() -> None:
+    options = inspect.signature(command.train).parameters
+    assert {name: options[name].default for name in command.OF_SIGHT} == command.OF_SIGHT
 
 
 @pytest.mark.parametrize("critic_encoder", ["shared", "own"])

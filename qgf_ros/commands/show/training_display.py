@@ -19,6 +19,7 @@ from qgf_ros.commands.show.interruptions import interruptions
 from qgf_ros.errors import TrainingError
 from qgf_ros.learning.algorithms.catalogue import DEFAULT_ALGORITHM
 from qgf_ros.learning.algorithms.options import StoredConfig
+from qgf_ros.learning.checkpoint import latest_checkpoint
 from qgf_ros.learning.course import Intervals
 from qgf_ros.learning.run import Rewarded
 from qgf_ros.learning.trainer import TrainingConfig
@@ -158,26 +159,42 @@ class SightTraining(NamedTuple):
         return {key: value for key, value in chosen.items() if value != usual[key]}
 
 
-def check_sight(path: Path, training: Dataset, algorithm: str, critic_encoder: str, critics_from: Path | None) -> None:
+def check_sight(
+    path: Path, training: Dataset, algorithm: str, chosen: Mapping[str, Any], critics_from: Path | None
+) -> None:
     """Raise TrainingError where a data set is asked for what comes of no pictures, or of none yet.
 
     Args:
         path, training: The data set.
-        algorithm, critic_encoder, critics_from: Options of `qgf train`.
+        algorithm, critics_from: Options of `qgf train`.
+        chosen: Those that pictures alone have, as far as they are not the usual.
     """
-    if training.pictures is not None and algorithm != DEFAULT_ALGORITHM:
+    if training.pictures is None:
+        if chosen:
+            told = ", ".join(f"--{name.replace('_', '-')} {value}" for name, value in chosen.items())
+            raise TrainingError(f"{told} was given, but {path} has no pictures to encode; leave it out")
+        return
+    if algorithm != DEFAULT_ALGORITHM:
         raise TrainingError(
             f"{path} has pictures, of which {algorithm} makes no policy yet; give --algorithm {DEFAULT_ALGORITHM}"
         )
-    if critic_encoder == SHARED:
+    if chosen.get("encoder_updates", 1) < 1:
+        raise TrainingError(f"--encoder-updates {chosen['encoder_updates']} was given; there must be 1 or more")
+    if critics_from is None:
         return
-    if training.pictures is None:
+    if "critic_encoder" in chosen:
         raise TrainingError(
-            f"--critic-encoder {critic_encoder} was given, but {path} has no pictures to encode; leave it out"
+            f"--critic-encoder {chosen['critic_encoder']} was given with --critics-from, whose critics are as they are; "
+            "leave it out"
         )
-    if critics_from is not None:
+    if "velocity_field" not in chosen:
         raise TrainingError(
-            f"--critic-encoder {critic_encoder} was given with --critics-from, whose critics are as they are; leave it out"
+            "--critics-from was given with pictures, where the velocity field is kept behind the encoder, so that nothing is "
+            "left to train; give --velocity-field trained"
+        )
+    if latest_checkpoint(critics_from) is None:  # before the encoder's hours, not after them
+        raise TrainingError(
+            f"{critics_from} holds no checkpoint to take critics from; give the --out folder of 'qgf train'"
         )
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from qgf_ros.bundle.cameras import CameraField
+from qgf_ros.bundle.cameras import CameraField, Encoding
 from qgf_ros.bundle.demonstrations import Demonstrations, demonstrations_of
 from qgf_ros.bundle.fields import GOAL, ActionField, ObservationField
 from qgf_ros.bundle.goal_fields import field_of_goal, goal_columns
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.quaternions import with_mean_quaternions
 from qgf_ros.bundle.text import first_complaint
 from qgf_ros.errors import DatasetError, TrainingError
-from qgf_ros.learning.data.dataset import Dataset, normalisation_of
-
+from qgf_ros.learning.data.dataset import Dataset, normalisation_of, told_sizes
 
 #: What a contract says of an observation field that is scaled as it says.
 _SCALED = {"offset", "scale", "clip"}
@@ -51,7 +51,11 @@ class Contract:
             "observation": [field.model_dump(mode="json") for field in self.observation],
             "action": [field.model_dump(mode="json") for field in self.action],
             "control_rate": self.control_rate,
-            **({"cameras": {name: camera.model_dump(mode="json") for name, camera in self.cameras.items()}} if self.cameras else {}),
+            **(
+                {"cameras": {name: camera.model_dump(mode="json") for name, camera in self.cameras.items()}}
+                if self.cameras
+                else {}
+            ),
         }
 
     def with_goal(self, in_own_unit: Collection[str] = (), names: Sequence[str] = ()) -> Contract:
@@ -65,15 +69,17 @@ class Contract:
             TrainingError: There is a field or a topic of this name already, or what is seen would be the goal.
         """
         if self.cameras:
-            raise TrainingError("a goal was asked for, but no policy is told one in pictures yet; leave --goal-conditioned out")
+            raise TrainingError(
+                "a goal was asked for, but no policy is told one in pictures yet; leave --goal-conditioned out"
+            )
         if any(GOAL in (field.name, field.topic) for field in self.observation):
             raise TrainingError(f"the contract has a field or topic {GOAL} of its own; give it another name")
         goal, offsets, scales = field_of_goal(self.observation, names), [], []
         fields = {field.name: field for field in self.observation}
-        for field in (fields[name] for name in names or fields):
-            own = field.name in in_own_unit
-            offsets.append(np.tile(np.broadcast_to(field.offset if own else 0.0, field.instant_size), field.history))
-            scales.append(np.tile(np.broadcast_to(field.scale if own else 1.0, field.instant_size), field.history))
+        for part in (fields[name] for name in names or fields):
+            own = part.name in in_own_unit
+            offsets.append(np.tile(np.broadcast_to(part.offset if own else 0.0, part.instant_size), part.history))
+            scales.append(np.tile(np.broadcast_to(part.scale if own else 1.0, part.instant_size), part.history))
         if in_own_unit:
             chosen = {"offset": np.concatenate(offsets).tolist(), "scale": np.concatenate(scales).tolist()}
             goal = goal.model_copy(update={name: tuple(values) for name, values in chosen.items()})
@@ -115,7 +121,8 @@ class Contract:
         seen = {name: camera.size for name, camera in self.cameras.items()}
         if pictures != seen:
             raise DatasetError(
-                f"the data set has {_told(pictures)}, the contract expects {_told(seen)}; check --env, --contract and --dataset"
+                f"the data set has {told_sizes(pictures)}, the contract expects {told_sizes(seen)}; check --env, --contract and "
+                "--dataset"
             )
         for (made, (scale, offset)), (name, (factor, shift)) in zip(
             dataset.normalisation.items(), normalisation_of(self.action).items()
@@ -126,11 +133,6 @@ class Contract:
                     f"{name} with {factor:g} and {shift:g}; give the contract of the data set, or convert the recordings again"
                 )
         return self
-
-
-def _told(sizes: Mapping[str, tuple[int, ...]]) -> str:
-    named = ", ".join(f"{name} of {' x '.join(map(str, size))} pixels" for name, size in sizes.items())
-    return f"pictures ({named})" if named else "no pictures"
 
 
 def read_contract(path: Path) -> Contract:
@@ -146,13 +148,26 @@ def read_contract(path: Path) -> Contract:
         values = json.loads(path.read_text(encoding="utf-8"))
         observation = tuple(ObservationField.model_validate(field) for field in values["observation"])
         action = tuple(ActionField.model_validate(_with_scale(field)) for field in values["action"])
+        cameras = values.get("cameras", {})
+        # What no bundle can have is refused now, and not when it is exported, hours later.
+        whole = Manifest(
+            name="contract",
+            observation=observation,
+            action=action,
+            control_rate=float(values["control_rate"]),
+            cameras=cameras,
+            encoding=Encoding(features=1) if cameras else None,
+            horizon=1,
+            execution_horizon=1,
+            critics={},
+        )
         return Contract(
             observation,
             action,
-            float(values["control_rate"]),
+            whole.control_rate,
             frozenset(f.name for f in observation if f.live and not _SCALED & f.model_fields_set),
             frozenset(f["name"] for f in values["action"] if not {"scale", "offset"} & set(f)),
-            {name: CameraField.model_validate(camera) for name, camera in values.get("cameras", {}).items()},
+            whole.cameras,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = first_complaint(error) if isinstance(error, ValidationError) else error

@@ -150,7 +150,10 @@ def _matrix(name: str, array: Array, source: str) -> Array:
 
 def _vectors(name: str, array: Array, most: int, source: str) -> Float:
     if _matrix(name, array, source).shape[1] > most:
-        raise DatasetError(f"{source}: {name} has {array.shape[1]} columns, expected at most {most}; give pictures as images/NAME, uint8 [R, h, w, 3]")
+        raise DatasetError(
+            f"{source}: {name} has {array.shape[1]} columns, expected at most {most}; give pictures as "
+            "images/NAME, uint8 [R, h, w, 3]"
+        )
     return _float32(array)
 
 
@@ -180,7 +183,9 @@ def _check_rows(arrays: Mapping[str, Array], marks: Bools, source: str) -> None:
         )
     masks = arrays.get("masks", np.zeros(0))
     if not np.isin(masks, (0, 1)).all():
-        raise DatasetError(f"{source}: masks holds {masks[~np.isin(masks, (0, 1))][0]}, expected 1, or 0 where it is solved")
+        raise DatasetError(
+            f"{source}: masks holds {masks[~np.isin(masks, (0, 1))][0]}, expected 1, or 0 where it is solved"
+        )
 
 
 def _closed(
@@ -193,7 +198,9 @@ def _closed(
     if "timeouts" in flags and "rewards" in scalars and "masks" not in scalars:
         over = flags["terminals"] if "terminals" in flags else flags["dones"] & ~flags["timeouts"]
         scalars = {**scalars, "masks": 1.0 - over.astype(np.float32)}
-        notes.append("there are timeouts and no masks, so masks are 0 where an episode ended otherwise than by a timeout")
+        notes.append(
+            "there are timeouts and no masks, so masks are 0 where an episode ended otherwise than by a timeout"
+        )
     closed = np.zeros_like(ends)
     if following is not None:
         cuts = _cuts(vectors["observations"], following, ends)
@@ -243,7 +250,9 @@ def _ends(flags: dict[str, Bools], followed: bool, source: str) -> Bools:
     if "dones" in flags and "terminals" in flags:
         alone = np.flatnonzero(flags["terminals"] & ~flags["dones"])
         if len(alone):
-            raise DatasetError(f"{source}: terminals is 1 and dones 0 on row {alone[0]}; where one is, the other must be")
+            raise DatasetError(
+                f"{source}: terminals is 1 and dones 0 on row {alone[0]}; where one is, the other must be"
+            )
     if followed or len(flags) > 1 or "dones" in flags:
         if not followed and not ends.any():
             raise DatasetError(f"{source}: no row has {' or '.join(flags)}; mark the last row of every trajectory")

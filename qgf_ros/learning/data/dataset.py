@@ -164,7 +164,9 @@ def _told_rendering(text: NDArray[np.generic] | None, path: Path) -> dict[str, o
     try:
         return dict(json.loads(str(text)))
     except (TypeError, ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: {RENDERING_KEY} is no JSON object ({one_line(str(error))}); make it again") from error
+        raise DatasetError(
+            f"{path}: {RENDERING_KEY} is no JSON object ({one_line(str(error))}); make it again"
+        ) from error
 
 
 def check_dataset(dataset: Dataset, source: str, *, bounded: bool = True) -> Dataset:
@@ -192,6 +194,40 @@ def check_dataset(dataset: Dataset, source: str, *, bounded: bool = True) -> Dat
     if bounded:
         check_bounds(dataset.actions, source)
     return dataset
+
+
+def check_alike(held_out: Dataset, training: Dataset, source: str) -> Dataset:
+    """Return a validation set unchanged if it is of the same kind as the data set it is beside.
+
+    Args:
+        held_out, training: The two.
+        source: What to call the first in an error.
+
+    Raises:
+        DatasetError: Their sizes, their scales or their cameras differ, or how both say that their pictures were made.
+    """
+    sizes, expected = (
+        (data.observations.shape[1], data.actions.shape[1], data.normalisation) for data in (held_out, training)
+    )
+    if sizes != expected:
+        raise DatasetError(
+            f"{source} has observations of size {sizes[0]} and actions of size {sizes[1]}, the data set {expected[0]} and "
+            f"{expected[1]}, or they were scaled otherwise; make both in one way, or take the validation file away"
+        )
+    seen, wanted = ({} if data.pictures is None else data.pictures.sizes for data in (held_out, training))
+    rendered = held_out.rendering and training.rendering and held_out.rendering != training.rendering
+    if seen != wanted or rendered:
+        raise DatasetError(
+            f"{source} has {told_sizes(seen)}, the data set {told_sizes(wanted)}, or they were rendered otherwise; make both in "
+            "one way, or take the validation file away"
+        )
+    return held_out
+
+
+def told_sizes(pictures: Mapping[str, tuple[int, ...]]) -> str:
+    """Return what a sentence calls the pictures of cameras, of height and width by name."""
+    named = ", ".join(f"{name} of {' x '.join(map(str, size))} pixels" for name, size in pictures.items())
+    return f"pictures ({named})" if named else "no pictures"
 
 
 def check_bounds(actions: Float, source: str) -> None:

@@ -65,7 +65,9 @@ def check_kind(path: Path) -> None:
         with path.open("rb") as file:
             beginning = file.read(_HDF5_OFFSETS[-1] + len(_HDF5))
     except OSError as error:
-        raise DatasetError(f"{path} cannot be read ({error.strerror}); give the path of a data set, FILE.npz") from error
+        raise DatasetError(
+            f"{path} cannot be read ({error.strerror}); give the path of a data set, FILE.npz"
+        ) from error
     for mark, kind in _BEGINNINGS.items():
         if beginning.startswith(mark):
             raise DatasetError(f"{path} is {kind}")

@@ -71,6 +71,7 @@ class ArrayHeader(NamedTuple):
     offset: int | None
     crc: int
 
+
 def array_headers(path: Path, wanted: Callable[[str], bool]) -> dict[str, ArrayHeader]:
     """Read what an ``.npz`` file says of some arrays, and nothing of what is in them.
 
@@ -109,7 +110,9 @@ def read_npz(path: Path, numbers: Collection[str], texts: Collection[str] = ()) 
         with _Pieces(path) as file, zipfile.ZipFile(file) as archive:
             members = _members(archive, {*numbers, *texts})
             names = list(dict.fromkeys(_name(info) for info in archive.infolist()))
-            total = sum(_size(archive, name, info, TEXT if name in texts else NUMBERS) for name, info in members.items())
+            total = sum(
+                _size(archive, name, info, TEXT if name in texts else NUMBERS) for name, info in members.items()
+            )
             _check_total(total, os.fstat(file.fileno()).st_size)
             return {name: _read(archive, info) for name, info in members.items()}, names
     except Exception as error:  # whatever a damaged archive makes of zipfile, zlib and NumPy
@@ -132,7 +135,9 @@ def _members(archive: zipfile.ZipFile, wanted: Collection[str]) -> dict[str, zip
 def _check_total(total: int, size: int) -> None:
     """Refuse a file of `size` bytes that would become `total`, far more than it is, or more than there is room for."""
     if total > max(_SMALL, _MOST_EXPANSION * size):
-        raise ValueError(f"its {size} bytes would be unpacked to {total}, expected at most {_MOST_EXPANSION} times as many")
+        raise ValueError(
+            f"its {size} bytes would be unpacked to {total}, expected at most {_MOST_EXPANSION} times as many"
+        )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if total > memory:
         raise ValueError(f"its arrays take {total} bytes, this machine has {memory}")

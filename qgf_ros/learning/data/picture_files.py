@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from qgf_ros.bundle.cameras import MOST_CAMERAS, MOST_SEEN, STATE
 from qgf_ros.errors import DatasetError
 from qgf_ros.files.destination import replacing
 from qgf_ros.learning.data.npz_archive import ArrayHeader, array_headers
@@ -30,7 +31,6 @@ CACHE = "cache"
 #: JSON of the renderer setting that pictures of a simulation were made with.
 RENDERING_KEY = "rendering"
 
-_MOST_SIDE = 1024
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_\-]{0,63}")
 _PIECE = 1 << 20
 
@@ -104,8 +104,14 @@ class PictureFile:
         return np.memmap(unpacked, np.uint8, "r", 0, header.shape)
 
     def _unpack(self, header: ArrayHeader, out: Path) -> None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(out.parent).free
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(out.parent).free
+        except OSError as error:
+            raise DatasetError(
+                f"the pictures of {self.path} are compressed, and {out.parent}, where they are unpacked, cannot be made "
+                f"({error.strerror}); put the file where a folder can be beside it, or save its arrays with numpy.savez"
+            ) from error
         if free < header.length:
             raise DatasetError(
                 f"the pictures of {self.path} take {header.length} bytes when they are unpacked, and {out.parent} has {free} "
@@ -117,7 +123,9 @@ class PictureFile:
                     member.read(header.data)
                     shutil.copyfileobj(member, file, _PIECE)
             except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-                raise DatasetError(f"{self.path} is not a readable .npz file ({error}); make or copy it again") from error
+                raise DatasetError(
+                    f"{self.path} is not a readable .npz file ({error}); make or copy it again"
+                ) from error
 
 
 def picture_headers(path: Path) -> dict[str, ArrayHeader]:
@@ -134,12 +142,18 @@ def picture_headers(path: Path) -> dict[str, ArrayHeader]:
     seen = {name.removeprefix(IMAGES): header for name, header in found.items() if name.startswith(IMAGES)}
     if _pictured(found.get("observations")):
         if OBSERVED_CAMERA in seen:
-            raise DatasetError(f"{path}: observations are pictures, and there is {IMAGES}{OBSERVED_CAMERA}; keep one of them")
+            raise DatasetError(
+                f"{path}: observations are pictures, and there is {IMAGES}{OBSERVED_CAMERA}; keep one of them"
+            )
         seen[OBSERVED_CAMERA] = found["observations"]
     if seen and "next_observations" in found:
         raise DatasetError(
             f"{path} has pictures and next_observations, which would need pictures of their own; lay trajectories end to end, "
             "see docs/data.md"
+        )
+    if len(seen) > MOST_CAMERAS:
+        raise DatasetError(
+            f"{path} has pictures of {len(seen)} cameras, expected at most {MOST_CAMERAS}; leave some out"
         )
     for name, header in seen.items():
         _check(name, header, path)
@@ -160,13 +174,15 @@ def _pictured(header: ArrayHeader | None) -> bool:
 
 
 def _check(name: str, header: ArrayHeader, path: Path) -> None:
+    if name == STATE:
+        raise DatasetError(f"{path}: a camera is named {name}, as the rest of the observation is; choose another name")
     if not _NAME.fullmatch(name):
         raise DatasetError(f"{path}: a camera is named {name!r}, expected letters, digits, _ and -, the first a letter")
     sides = header.shape[1:3]
-    if not _pictured(header) or header.shape[3] != 3 or not all(1 <= side <= _MOST_SIDE for side in sides):
+    if not _pictured(header) or header.shape[3] != 3 or not all(1 <= side <= MOST_SEEN for side in sides):
         raise DatasetError(
             f"{path}: the pictures of {name} are {header.dtype} of shape {header.shape}, expected uint8 [R, h, w, 3], red, "
-            f"green, blue, of at most {_MOST_SIDE} pixels each way"
+            f"green, blue, of at most {MOST_SEEN} pixels each way"
         )
     if not header.in_rows or math.prod(header.shape) != header.length:
         raise DatasetError(

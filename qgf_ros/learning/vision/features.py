@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from qgf_ros.errors import TrainingError
@@ -45,26 +46,40 @@ def with_features(
         dataset: Its observations are the state [R, S].
         pictures: Of its rows.
         encoder: On the device.
-        cache: File of features, FILE.npy, [R, F]; made unless it is there. Its name is to tell data set and encoder.
+        cache: File of features, FILE.npy, [R, F]; made unless it is there, and whole. Its name is to tell data set and
+            encoder.
         device: Where to compute them.
         report: Called with rows done, and rows in all.
 
     Raises:
-        TrainingError: The file cannot be written, or is of other features.
+        TrainingError: The file cannot be written.
     """
     shape = (len(dataset.terminals), encoder.features)
-    if not cache.is_file():
-        with replacing(cache, "--out, or free some space", TrainingError) as temporary:
-            found = np.lib.format.open_memmap(temporary, "w+", np.float32, shape)
-            with torch.no_grad():
-                for first in range(0, shape[0], ROWS_AT_ONCE):
-                    rows = np.arange(first, min(first + ROWS_AT_ONCE, shape[0]))
-                    taken = {name: torch.from_numpy(p).to(device) for name, p in pictures.take(rows).items()}
-                    found[rows] = encoder(taken, torch.zeros(len(rows), 0, device=device)).cpu().numpy()
-                    report(int(rows[-1]) + 1, shape[0])
-            found.flush()
-            del found
-    features = np.load(cache, mmap_mode="r")
-    if features.shape != shape or features.dtype != np.float32:
-        raise TrainingError(f"{cache} has features of shape {features.shape}, expected {shape}; delete it")
+    if _kept(cache, shape) is None:
+        with replacing(cache, "--out, or free some space", TrainingError) as temporary, temporary.open("wb") as file:
+            # Not mapped: a disk that fills up under a mapped file kills the process.
+            header = {
+                "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+                "fortran_order": False,
+                "shape": shape,
+            }
+            np.lib.format.write_array_header_1_0(file, header)
+            for first in range(0, shape[0], ROWS_AT_ONCE):
+                rows = np.arange(first, min(first + ROWS_AT_ONCE, shape[0]))
+                taken = {name: torch.from_numpy(p).to(device) for name, p in pictures.take(rows).items()}
+                with torch.no_grad():
+                    file.write(encoder(taken, torch.zeros(len(rows), 0, device=device)).cpu().numpy().tobytes())
+                report(int(rows[-1]) + 1, shape[0])
+    features = _kept(cache, shape)
+    if features is None:
+        raise TrainingError(f"{cache} was changed while it was read; give the same command again")
     return replace(dataset, observations=np.concatenate([features, dataset.observations], axis=1), pictures=None)
+
+
+def _kept(cache: Path, shape: tuple[int, int]) -> NDArray[np.float32] | None:
+    """Return the features in a file, or None where it is not there, not whole or of another shape."""
+    try:
+        found = np.lib.format.open_memmap(cache, mode="r")
+    except (OSError, ValueError):
+        return None
+    return found if found.shape == shape and found.dtype == np.float32 else None

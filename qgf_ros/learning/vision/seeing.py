@@ -86,9 +86,11 @@ def train_encoder(
         The newest checkpoint.
 
     Raises:
-        TrainingError: The folder holds another run or cannot be written, or a loss is not finite.
+        TrainingError: The folder holds another run, or critics of an encoder of other updates, or cannot be written; or a
+            loss is not finite.
         DatasetError: No trajectory is long enough, or pictures cannot be read.
     """
+    _check_finished(config, out)
 
     def chunks(dataset: Dataset) -> ChunkData:
         pictures = _pictures_of(dataset).opened(out / CACHE)
@@ -100,6 +102,20 @@ def train_encoder(
     trainer = Trainer(config, networks, data, device)
     held_out = None if validation is None else chunks(validation)
     return course(trainer, held_out, told, out / ENCODER, intervals=intervals, report=report, interrupted=interrupted)
+
+
+def _check_finished(config: TrainingConfig, out: Path) -> None:
+    """Raise TrainingError where critics are there that know the features of an encoder of fewer updates, or of more.
+
+    To train it on would take hours and leave neither a run that goes on nor one that can be exported.
+    """
+    path = latest_checkpoint(out)
+    record = {} if path is None else load_checkpoint(path)[1].get(ENCODER_KEY, {})
+    if record.get("updates", config.updates) != config.updates:
+        raise TrainingError(
+            f"{out} holds critics on the features of an encoder of {record['updates']} updates, {config.updates} were asked "
+            f"for; give --encoder-updates {record['updates']}, or another --out folder"
+        )
 
 
 def see(

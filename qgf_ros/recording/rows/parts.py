@@ -98,7 +98,7 @@ class Parts:
             if not pictures.whole:
                 return None
             return _conversion(arrays, said, pictures)
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             return None
 
     def clear(self) -> None:

@@ -67,7 +67,10 @@ ALL = [(float(i), -1.0 if LAST[i] else float(i + 1)) for i in range(ROWS)]
         pytest.param({key: array[:, None] for key, array in WITHIN.items()}, INSIDE, EPISODES, id="columns"),
         pytest.param({**WITHIN, "terminals": LAST[:, None].astype(">f8")}, INSIDE, EPISODES, id="column of flags"),
         pytest.param(
-            {"terminals": np.zeros(ROWS), "timeouts": LAST, "rewards": -np.ones(ROWS)}, INSIDE, 0, id="D4RL, timeouts only"
+            {"terminals": np.zeros(ROWS), "timeouts": LAST, "rewards": -np.ones(ROWS)},
+            INSIDE,
+            0,
+            id="D4RL, timeouts only",
         ),
         pytest.param(
             {"terminals": LAST, "timeouts": np.zeros(ROWS), "rewards": -np.ones(ROWS)},
@@ -76,18 +79,31 @@ ALL = [(float(i), -1.0 if LAST[i] else float(i + 1)) for i in range(ROWS)]
             id="D4RL, terminals only",
         ),
         pytest.param(
-            {"terminals": np.arange(ROWS) == ROWS - 1, "timeouts": LAST, "rewards": -np.ones(ROWS), "masks": np.ones(ROWS)},
+            {
+                "terminals": np.arange(ROWS) == ROWS - 1,
+                "timeouts": LAST,
+                "rewards": -np.ones(ROWS),
+                "masks": np.ones(ROWS),
+            },
             INSIDE,
             0,
             id="timeouts, and masks that know of no end",
         ),
         pytest.param(
-            {"terminals": None, "terminations": LAST, "truncations": np.zeros(ROWS), "rewards": LAST, "next_observations": FOLLOWING},
+            {
+                "terminals": None,
+                "terminations": LAST,
+                "truncations": np.zeros(ROWS),
+                "rewards": LAST,
+                "next_observations": FOLLOWING,
+            },
             ALL,
             EPISODES,
             id="Gymnasium",
         ),
-        pytest.param({"terminals": None, "dones": LAST, **REWARDS, "next_observations": FOLLOWING}, ALL, EPISODES, id="Gym"),
+        pytest.param(
+            {"terminals": None, "dones": LAST, **REWARDS, "next_observations": FOLLOWING}, ALL, EPISODES, id="Gym"
+        ),
         pytest.param(
             {"terminals": None, "dones": LAST, "timeouts": LAST, "rewards": LAST}, INSIDE, 0, id="Gym, timeouts only"
         ),
@@ -107,7 +123,9 @@ def test_each_convention_gives_its_own_transitions(
     for horizon in (2, 5, LENGTH - 1):
         within = {start for start, _ in transitions(data, horizon)}
         firsts = {start for start, _ in expected}
-        assert within == {i for i in firsts if {i + k for k in range(horizon)} <= firsts and i % LENGTH + horizon <= LENGTH}
+        assert within == {
+            i for i in firsts if {i + k for k in range(horizon)} <= firsts and i % LENGTH + horizon <= LENGTH
+        }
     rewards, masks = own_rewards(data, "task")["task"]
     starts = data.chunk_starts(1)
     returns, bootstraps = chunk_returns(starts, rewards, masks, 1, 0.99)
@@ -155,11 +173,17 @@ def test_success_that_no_chunk_comes_to_is_said(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"terminals": None}, "lacks terminals; it has 'actions', 'observations', and docs/data.md says what is read"),
-        ({"observations": None, "obs": np.zeros((ROWS, 1))}, "lacks observations; it has 'actions', 'obs', 'terminals'"),
+        (
+            {"observations": None, "obs": np.zeros((ROWS, 1))},
+            "lacks observations; it has 'actions', 'obs', 'terminals'",
+        ),
         ({"terminals": np.where(np.arange(ROWS) == 57, np.nan, LAST)}, "terminals holds nan, expected 0 or 1"),
         ({"timeouts": np.full(ROWS, 2)}, "timeouts holds 2, expected 0 or 1"),
         ({"dones": np.zeros(ROWS)}, "terminals is 1 and dones 0 on row 19"),
-        ({"terminals": np.zeros(ROWS), "timeouts": np.zeros(ROWS)}, "no row has terminals or timeouts; mark the last row"),
+        (
+            {"terminals": np.zeros(ROWS), "timeouts": np.zeros(ROWS)},
+            "no row has terminals or timeouts; mark the last row",
+        ),
         ({"terminals": np.zeros(ROWS)}, "the last row is not terminal"),
         ({"terminations": LAST, "truncations": LAST}, "has both terminals and terminations"),
         ({"timeouts": LAST, "truncations": LAST}, "has both timeouts and truncations"),
@@ -168,7 +192,10 @@ def test_success_that_no_chunk_comes_to_is_said(tmp_path: Path) -> None:
         ({"valids": ~LAST, "next_observations": FOLLOWING}, "has valids and next_observations"),
         ({"valids": ~LAST & ~BEFORE}, "valids is 0 on row 19, which has no transition before it"),
         ({"valids": np.ones(ROWS)}, "valids is 1 on the last row"),
-        ({"valids": np.arange(ROWS) != ROWS - 1}, "terminals is 1 on row 19, and valids 0 neither there nor on the next"),
+        (
+            {"valids": np.arange(ROWS) != ROWS - 1},
+            "terminals is 1 on row 19, and valids 0 neither there nor on the next",
+        ),
         ({"timeout": LAST}, "has timeout, which is not read; give it as timeouts"),
         ({"done": LAST}, "has done, which is not read; give it as dones"),
         ({"is_last": LAST}, "has is_last, which is not read; give it as dones"),
@@ -183,7 +210,10 @@ def test_success_that_no_chunk_comes_to_is_said(tmp_path: Path) -> None:
         ({"rewards": np.zeros((1, ROWS))}, "rewards has shape (1, 200), expected a value for each row"),
         ({"masks": np.full(ROWS, 0.5)}, "masks holds 0.5, expected 1, or 0 where it is solved"),
         ({"masks": np.ones(3)}, "masks has 3 rows, terminals has 200"),
-        ({"observations": np.zeros((ROWS + EPISODES, 1))}, "one more for each episode: split it into observations and next"),
+        (
+            {"observations": np.zeros((ROWS + EPISODES, 1))},
+            "one more for each episode: split it into observations and next",
+        ),
         ({"observations": np.zeros((ROWS, 8, 8, 3))}, "has shape (200, 8, 8, 3)"),
         ({"observations": np.zeros((ROWS, 0))}, "has shape (200, 0)"),
         ({"observations": np.zeros((ROWS, 10_001), np.uint8)}, "has 10001 columns, expected at most 10000"),
@@ -193,7 +223,9 @@ def test_success_that_no_chunk_comes_to_is_said(tmp_path: Path) -> None:
         ({key: np.zeros((0, 1)) for key in ("observations", "actions", "terminals")}, "holds no row"),
     ],
 )
-def test_what_does_not_fit_together_is_refused_by_its_name(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_together_is_refused_by_its_name(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(DatasetError) as refused:
         loaded(tmp_path, form(**change))
     assert message in str(refused.value)
@@ -203,7 +235,9 @@ def test_what_does_not_fit_together_is_refused_by_its_name(tmp_path: Path, chang
 @pytest.mark.parametrize("kind", ["?", "u1", "i8", ">f4", "f2", "f8", "g"])
 def test_any_real_numbers_are_read(tmp_path: Path, kind: str) -> None:
     numbers = np.arange(ROWS)[:, None] % 2
-    data = loaded(tmp_path, form(observations=np.asfortranarray(numbers.astype(kind)), actions=numbers[::-1].astype(kind)))
+    data = loaded(
+        tmp_path, form(observations=np.asfortranarray(numbers.astype(kind)), actions=numbers[::-1].astype(kind))
+    )
     np.testing.assert_array_equal(data.observations, numbers)
     np.testing.assert_array_equal(data.actions, numbers[::-1])
     assert data.observations.dtype == data.actions.dtype == np.float32
@@ -226,7 +260,9 @@ def files(draw: st.DrawFn) -> dict[str, Any]:
         seldom = st.lists(st.sampled_from((False, False, False, True)), min_size=rows - 1, max_size=rows - 1)
         return np.array([*draw(seldom), last])
 
-    marks = draw(st.sampled_from((("terminals",), ("dones",), ("terminals", "timeouts"), tuple(GYMNASIUM), ("valids",))))
+    marks = draw(
+        st.sampled_from((("terminals",), ("dones",), ("terminals", "timeouts"), tuple(GYMNASIUM), ("valids",)))
+    )
     arrays: dict[str, Any] = {"observations": row[:, None], "actions": row[:, None] / 64}
     arrays |= {key: flag(True) for key in marks}
     if marks == ("valids",):
@@ -247,7 +283,8 @@ def test_chunks_and_their_successors_never_leave_an_episode(
         data = loaded(tmp_path, arrays)
         starts = data.chunk_starts(horizon)
     except DatasetError as error:
-        assert "valids is 0 on row" in str(error) or "no trajectory has more than" in str(error)
+        said = str(error)
+        assert "valids is 0 on row" in said or "no trajectory has more than" in said
         return
     marks = [array.astype(bool) for key, array in arrays.items() if key in (*FLAGS, *GYMNASIUM)]
     ends = ~arrays["valids"] if "valids" in arrays else np.logical_or.reduce(marks)
@@ -266,7 +303,9 @@ def test_chunks_and_their_successors_never_leave_an_episode(
             np.testing.assert_array_equal(successor, arrays["observations"][last + 1])
 
 
-@given(files(), st.dictionaries(st.sampled_from((*KEYS, *OTHERS)), ANY_ARRAY, min_size=1, max_size=3), st.integers(1, 3))
+@given(
+    files(), st.dictionaries(st.sampled_from((*KEYS, *OTHERS)), ANY_ARRAY, min_size=1, max_size=3), st.integers(1, 3)
+)
 @examples(100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
 def test_any_arrays_are_a_data_set_or_one_sentence(
@@ -277,8 +316,9 @@ def test_any_arrays_are_a_data_set_or_one_sentence(
         chunks = ChunkData.build(data, own_rewards(data, "task"), horizon, 0.99, torch.device("cpu"))
         assert torch.isfinite(chunks.returns).all()
     except QgfError as error:
-        assert str(error)
-        assert "\n" not in str(error)
+        said = str(error)
+        assert said
+        assert "\n" not in said
 
 
 def test_every_pair_of_flags_is_read_or_refused_by_name(tmp_path: Path) -> None:
@@ -287,7 +327,8 @@ def test_every_pair_of_flags_is_read_or_refused_by_name(tmp_path: Path) -> None:
         try:
             assert transitions(loaded(tmp_path, arrays)) == INSIDE, pair
         except DatasetError as error:
-            assert any(key in str(error) for key in (*pair, "terminals")), pair
+            said = str(error)
+            assert any(key in said for key in (*pair, "terminals")), pair
 
 
 def test_the_documentation_names_every_key() -> None:

@@ -29,7 +29,11 @@ def refusal(path: Path) -> str:
         ("low_dim.hdf5", HDF5, "an HDF5 file, such as robomimic, D4RL and Minari write, which is not read yet"),
         ("renamed.npz", HDF5, "an HDF5 file"),
         ("matlab.mat", bytes(512) + HDF5, "an HDF5 file"),
-        ("run.mcap", b"\x89MCAP0\r\n", "an MCAP recording, not a data set; make a data set of it with 'qgf dataset from-bag'"),
+        (
+            "run.mcap",
+            b"\x89MCAP0\r\n",
+            "an MCAP recording, not a data set; make a data set of it with 'qgf dataset from-bag'",
+        ),
         ("run.db3", b"SQLite format 3\x00", "convert it to MCAP with 'ros2 bag convert'"),
         ("old.bag", b"#ROSBAG V2.0\n", "a bag of ROS 1"),
         ("data.arrow", b"ARROW1\x00\x00", "an Arrow file, which is not read yet"),

@@ -160,9 +160,7 @@ def test_a_partial_goal_is_reached_at_the_first_row_that_is_as_it_says(lengths: 
         ahead = data.observations[row : row + CONFIG.horizon]
         there = [at[3] == goal[0] and np.hypot(at[1] - goal[1], at[2] - goal[2]) <= 0.25 for at in ahead]
         first = row + there.index(True) if True in there else -1
-        assert (total, factor) == pytest.approx(
-            cost_of_the_way(row, first, CONFIG.horizon, CONFIG.discount), abs=1e-5
-        )
+        assert (total, factor) == pytest.approx(cost_of_the_way(row, first, CONFIG.horizon, CONFIG.discount), abs=1e-5)
 
 
 def test_goals_are_part_of_what_a_resumed_run_repeats() -> None:

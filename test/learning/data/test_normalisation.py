@@ -186,7 +186,9 @@ def test_commands_that_were_scaled_in_a_file_are_taken_back_to_their_unit(tmp_pa
 def test_commands_beyond_every_limit_are_named(tmp_path: Path) -> None:
     contract, dataset = told(tmp_path, FIELDS, ACTIONS), demonstrations()
     degrees = replace(dataset, actions=dataset.actions * np.float32(57.3))
-    with pytest.raises(DatasetError, match="the commands of a lie between .* give its limits in the unit of the commands"):
+    with pytest.raises(
+        DatasetError, match="the commands of a lie between .* give its limits in the unit of the commands"
+    ):
         from_data(contract, degrees)
 
 

@@ -207,4 +207,5 @@ def test_any_damage_is_one_sentence_or_none_that_matters(
     try:
         assert load_dataset(path).terminals.shape == (ROWS,)
     except DatasetError as error:
-        assert "\n" not in str(error)
+        said = str(error)
+        assert "\n" not in said

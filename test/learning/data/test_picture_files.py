@@ -11,7 +11,7 @@ import pytest
 
 from qgf_ros.errors import DatasetError
 from qgf_ros.learning.data.conventions import KEYS
-from qgf_ros.learning.data.dataset import Dataset, load_dataset
+from qgf_ros.learning.data.dataset import Dataset, check_alike, load_dataset
 
 ROWS = 12
 
@@ -70,9 +70,37 @@ def test_what_is_stored_as_it_is_is_mapped_and_what_is_compressed_is_unpacked_on
     assert np.array_equal(taken(load_dataset(packed), cache, np.arange(ROWS))["wrist"], pictures())
 
 
+def test_where_nothing_can_be_unpacked_the_refusal_is_one_sentence(tmp_path: Path) -> None:
+    packed = load_dataset(save(tmp_path / "packed.npz", compress=True))
+    (tmp_path / "cache").touch()
+    with pytest.raises(
+        DatasetError, match=r"packed.npz are compressed, and .*cache, where .*cannot be made \(File exists\)"
+    ):
+        packed.pictures.opened(tmp_path / "cache")  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"images/wrist": None}, r"other.npz has no pictures, the data set pictures \(wrist of 6 x 8 pixels\)"),
+        ({"images/wrist": None, "images/front": pictures()}, r"pictures \(front of 6 x 8 pixels\), the data set"),
+        ({"images/wrist": pictures().repeat(2, axis=1)}, r"pictures \(wrist of 12 x 8 pixels\), the data set"),
+        ({"rendering": np.array('{"samples": 4}')}, "or they were rendered otherwise; make both in one way"),
+    ],
+)
+def test_a_validation_file_of_other_pictures_is_refused(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
+    training = load_dataset(save(tmp_path / "robot.npz", rendering=np.array('{"samples": 0}')))
+    alike = load_dataset(save(tmp_path / "alike.npz"))  # which does not say how its pictures were made
+    assert check_alike(alike, training, "alike.npz") is alike
+    with pytest.raises(DatasetError, match=sentence):
+        check_alike(load_dataset(save(tmp_path / "other.npz", **changes)), training, "other.npz")
+
+
 @pytest.mark.parametrize("compress", [False, True])
 def test_files_of_ogbench_have_the_pictures_as_observations_and_no_state(tmp_path: Path, compress: bool) -> None:
-    path = save(tmp_path / "visual.npz", compress, **{"observations": pictures(), "images/wrist": None, "qpos": np.eye(ROWS)})
+    path = save(
+        tmp_path / "visual.npz", compress, **{"observations": pictures(), "images/wrist": None, "qpos": np.eye(ROWS)}
+    )
     dataset = load_dataset(path)
     assert dataset.observations.shape == (ROWS, 0)
     assert dataset.extras["qpos"].shape == (ROWS, ROWS)
@@ -111,13 +139,17 @@ def test_rows_that_a_convention_adds_and_goals_take_away_keep_their_pictures(tmp
         ({"images/wrist": pictures()[..., :1]}, "uint8 of shape .12, 6, 8, 1., expected uint8 .R, h, w, 3., red"),
         ({"images/wrist": np.zeros((ROWS, 1, 1025, 3), np.uint8)}, "at most 1024 pixels each way"),
         ({"images/a b": pictures()}, "a camera is named 'a b'"),
+        ({"images/state": pictures()}, "a camera is named state, as the rest of the observation is"),
+        ({f"images/c{number}": pictures() for number in range(16)}, "pictures of 17 cameras, expected at most 16"),
         ({"observations": pictures(), "images/camera": pictures()}, "there is images/camera; keep one of them"),
         ({"next_observations": np.zeros((ROWS, 4), np.float32)}, "has pictures and next_observations"),
         ({"images/wrist": np.asfortranarray(pictures())}, "in the order of C"),
         ({"rendering": np.array("[1")}, "rendering is no JSON object"),
     ],
 )
-def test_what_cannot_be_the_pictures_of_the_rows_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+def test_what_cannot_be_the_pictures_of_the_rows_is_refused(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(DatasetError, match=reason):
         load_dataset(save(tmp_path / "robot.npz", **changes))
 

@@ -117,10 +117,17 @@ def test_features_are_those_of_the_encoder_and_are_computed_once(
     def never(*arguments: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(PictureEncoder, "forward", never)
-    again = seen(scene, checkpoint, out)
+    with monkeypatch.context() as patched:
+        patched.setattr(PictureEncoder, "forward", never)
+        again = seen(scene, checkpoint, out)
     assert again.training.dataset.observations.tobytes() == z.tobytes()
     assert again.record == found.record
+    (kept,) = (out / "cache").iterdir()
+    content = kept.read_bytes()
+    for left in (len(content) // 2, 0):  # as a power cut may leave it
+        kept.write_bytes(content[:left])
+        assert seen(scene, checkpoint, out).training.dataset.observations.tobytes() == z.tobytes()
+        assert kept.read_bytes() == content
 
 
 def test_critics_train_on_features_and_the_velocity_field_stays(scene: Path, tmp_path: Path) -> None:
@@ -155,6 +162,19 @@ def test_critics_do_not_go_on_with_the_features_of_another_encoder(scene: Path, 
         encoder_of(tmp_path / "nowhere", found.record)
 
 
+def test_an_encoder_that_critics_know_is_not_trained_on(scene: Path, tmp_path: Path) -> None:
+    """Else hours would go into what the critics refuse, and the run could not even be exported any more."""
+    out = tmp_path / "run"
+    found = seen(scene, look(scene, out), out)
+    critics(scene, out, found, updates=5)
+    before = sorted((out / "encoder").glob("*.safetensors"))
+    for updates in (CONFIG.updates - 1, CONFIG.updates + 1):
+        with pytest.raises(TrainingError, match=f"encoder of 12 updates, {updates} were .* --encoder-updates 12, or"):
+            look(scene, out, TrainingConfig(updates=updates, batch_size=16, seed=4))
+    assert sorted((out / "encoder").glob("*.safetensors")) == before
+    assert look(scene, out) == before[-1]
+
+
 def test_pictures_are_never_in_memory_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, path = 16_000, tmp_path / "large.npz"
     few = np.random.default_rng(0).integers(0, 256, (100, 32, 32, 3), dtype=np.uint8)
@@ -165,12 +185,22 @@ def test_pictures_are_never_in_memory_together(tmp_path: Path, monkeypatch: pyte
     del pictures, arrays
     encoder = PictureEncoder({"camera": (32, 32)}, 4)
     monkeypatch.setattr(features_module, "ROWS_AT_ONCE", 64)
+    sizes: list[int] = []
+
+    def written() -> int:
+        (file,) = tmp_path.glob(".*.npy")
+        return file.stat().st_size
+
     tracemalloc.start()
     try:
         dataset = load_dataset(path)
         opened = dataset.pictures.opened(tmp_path / "cache")  # type: ignore[union-attr]
-        with_features(dataset, opened, encoder, tmp_path / "z.npy", device=CPU)
+        with_features(
+            dataset, opened, encoder, tmp_path / "z.npy", device=CPU, report=lambda *_: sizes.append(written())
+        )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < size / 4
+    # The file grows with the rows: where the disk fills up below a file that is mapped, the process is killed.
+    assert sizes[0] < sizes[len(sizes) // 2] < sizes[-1] <= (tmp_path / "z.npy").stat().st_size

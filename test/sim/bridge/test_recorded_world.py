@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -10,11 +12,12 @@ pytest.importorskip("ogbench", reason="replay needs the contract of the sim extr
 from qgf_ros.bundle.fields import ObservationField
 from qgf_ros.control.extraction import JointReading, PoseReading
 from qgf_ros.control.observation import ObservationAssembler
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading
 from qgf_ros.errors import SimulationError
-from qgf_ros.learning.data.dataset import Dataset
+from qgf_ros.learning.data.dataset import Dataset, load_dataset
 from qgf_sim.bridge.recorded_world import RecordedWorld, readings_from_vector
 from qgf_sim.worlds.environment import TaskEnvironment
-from qgf_sim.worlds.families import action_fields, observation_fields
+from qgf_sim.worlds.families import action_fields, camera_fields, observation_fields
 from qgf_sim.worlds.shift import Shift
 
 FIELDS = observation_fields("cube-single")
@@ -50,6 +53,50 @@ def recording() -> Dataset:
     return Dataset(
         arrays["observations"], arrays["actions"], terminals, {"qpos": arrays["qpos"], "qvel": arrays["qvel"]}
     )
+
+
+def test_a_picture_has_the_same_colours_in_training_on_the_topic_in_the_node_and_in_a_recording(tmp_path: Path) -> None:
+    """Every path ends with the bytes of the data set: red first, whatever a driver or a file calls first."""
+    pytest.importorskip("rclpy", reason="messages need the ros extra or a ROS 2 installation")
+    pytest.importorskip("mcap", reason="recordings need the record extra")
+    cv2 = pytest.importorskip("cv2", reason="pictures need the camera extra")
+    from qgf_ros.control.vision.decoding import decode
+    from qgf_ros.nodes.messages import picture_message, received
+    from qgf_ros.recording.recorded_readings import to_picture
+    from qgf_ros.recording.recording import Recorded
+
+    name, rows = "visual-cube-single", 4
+    pictures = np.zeros((rows, 64, 64, 3), np.uint8)
+    pictures[:, :32, :, 0] = 200 + np.arange(rows)[:, None, None]  # red above, of each row another
+    pictures[:, 32:, :32, 1], pictures[:, 32:, 32:, 2] = 120, 60  # green and blue below
+    vectors = np.zeros((rows, 19), np.float32)
+    vectors[:, 0], vectors[:, 15] = np.arange(rows), 1.0  # the first joint is the number of the row; a yaw of zero
+    ends = np.arange(rows) == rows - 1
+    arrays = {"observations": vectors, "actions": np.zeros((rows, 5), np.float32), "terminals": ends}
+    path = tmp_path / "play.npz"
+    np.savez(path, **arrays, **{"images/camera": pictures})  # type: ignore[arg-type]
+
+    dataset = load_dataset(path)
+    assert dataset.pictures is not None
+    trained = dataset.pictures.opened(tmp_path / "cache").take(np.array([2, 0]))["camera"]
+    assert trained.tobytes() == pictures[[2, 0]].tobytes()
+    camera, world = camera_fields(name)["camera"], RecordedWorld.open(path, name)
+    readings = world.start(1, 0)
+    for row in range(rows):
+        message = picture_message(readings[camera.topic], 1)  # type: ignore[arg-type]
+        assert readings["joint_states"].position[0] == row  # type: ignore[union-attr]
+        node_sees = decode("camera", camera, received(message))  # type: ignore[arg-type]
+        assert node_sees.tobytes() == pictures[row].tobytes()
+        recorded = Recorded(camera.topic, "sensor_msgs/msg/Image", 1, 1, message, True)
+        assert decode("camera", camera, to_picture(recorded)).tobytes() == pictures[row].tobytes()
+        blue_first = ImageReading.of(pictures[row, ..., ::-1], "bgr8")
+        driver = camera.model_copy(update={"encoding": "bgr8"})
+        assert decode("camera", driver, blue_first).tobytes() == pictures[row].tobytes()
+        file = cv2.imencode(".png", pictures[row, ..., ::-1])[1]
+        packed = CompressedReading("rgb8; png compressed ", file)
+        assert decode("camera", camera, packed).tobytes() == pictures[row].tobytes()
+        readings = world.step(np.zeros(5)).readings
+    world.close()
 
 
 def test_readings_assemble_to_the_recorded_vector(recording: Dataset) -> None:

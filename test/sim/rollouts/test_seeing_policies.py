@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from qgf_sim.rollouts.film_panels import panel
 from qgf_sim.rollouts.states import collect_states
 from qgf_sim.worlds import environment
 from qgf_sim.worlds.oracle_data import generate
-from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing
+from qgf_sim.worlds.picture_setting import OGBENCH_RENDERING, RENDERING
+from qgf_sim.worlds.rendering import check_drawing
 
 NAME = "visual-cube-single"
 
@@ -112,13 +114,51 @@ def test_an_episode_over_ros_with_pictures_on_topics_is_the_one_in_process_to_th
     assert there.commands[heard].tobytes() == here[heard].tobytes()
 
 
+def test_pictures_of_another_renderer_setting_are_refused_before_anything_is_trained_on_them(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with np.load(bundle.with_name("play.npz")) as data:
+        other = {**data, "rendering": np.array(json.dumps(OGBENCH_RENDERING.record()))}
+    np.savez(tmp_path / "other.npz", **other)
+    words = [
+        "--dataset",
+        str(tmp_path / "other.npz"),
+        "--out",
+        str(tmp_path / "run"),
+        "--env",
+        NAME,
+        "--tasks",
+        "2",
+        "--smoke",
+    ]
+    assert main(["train", *words]) == 2
+    assert "the data set has pictures of another renderer setting than the simulation" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_bundle_of_other_pictures_is_not_evaluated(bundle: Path) -> None:
+    manifest = load_manifest(bundle)
+    other = {**manifest.training, "rendering": OGBENCH_RENDERING.record()}
+    camera = manifest.cameras["camera"].model_copy(update={"topic": "wrist/image_raw"})  # which would never send
+    try:
+        update_manifest(bundle, manifest.model_copy(update={"training": other}))
+        with pytest.raises(SimulationError, match="bundle seeing has pictures of another renderer setting"):
+            episodes(bundle)
+        update_manifest(bundle, manifest.model_copy(update={"cameras": {"camera": camera}}))
+        with pytest.raises(SimulationError, match="does not have the observation contract of visual-cube-single"):
+            episodes(bundle)
+    finally:
+        update_manifest(bundle, manifest)
+
+
+def test_a_bundle_of_other_pictures_is_not_shown_over_ros(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation")
     manifest = load_manifest(bundle)
     other = {**manifest.training, "rendering": OGBENCH_RENDERING.record()}
     update_manifest(bundle, manifest.model_copy(update={"training": other}))
     try:
-        with pytest.raises(SimulationError, match="bundle seeing has pictures of another renderer setting"):
-            episodes(bundle)
+        assert main(["demo", "--bundle", str(bundle), "--task", "2", "--episodes", "1"]) == 2
+        assert "bundle seeing has pictures of another renderer setting" in capsys.readouterr().err
     finally:
         update_manifest(bundle, manifest)
 

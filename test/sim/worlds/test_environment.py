@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from bare_server import refused_on_a_bare_server
 
 pytest.importorskip("ogbench", reason="environments need the sim extra")
 
@@ -250,32 +248,8 @@ def test_a_state_of_another_size_is_refused(cube: TaskEnvironment) -> None:
 
 
 def test_importing_needs_no_gl_and_no_display() -> None:
-    """With the loader forbidden to find any GL library, as on a bare server."""
-    code = """
-import ctypes, ctypes.util
-original = ctypes.CDLL.__init__
-def no_gl(self, name=None, *args, **kwargs):
-    if name and any(part in str(name) for part in ("libEGL", "libGL.", "libOSMesa", "libOpenGL")):
-        raise OSError(f"{name}: cannot open shared object file")
-    original(self, name, *args, **kwargs)
-ctypes.CDLL.__init__ = no_gl
-find = ctypes.util.find_library
-ctypes.util.find_library = lambda name: None if name in ("EGL", "GL", "OSMesa", "OpenGL") else find(name)
-from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.environment import TaskEnvironment
-env = TaskEnvironment("cube-single", 1)
-env.reset(0)
-try:
-    env.render()
-except SimulationError as error:
-    print(error)
-"""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "QGF_MUJOCO_GL", "DISPLAY")
-    }
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "turn the camera off" in done.stdout
+    before = 'env = TaskEnvironment("cube-single", 1); env.reset(0)'
+    assert "turn the camera off" in refused_on_a_bare_server("env.render()", before=before)
 
 
 def test_a_picture_has_the_size_asked_for() -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from bare_server import refused_on_a_bare_server
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,8 +14,9 @@ from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_sim.worlds.environment import TaskEnvironment
 from qgf_sim.worlds.families import CAMERA, CAMERA_TOPIC, VISUAL_ENVIRONMENTS, observation_fields
+from qgf_sim.worlds.picture_setting import OGBENCH_RENDERING, RENDERING, check_rendering
 from qgf_sim.worlds.picture_shift import shifted_picture
-from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing, check_rendering, clustered, coarse
+from qgf_sim.worlds.rendering import check_drawing, clustered, coarse
 from qgf_sim.worlds.shift import Shift
 from qgf_sim.worlds.shifted_environment import ShiftedEnvironment
 
@@ -100,7 +98,7 @@ def test_to_look_changes_nothing_of_what_happens() -> None:
 
 
 @pytest.mark.usefixtures("drawing")
-def test_a_pressed_button_is_sees() -> None:
+def test_a_pressed_button_is_seen() -> None:
     env = TaskEnvironment("visual-puzzle-3x3", 1)
     env.reset(0)
     data = env.unwrapped.data
@@ -179,30 +177,5 @@ def test_pictures_of_another_renderer_setting_are_refused_with_the_difference() 
 
 @pytest.mark.parametrize(("chosen", "missing"), [("osmesa", "libOSMesa"), ("", "libEGL")])
 def test_without_the_back_end_the_refusal_is_one_sentence(chosen: str, missing: str) -> None:
-    """With the loader forbidden to find any GL library, as on a bare server."""
-    code = """
-import ctypes, ctypes.util
-original = ctypes.CDLL.__init__
-def no_gl(self, name=None, *args, **kwargs):
-    if name and any(part in str(name) for part in ("libEGL", "libGL.", "libOSMesa", "libOpenGL")):
-        raise OSError(f"{name}: cannot open shared object file")
-    original(self, name, *args, **kwargs)
-ctypes.CDLL.__init__ = no_gl
-find = ctypes.util.find_library
-ctypes.util.find_library = lambda name: None if name in ("EGL", "GL", "OSMesa", "OpenGL") else find(name)
-from qgf_ros.control.vision.pictures import ImageReading
-from qgf_ros.errors import SimulationError
-from qgf_sim.worlds.environment import TaskEnvironment
-try:
-    TaskEnvironment("visual-cube-single", 1).reset(0)
-except SimulationError as error:
-    print(error)
-"""
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("MUJOCO_GL", "QGF_MUJOCO_GL", "DISPLAY")
-    }
-    environment.update({"MUJOCO_GL": chosen} if chosen else {})
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.strip().splitlines()) == 1
-    assert missing in done.stdout
+    said = refused_on_a_bare_server('TaskEnvironment("visual-cube-single", 1).reset(0)', chosen=chosen)
+    assert missing in said

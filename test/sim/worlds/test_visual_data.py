@@ -18,9 +18,10 @@ from qgf_sim.worlds import oracle_data
 from qgf_sim.worlds.environment import TaskEnvironment, collection_environment
 from qgf_sim.worlds.families import ENVIRONMENTS
 from qgf_sim.worlds.oracle_data import generate, run_episode
-from qgf_sim.worlds.rendering import OGBENCH_RENDERING, RENDERING, check_drawing
+from qgf_sim.worlds.picture_setting import OGBENCH_RENDERING, RENDERING
+from qgf_sim.worlds.rendering import check_drawing
 from qgf_sim.worlds.rewards import task_rewards
-from qgf_sim.worlds.shards import merge, write_shard
+from qgf_sim.worlds.shards import merge, open_shards, shard_path, waits, write_shard
 
 NAME, STEPS, SEED = "visual-cube-single", 6, 5
 
@@ -105,6 +106,19 @@ def test_rewards_of_pictures_without_a_state_come_from_the_simulator_s_own(
     assert dataset.observations.shape == (2 * STEPS, 0)
     rewards = [task_rewards(NAME, [1], data)["task1"][0] for data in (dataset, load_dataset(files[0]))]
     assert np.array_equal(*rewards)
+
+
+def test_what_a_power_cut_left_of_an_episode_or_of_the_recipe_is_none(tmp_path: Path) -> None:
+    open_shards(tmp_path, {"seed": 1})
+    whole, empty = (shard_path(tmp_path, 0, number) for number in range(2))
+    write_shard(whole, {"actions": np.zeros((2, 5))})
+    empty.touch()
+    assert [waits(path) for path in (whole, empty, shard_path(tmp_path, 0, 2))] == [True, False, False]
+    (tmp_path / "recipe.json").write_text("")
+    with pytest.raises(
+        DatasetError, match=r"holds episodes of another data set \(\); finish that one or delete the folder"
+    ):
+        open_shards(tmp_path, {"seed": 1})
 
 
 def test_a_merged_file_is_what_numpy_would_write_at_once(tmp_path: Path) -> None:
