@@ -193,6 +193,14 @@ def test_a_mistake_on_the_command_line_is_one_sentence_with_the_nearest_name(wor
     assert "0x" not in captured.err
 
 
+def test_nothing_is_no_choice_to_give(capsys):
+    assert main(["train", "--dataset", "x", "--out", "y", "--reward", "spars"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("; did you mean sparse?\n")
+    assert "dense" in said
+    assert "None" not in said
+
+
 def test_without_a_word_from_tyro_about_mistakes_they_are_refused_all_the_same(monkeypatch, capsys):
     monkeypatch.setattr("tyro._errors", None)
     with pytest.raises(SystemExit) as exit_:

@@ -22,6 +22,7 @@ import numpy as np
 
 from qgf_ros.analysis.flops import Flops, count_flops
 from qgf_ros.analysis.inputs import Primitives
+from qgf_ros.bundle.own_graphs import estimators_of
 from qgf_ros.bundle.store import critic_file, encoder_file
 from qgf_ros.errors import GuidanceError
 from qgf_ros.guidance.conditioning import Critic, VelocityField
@@ -153,9 +154,9 @@ class Case:
         return 0.0 if self.method == "bc" else 0.03
 
 
-def cases(candidates: Sequence[int] = CANDIDATES) -> list[Case]:
-    """Return every method with every N; "bc" with N > 1 is best-of-N."""
-    return [Case(method, n) for method in ("bc", *METHODS) for n in candidates]
+def cases(candidates: Sequence[int] = CANDIDATES, known: Sequence[str] = METHODS) -> list[Case]:
+    """Return every method that a bundle knows with every N; "bc" with N > 1 is best-of-N."""
+    return [Case(method, n) for method in ("bc", *METHODS) if method in ("bc", *known) for n in candidates]
 
 
 def count_algorithm(case: Case, primitives: Primitives, noise: Array) -> Calls:
@@ -246,7 +247,7 @@ def measure_compute(
             f"rounds {rounds}, warm-up {warm_up} and N {candidates} were given; expected at least 1, 0, 1"
         )
     flops = primitive_flops(bundle, next(iter(primitives.critics)))
-    chosen = cases(candidates)
+    chosen = cases(candidates, estimators_of(primitives.manifest))
     latencies = time_cases(primitives, chosen, rounds=rounds, warm_up=warm_up, seed=seed, progress=progress)
     records = []
     for case in chosen:

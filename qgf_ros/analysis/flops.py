@@ -31,7 +31,7 @@ from qgf_ros.errors import BundleError
 _ELEMENTWISE = {
     *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Pow", "Sqrt", "Reciprocal", "Exp", "Log", "Tanh", "Sigmoid", "Erf"),
     *("LeakyRelu", "HardSigmoid", "HardSwish", "Softplus"),
-    *("Cos", "Sin", "Sign", "Relu", "Gelu", "Clip", "Equal", "Less", "Greater", "Where", "Sum", "Min", "Max"),
+    *("Cos", "Sin", "Sign", "Relu", "Gelu", "Clip", "Equal", "Less", "Greater", "Not", "Where", "Sum", "Min", "Max"),
 }
 _REDUCTIONS = {
     *("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ArgMin", "ArgMax"),

@@ -13,6 +13,7 @@ import onnx
 from qgf_ros.bundle.layers import PARTS
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import critic_file, load_manifest
+from qgf_ros.errors import SimulationError
 from qgf_ros.reports.statistics import compare_paired, wilson_interval
 
 
@@ -100,6 +101,23 @@ def _is_weight(name: str) -> bool:
     network, _, rest = name.partition(".")
     layer, _, part = rest.partition(".")
     return bool(network) and layer.isdigit() and part in PARTS
+
+
+def check_apart(bundles: Sequence[tuple[SizedBundle, int, Sequence[int]]]) -> None:
+    """Raise SimulationError where two bundles would count twice at one point: same series, size, training seed and task.
+
+    Args:
+        bundles: Each with its training seed and its tasks.
+    """
+    known: dict[tuple[str, int, str, int, int], str] = {}
+    for one, seed, tasks in bundles:
+        for task in tasks:
+            other = known.setdefault((one.series, one.velocity, one.hidden, seed, task), one.name)
+            if other != one.name:
+                raise SimulationError(
+                    f"{other} and {one.name} are both {one.series} of one size with training seed {seed}, for task {task}; give "
+                    "one of them, as a series differs in --hidden and --seed alone"
+                )
 
 
 def sizes_report(bundles: Sequence[SizedBundle], records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

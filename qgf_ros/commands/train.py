@@ -120,6 +120,8 @@ def train(
     asked = locals()
     given = {**asked, **SMOKE} if smoke else asked
     reward = _reward(env, reward, goal_conditioned)
+    if env is not None and contract is not None:
+        raise TrainingError(f"--contract {contract} was given with --env {env}, which has one; leave one of them out")
     own = configured(algorithm, options, SMOKE if smoke else {}, critics_train=critics_from is None)
     config = TrainingConfig.from_dict(given)
     intervals = Intervals(log=5, validate=10, save=10) if smoke else Intervals(save=save_every)

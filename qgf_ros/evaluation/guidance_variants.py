@@ -126,12 +126,12 @@ def compared_variants(
     variants = [GuidanceVariant(REFERENCE, bundle, manifest)]
     variants += [
         GuidanceVariant(f"gate {scale:g}", bundle, manifest, {"disagreement_scale": scale})
-        for scale in disagreement_scales
+        for scale in dict.fromkeys(disagreement_scales)
         if scale != DEFAULTS["disagreement_scale"]
     ]
     variants += [
         GuidanceVariant(name, bundle, manifest, {"weight_schedule": name})
-        for name in weight_schedules
+        for name in dict.fromkeys(weight_schedules)
         if name != DEFAULTS["weight_schedule"]
     ]
     variants += [GuidanceVariant(name, path, found) for name, path, found in others]

@@ -63,6 +63,27 @@ class MethodTable:
             if one["fingerprint"] in places:  # which may have had another name
                 one["family"], one["training_seed"] = places[one["fingerprint"]]
 
+    def expect_weights(self, weights: Mapping[tuple[str, int, str], Sequence[float]]) -> None:
+        """Check that a method chooses among the same weights on everything of a family.
+
+        Args:
+            weights: Of each record that is to be added, by fingerprint, task and method; `expect` knows its bundle.
+
+        Raises:
+            SimulationError: A record that stays has others.
+        """
+        families = {there["fingerprint"]: family for (family, _), there in self._bundles.items()}
+        asked = {(families[which], method): plain(list(chosen)) for (which, _, method), chosen in weights.items()}
+        for key, record in self._records.items():
+            family, method = record["family"], record["method"]
+            wanted = None if key in weights else asked.get((family, method))
+            if wanted is not None and record.get("weights", wanted) != wanted:
+                there, now = (", ".join(f"{weight:g}" for weight in some) for some in (record["weights"], wanted))
+                raise SimulationError(
+                    f"{self.path} holds results of {family} with {method} chosen among {there}, not {now}; give the same weights, "
+                    "or choose another --out"
+                )
+
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Add records, in place of those of the same bundle, task and method."""
         for record in records:

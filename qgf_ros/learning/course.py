@@ -112,16 +112,18 @@ def course(
         while trainer.step < config.updates:
             losses = trainer.update()
             step, last = trainer.step, trainer.step == config.updates or interrupted()
+            due, saved = (last or step % every == 0 for every in (intervals.log, intervals.save))
+            told = losses() if due or saved else {}  # which are finite, or nothing is saved
             progress = Progress(
                 step,
                 config.updates,
-                losses() if last or step % intervals.log == 0 else {},
+                told if due else {},
                 trainer.validate(held_out) if held_out and (last or step % intervals.validate == 0) else {},
             )
             _write_scalars(writer, trainer, progress)
             if progress.validation:
                 validated["held_out"] = {"updates": step, "losses": dict(progress.validation)}
-            if last or step % intervals.save == 0:
+            if saved:
                 path = save()
             report(progress)
             if last:

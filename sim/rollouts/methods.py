@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qgf_ros.bundle.own_graphs import estimator_meant
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.bundle_families import TrainedBundle
@@ -147,6 +148,11 @@ class MethodComparison:
                     self._check(bundle, task, method)
 
     def _check(self, bundle: TrainedBundle, task: int, method: Method) -> None:
+        if any(method.weights) and estimator_meant(bundle.manifest, method.estimator) != method.estimator:
+            raise SimulationError(
+                f"method {method.name} was given, but bundle {bundle.manifest.name} is guided by the difference of two "
+                "velocity fields, which is none of the methods compared here; give --methods bc, or try its weights with qgf tune"
+            )
         options = RunOptions(num_samples=method.num_samples, estimator=method.estimator)
         plan = EvaluationPlan(bundle.path, task, method.weights, 1, options, batch_size=self.batch_size)
         plan.check(bundle.manifest)
@@ -172,6 +178,15 @@ class MethodComparison:
     def options_of(self, bundle: TrainedBundle, task: int, method: Method) -> tuple[RunOptions, ...]:
         """Return everything that a method may choose from on a bundle and a task."""
         return method.options(critic_for_task(bundle.manifest, task))
+
+    def weights_of_records(self) -> dict[tuple[str, int, str], list[float]]:
+        """Return what each record is chosen among, by the bundle's fingerprint, task and method."""
+        return {
+            (bundle.fingerprint, task, method.name): sorted(method.weights)
+            for bundle in self.bundles
+            for task in self.tasks_of(bundle)
+            for method in self.methods_of(bundle)
+        }
 
     def most_episodes(self, method: Method) -> int:
         """Return how many episodes a method takes at most, per bundle and task."""

@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("matplotlib", reason="the figure needs the analysis extra")
 pytest.importorskip("onnx", reason="parameters are counted from the graphs")
 
-from qgf_ros.analysis.model_sizes import SizedBundle, _series, layers_of, parameter_count, sizes_report
+from qgf_ros.analysis.model_sizes import SizedBundle, _series, check_apart, layers_of, parameter_count, sizes_report
 from qgf_ros.analysis.size_figure import draw_sizes
 from qgf_ros.bundle.store import load_manifest
+from qgf_ros.errors import SimulationError
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = SizedBundle("small", "a", "iql_flow", "3x128", 40_000, 70_000, 0.9, 100)
@@ -71,6 +72,17 @@ def test_a_point_is_a_method_of_a_size_over_all_its_bundles_and_tasks() -> None:
     assert [list(line.get_ydata()) for line in losses.lines] == [[0.9, 0.5]]
     assert [label.get_text() for label in losses.get_xticklabels()] == ["70k", "1000k"]
     assert len(draw_sizes({"points": [edp]}).axes) == 1  # there is no loss to draw
+
+
+def test_two_bundles_at_one_place_are_refused() -> None:
+    longer = replace(SMALL, name="longer", fingerprint="b", updates=200)
+    large = replace(SMALL, name="large", hidden="4x512", velocity=900_000)
+    check_apart([(SMALL, 0, (1, 2)), (longer, 1, (1, 2)), (large, 0, (1, 2)), (replace(longer, series="edp"), 0, (1,))])
+    check_apart([(SMALL, 0, (1,)), (longer, 0, (2,))])
+    with pytest.raises(
+        SimulationError, match="small and longer are both iql_flow of one size with training seed 0, for task 2"
+    ):
+        check_apart([(SMALL, 0, (1, 2)), (longer, 0, (2,))])
 
 
 def test_sizes_of_other_tasks_or_training_seeds_are_not_compared() -> None:

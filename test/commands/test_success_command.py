@@ -208,6 +208,14 @@ def test_ray_runs_the_same_trials(bundles: list[str], episodes: Episodes, tmp_pa
     assert there["records"] == here["records"]
 
 
+def test_a_cluster_and_a_number_of_processes_are_one_too_many(
+    bundles: list[str], episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments(tmp_path, bundles[0]), "--ray", "head:6379", "--workers", "2"]) == 2
+    assert "--workers 2 was given with --ray head:6379" in capsys.readouterr().err
+    assert not episodes.ran
+
+
 def test_a_table_of_other_settings_or_bundles_is_not_overwritten(
     bundles: list[str], episodes: Episodes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,7 +283,7 @@ def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
 
     def export(run: Path, out: Path, *, policy: str) -> None:
         made.append(policy)
-        shutil.copytree(bundles[2], out)
+        shutil.copytree(bundles[2], out, dirs_exist_ok=True)
         training = {"updates": 7, "algorithm": "edp", "config": {"seed": 0, "hidden": [64, 64]}}
         held_out = {"updates": 7, "losses": {"critic": 0.25}}
         manifest = load_manifest(out)
@@ -283,7 +291,9 @@ def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
         changed = {"name": out.name, "critics": first, "training": {**training, "held_out": held_out}}
         update_manifest(out, manifest.model_copy(update=changed))
 
+    current = [True]
     monkeypatch.setattr(exporting, "policy_names", lambda run: ["task1"])
+    monkeypatch.setattr(exporting, "is_export", lambda manifest, run: current[0])
     monkeypatch.setattr(exporting, "export_bundle", export)
     words = ["analyze", "size", bundles[0], tmp_path / "run", "--tasks", "1,2", "--guidance-weights", "0.1,1"]
     words += ["--choosing-episodes", 16, "--episodes", 16, "--workers", 1]
@@ -292,6 +302,9 @@ def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
         assert main([str(word) for word in words]) == 0
     assert made == ["task1"]
     assert len(set(episodes.ran)) == len(episodes.ran)
+    current[0] = False  # trained anew
+    assert main([str(word) for word in words]) == 0
+    assert made == ["task1", "task1"]
     numbers = json.loads((tmp_path / "s" / "size.json").read_text(), parse_constant=pytest.fail)
     assert [(point["series"], point["method"], point["hidden"]) for point in numbers["points"]] == [
         ("edp", "bc", "2x64"),
@@ -303,3 +316,6 @@ def test_sizes_are_compared_over_bundles_and_runs_which_become_bundles_once(
     assert [point["held_out_loss"] for point in numbers["points"]] == [0.25, 0.25, None, None]
     assert (tmp_path / "s" / "size.png").read_bytes().startswith(b"\x89PNG\r\n")
     assert "loss: of the critics, held out" in capsys.readouterr().out
+    shutil.copytree(tmp_path / "run", tmp_path / "elsewhere" / "run")
+    assert main([str(word) for word in (*words[:4], tmp_path / "elsewhere" / "run", *words[4:])]) == 2
+    assert "several runs are called run, after which their bundles are called" in capsys.readouterr().err

@@ -48,6 +48,20 @@ def recording(tmp_path: Path) -> Path:
         (["--reward", "dense", "--goal-conditioned"], "--reward dense was given, but goals reward themselves"),
         (["--reward", "sparse", "--goal-conditioned", "--env", "scene"], "but goals reward themselves"),
         (["--aggregate", "median"], "aggregation 'median' was given; expected min, mean, or mean - RHO std"),
+        (
+            ["--algorithm", "td_flow", "--candidates", "16"],
+            "--candidates was given, but backup sarsa has no use for it, best_of_n has; leave it out",
+        ),
+        (
+            ["--algorithm", "qam", "--backup", "actor", "--expectile", "0.95"],
+            "--expectile was given, but backup actor has no use for it, iql has; leave it out",
+        ),
+        (
+            ["--env", "cube-single", "--contract", "mine.json"],
+            "--contract mine.json was given with --env cube-single, which has one; leave one of them out",
+        ),
+        (["--velocity-field", "trained"], "--velocity-field trained was given, but"),
+        (["--critic-encoder", "own"], "--critic-encoder own was given, but"),
         (["--restart-at", "9,9"], "restart_at (9, 9) was given"),
         (["--horizon", "60"], "robot.npz: no trajectory has more than 60 rows"),
     ],

@@ -125,6 +125,23 @@ def test_other_settings_and_another_bundle_in_the_same_place_are_refused(bundle:
     opened(path, other(bundle, 1))
 
 
+def test_one_family_has_a_method_with_one_choice_of_weights(bundle: TrainedBundle, tmp_path: Path) -> None:
+    path, second = tmp_path / "t.json", other(bundle, 1)
+    table = opened(path, bundle)
+    table.add([{**record, "weights": [0.1, 1.0]} for record in records(bundle)])
+    table.write({}, {})
+    mine, theirs = ({(one.fingerprint, task, "qgf"): [0.1] for task in (1, 2)} for one in (bundle, second))
+    table = opened(path, bundle, second)
+    told = "holds results of cube-single with qgf chosen among 0.1, 1, not 0.1; give the same weights, or choose another --out"
+    for some in (theirs, dict(list(mine.items())[:1])):  # another training seed, and another task
+        with pytest.raises(SimulationError, match=told):
+            table.expect_weights(some)
+    table.expect_weights({**mine, **theirs})  # all of them anew
+    table.expect_weights({key: [0.1, 1.0] for key in theirs})
+    elsewhere = other(bundle, 0, "scene")
+    opened(path, elsewhere).expect_weights({(elsewhere.fingerprint, 1, "qgf"): [0.1]})
+
+
 @pytest.mark.parametrize("content", ["[]", "{}", "{", '{"settings": {}, "records": [{}], "bundles": [], "costs": []}'])
 def test_what_is_no_such_table_is_named(bundle: TrainedBundle, tmp_path: Path, content: str) -> None:
     path = tmp_path / "t.json"

@@ -112,5 +112,7 @@ def test_bundles_beside_the_first_are_variants_by_name(tiny_bundle: Path) -> Non
     assert [(variant.name, variant.bundle) for variant in variants] == [("constant", tiny_bundle), ("rho", tiny_bundle)]
     with pytest.raises(SimulationError, match="rho is there twice; call a bundle otherwise"):
         compared_variants([str(tiny_bundle), f"rho={tiny_bundle}", f"rho={tiny_bundle}"], (), ())
+    doubled = compared_variants([str(tiny_bundle)], (0.3, 0.3), ("falling", "falling"))
+    assert [variant.name for variant in doubled] == ["constant", "gate 0.3", "falling"]
     with pytest.raises(SimulationError, match="no bundle was given"):
         compared_variants([], (), ())

@@ -244,3 +244,13 @@ def test_devices_are_chosen_by_what_there_is(monkeypatch):
         choose_device("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto").type == "cuda"
+
+
+def test_a_run_that_went_astray_between_two_reports_is_not_saved(start, tmp_path):
+    astray, seldom = (
+        replace(CONFIG, learning_rate=1e30, final_learning_rate=1e30),
+        Intervals(log=11, validate=11, save=3),
+    )
+    with pytest.raises(TrainingError, match="a loss is not finite at update 3"):
+        start(tmp_path, astray, validation=None, intervals=seldom)
+    assert not list(tmp_path.glob("checkpoint-*"))

@@ -8,13 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
+from qgf_ros.commands.analyses.output import at_least_one, running_trials, settings_of, write
 from qgf_ros.commands.show.arguments import Integers, Numbers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
     from rich.console import Console
 
     from qgf_sim.rollouts.methods import MethodComparison
+
+
+def is_run(source: str) -> bool:
+    """Return whether this is a folder of `qgf train`."""
+    return any(Path(source).glob("checkpoint-*.safetensors"))
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Size:
 
     def run(self, console: Console) -> None:
         """Run the analysis."""
-        from qgf_ros.analysis.model_sizes import SizedBundle, sizes_report
+        from qgf_ros.analysis.model_sizes import SizedBundle, check_apart, sizes_report
         from qgf_ros.analysis.size_figure import draw_sizes
         from qgf_ros.commands.show.arguments import here_or_on_a_cluster
         from qgf_ros.commands.show.success_tables import size_table
@@ -70,6 +75,7 @@ class Size:
         comparisons = self._comparisons()
         bundles = [bundle for comparison in comparisons for bundle in comparison.bundles]
         sizes = [SizedBundle.read(bundle.path, bundle.fingerprint) for bundle in bundles]
+        check_apart([(one, b.training_seed, c.tasks or ()) for one, b, c in zip(sizes, bundles, comparisons)])
         records = self._run_episodes(console, comparisons)
         points = sizes_report(sizes, records)
         settings = settings_of(self, bundles[0].path)
@@ -86,6 +92,12 @@ class Size:
 
         if not self.sources:
             raise SimulationError("neither run nor bundle was given; give some of several widths")
+        runs = [Path(source).absolute() for source in self.sources if is_run(source)]
+        if twice := [run.name for place, run in enumerate(runs) if run.name in {other.name for other in runs[:place]}]:
+            raise SimulationError(
+                f"several runs are called {twice[0]}, after which their bundles are called; give each run once, under a "
+                "name of its own"
+            )
         methods = with_weights(methods_named(self.methods), self.guidance_weights, None)
         seeds = (self.choosing_episodes, self.choosing_seed, self.episodes, self.seed)
         comparisons = []
@@ -103,49 +115,35 @@ class Size:
         return comparisons
 
     def _bundles_of(self, source: str) -> list[Path | str]:
-        """Return a bundle, or those of a run, which are made unless they are there with as many updates."""
-        run = Path(source)
-        checkpoints = sorted(run.glob("checkpoint-*.safetensors"))
-        if not checkpoints:
+        """Return a bundle, or those of a run, which are made unless they are there from the same checkpoint."""
+        if not is_run(source):
             return [source]
         from qgf_ros.bundle.locate import is_bundle
         from qgf_ros.bundle.store import load_manifest
-        from qgf_ros.learning.export.export import export_bundle, policy_names
+        from qgf_ros.learning.export.export import export_bundle, is_export, policy_names
 
+        run = Path(source).absolute()
         names, folder = policy_names(run), self.out / "bundles"
         made: list[Path | str] = []
         for name in names:
             path = folder / (run.name if len(names) == 1 else f"{run.name}-{name}")
-            updates = int(checkpoints[-1].stem.rpartition("-")[2])
-            if not is_bundle(path) or load_manifest(path).training.get("updates") != updates:
+            if not is_bundle(path) or not is_export(load_manifest(path), run):
                 folder.mkdir(parents=True, exist_ok=True)
                 export_bundle(run, path, policy=name)
             made.append(path)
         return made
 
     def _run_episodes(self, console: Console, comparisons: list[MethodComparison]) -> list[dict[str, Any]]:
-        from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.commands.show.success_tables import BundleBar
-        from qgf_ros.reports.machine import usable_cores
         from qgf_sim.rollouts.method_trials import open_store, run_bundle
-        from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
         kept = self.trials or Path("runs") / "size.jsonl"
-        count = usable_cores() if self.workers is None else self.workers
         records: list[dict[str, Any]] = []
-        try:
-            with (
-                progress_bar(console, "episodes") as bar,
-                ray_cluster(self.ray) if self.ray is not None else local_processes(count) as execute,
-            ):
-                for comparison in comparisons:
-                    (bundle,) = comparison.bundles
-                    shown = BundleBar(bar, console, bundle, comparison.most_episodes_of(bundle))
-                    store = open_store(kept, bundle)
-                    records += run_bundle(comparison, bundle, store, execute, progress=shown.add, finished=shown.tell)
-                    shown.finish()
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped; finished trials are kept in {kept}, the same command goes on from there"
-            ) from None
+        with running_trials(console, kept, self.workers, self.ray) as (bar, execute):
+            for comparison in comparisons:
+                (bundle,) = comparison.bundles
+                shown = BundleBar(bar, console, bundle, comparison.most_episodes_of(bundle))
+                store = open_store(kept, bundle)
+                records += run_bundle(comparison, bundle, store, execute, progress=shown.add, finished=shown.tell)
+                shown.finish()
         return records

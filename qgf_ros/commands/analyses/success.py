@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from qgf_ros.commands.analyses.output import at_least_one, write
+from qgf_ros.commands.analyses.output import at_least_one, running_trials, write
 from qgf_ros.commands.show.arguments import Integers, Numbers
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
@@ -71,6 +71,7 @@ class Success:
         """Run the analysis."""
         from qgf_ros.analysis.method_costs import HOW  # what is missing is to be noticed before the work
         from qgf_ros.analysis.success_figure import draw_success
+        from qgf_ros.commands.show.arguments import here_or_on_a_cluster
         from qgf_ros.commands.show.success_tables import success_tables
         from qgf_ros.errors import SimulationError
         from qgf_ros.evaluation.method_table import MethodTable
@@ -79,6 +80,7 @@ class Success:
         from qgf_sim.rollouts.methods import METHODS
 
         at_least_one(batch_size=self.batch_size, workers=1 if self.workers is None else self.workers)
+        here_or_on_a_cluster(self.workers, self.ray)
         if self.timed < 0:
             raise SimulationError(f"timed {self.timed} was given; it must be at least 0")
         comparison = self._comparison()
@@ -87,6 +89,7 @@ class Success:
         check_destination(path, force=True)  # which a comparison that goes on writes again
         table = MethodTable(path, comparison.settings(), list(METHODS))
         table.expect(comparison.bundles)
+        table.expect_weights(comparison.weights_of_records())
 
         def write_table() -> dict[str, Any]:
             return table.write(origin(), {"times": HOW})
@@ -124,29 +127,17 @@ class Success:
         self, console: Console, comparison: MethodComparison, keep: Callable[[list[dict[str, Any]]], None]
     ) -> None:
         """Call `keep` with the records of one bundle after the other."""
-        from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.commands.show.success_tables import BundleBar
-        from qgf_ros.reports.machine import usable_cores
         from qgf_sim.rollouts.method_trials import open_store, run_bundle
-        from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
         kept = self.trials or Path("runs") / "success.jsonl"
-        count = usable_cores() if self.workers is None else self.workers
-        try:
-            with (
-                progress_bar(console, "episodes") as bar,
-                ray_cluster(self.ray) if self.ray is not None else local_processes(count) as execute,
-            ):
-                for bundle in comparison.bundles_in_turn():
-                    shown = BundleBar(bar, console, bundle, comparison.most_episodes_of(bundle))
-                    store = open_store(kept, bundle)
-                    records = run_bundle(comparison, bundle, store, execute, progress=shown.add, finished=shown.tell)
-                    shown.finish()
-                    keep(records)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped; finished trials are kept in {kept}, the same command goes on from there"
-            ) from None
+        with running_trials(console, kept, self.workers, self.ray) as (bar, execute):
+            for bundle in comparison.bundles_in_turn():
+                shown = BundleBar(bar, console, bundle, comparison.most_episodes_of(bundle))
+                store = open_store(kept, bundle)
+                records = run_bundle(comparison, bundle, store, execute, progress=shown.add, finished=shown.tell)
+                shown.finish()
+                keep(records)
 
     def _count_and_time(self, console: Console, comparison: MethodComparison, table: MethodTable) -> None:
         """Count operations, and time actions now that no episode runs beside them; what is known already stays."""

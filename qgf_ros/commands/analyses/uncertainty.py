@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from qgf_ros.commands.analyses.output import at_least_one, settings_of, write
+from qgf_ros.commands.analyses.output import at_least_one, running_trials, settings_of, write
 from qgf_ros.commands.show.arguments import Integers, Numbers, Words
 
 if TYPE_CHECKING:  # the command line loads what it needs when it runs
@@ -60,9 +60,7 @@ class Uncertainty:
 
     def run(self, console: Console) -> None:
         """Run the analysis."""
-        from qgf_ros.analysis.uncertainty_figure import (
-            draw_uncertainty,
-        )  # what is missing is to be noticed before the work
+        from qgf_ros.analysis.uncertainty_figure import draw_uncertainty  # what is missing is noticed before the work
         from qgf_ros.commands.show.arguments import here_or_on_a_cluster
         from qgf_ros.commands.show.success_tables import uncertainty_tables
         from qgf_ros.evaluation.weight_curves import variants_report
@@ -92,25 +90,13 @@ class Uncertainty:
         return VariantComparison(variants, tasks_shared(variants, self.tasks), protocol, self.batch_size)
 
     def _run_episodes(self, console: Console, comparison: VariantComparison) -> dict[str, tuple[VariantOutcomes, ...]]:
-        from qgf_ros.commands.show.display import progress_bar
         from qgf_ros.evaluation.guidance_variants import run_variants
-        from qgf_ros.reports.machine import usable_cores
-        from qgf_sim.rollouts.trial_pools import local_processes, ray_cluster
 
         kept = self.trials or Path("runs") / "uncertainty.jsonl"
-        count = usable_cores() if self.workers is None else self.workers
-        try:
-            with (
-                progress_bar(console, "episodes") as bar,
-                ray_cluster(self.ray) if self.ray is not None else local_processes(count) as execute,
-            ):
-                row = bar.add_task("variants and weights", total=comparison.most_episodes)
-                found = run_variants(
-                    comparison, kept, execute, progress=lambda trial, outcomes: bar.advance(row, len(outcomes))
-                )
-                bar.update(row, total=bar.tasks[row].completed)
-                return found
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped; finished trials are kept in {kept}, the same command goes on from there"
-            ) from None
+        with running_trials(console, kept, self.workers, self.ray) as (bar, execute):
+            row = bar.add_task("variants and weights", total=comparison.most_episodes)
+            found = run_variants(
+                comparison, kept, execute, progress=lambda trial, outcomes: bar.advance(row, len(outcomes))
+            )
+            bar.update(row, total=bar.tasks[row].completed)
+        return found

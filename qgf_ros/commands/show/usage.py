@@ -87,8 +87,9 @@ def _sentence(kind: str, event: Any, command: str, text: str) -> str | None:
     if kind == "BadValue":
         return f"{_name_of(event.argument)} was given without its value"
     if kind == "InvalidChoice":
-        near = did_you_mean(event.value, event.choices)
-        return f"{_name_of(event.argument)} {event.value} was given, expected one of {', '.join(event.choices)}{near}"
+        choices = [choice for choice in event.choices if choice != "None"]  # which is given by giving nothing
+        near = did_you_mean(event.value, choices)
+        return f"{_name_of(event.argument)} {event.value} was given, expected one of {', '.join(choices)}{near}"
     if kind == "InstantiationFailure":
         return _not_made(event.argument, event.message)
     return None

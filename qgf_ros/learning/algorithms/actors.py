@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from qgf_ros.learning.algorithms.networks import StackedMLP
+from qgf_ros.learning.algorithms.networks import StackedMLP, filled
 from qgf_ros.learning.algorithms.sampling import deterministic_step, diffusion_schedule
 
 #: Learnt features of the diffusion step.
@@ -53,9 +53,7 @@ class OneStepNetwork(nn.Module):
 
     def member(self, task: int) -> OneStepNetwork:
         """Return the actor of one task, counted from 0, sharing nothing with these."""
-        alone = OneStepNetwork(1, *self._sizes)
-        alone.load_state_dict({name: value[task : task + 1] for name, value in self.state_dict().items()})
-        return alone
+        return filled(OneStepNetwork(1, *self._sizes), self, slice(task, task + 1))
 
 
 class OneStepFlow(nn.Module):
@@ -118,9 +116,7 @@ class NoiseNetwork(nn.Module):
 
     def member(self, task: int) -> NoiseNetwork:
         """Return the predictor of one task, counted from 0, sharing nothing with these."""
-        alone = NoiseNetwork(1, *self._sizes)
-        alone.load_state_dict({name: value[task : task + 1] for name, value in self.state_dict().items()})
-        return alone
+        return filled(NoiseNetwork(1, *self._sizes), self, slice(task, task + 1))
 
 
 class DiffusionFlow(nn.Module):

@@ -58,7 +58,7 @@ def configured(
 
     Raises:
         TrainingError: There is no such algorithm, it has no such option, a value is outside its domain, or the option is
-            of critics that do not train.
+            of critics that do not train, or changes nothing beside the others.
     """
     kind = algorithm_named(name).config_class
     own = [field.name for field in fields(kind)]
@@ -74,7 +74,11 @@ def configured(
         raise TrainingError(
             f"{' and '.join(settled)} was given with --critics-from, whose critics are as they are; leave it out"
         )
-    return kind.from_dict({**given, **(instead or {})})
+    chosen = kind.from_dict({**given, **(instead or {})})
+    for option in given:
+        if why := chosen.without_effect(option):
+            raise TrainingError(f"{_flag(option)} was given, but {why}; leave it out, or give another --backup")
+    return chosen
 
 
 def _flag(option: str) -> str:

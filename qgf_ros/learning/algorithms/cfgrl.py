@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -112,15 +113,7 @@ class Cfgrl(IqlAlgorithm):
             "second, and more goes beyond"
         )
         steps = self.config.denoising_steps
+        plain = self.policies_by_critic(lambda task: self.actor.member(task, 0), steps, about)
         return {
-            name: ExportedPolicy(
-                self.actor.member(k, 0),
-                self.target.task(k),
-                (name,),
-                steps,
-                self.aggregation,
-                about,
-                filtered=self.actor.member(k, 1),
-            )
-            for k, name in enumerate(self.problem.critics)
+            name: replace(one, filtered=self.actor.member(task, 1)) for task, (name, one) in enumerate(plain.items())
         }

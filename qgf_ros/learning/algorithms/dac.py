@@ -86,18 +86,12 @@ class Dac(TdAlgorithm):
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return the policy of each task, by the name of its critic."""
         steps = self.config.denoising_steps
-        return {
-            name: ExportedPolicy(
-                DiffusionFlow(self.predictor.member(task), steps),
-                self.target.task(task),
-                (name,),
-                steps,
-                self.aggregation,
-                f"a diffusion model trained for {name} alone, as the flow of its deterministic sampler; the task is in its "
-                "weights, and it takes no guidance",
-            )
-            for task, name in enumerate(self.problem.critics)
-        }
+        return self.policies_by_critic(
+            lambda task: DiffusionFlow(self.predictor.member(task), steps),
+            steps,
+            "a diffusion model trained for {name} alone, as the flow of its deterministic sampler; the task is in its "
+            "weights, and it takes no guidance",
+        )
 
 
 class Qsm(Dac):

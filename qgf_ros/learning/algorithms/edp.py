@@ -52,11 +52,7 @@ class Edp(IqlAlgorithm):
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return each actor with its target critic, by the name of this; weight 0 is the actor itself."""
         about = "velocity field that was trained to climb its critic (EDP); guidance_weight 0 is the policy"
-        steps = self.config.denoising_steps
-        return {
-            name: ExportedPolicy(self.actor.member(k), self.target.task(k), (name,), steps, self.aggregation, about)
-            for k, name in enumerate(self.problem.critics)
-        }
+        return self.policies_by_critic(self.actor.member, self.config.denoising_steps, about)
 
 
 def foreseen_values(critics: IqlAlgorithm, s: Tensor, point: Tensor, t: Tensor, v: Tensor) -> Tensor:

@@ -70,17 +70,11 @@ class Fql(TdAlgorithm):
 
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return the actor of each task, by the name of its critic, and the imitating flow with all critics."""
-        actors = {
-            name: ExportedPolicy(
-                OneStepFlow(self.actor.member(task)),
-                self.target.task(task),
-                (name,),
-                1,
-                self.aggregation,
-                f"a one-step actor trained for {name} alone; the task is in its weights, and it needs no guidance",
-            )
-            for task, name in enumerate(self.problem.critics)
-        }
+        actors = self.policies_by_critic(
+            lambda task: OneStepFlow(self.actor.member(task)),
+            1,
+            "a one-step actor trained for {name} alone; the task is in its weights, and it needs no guidance",
+        )
         return {**actors, "flow": imitating_policy(self, self.velocity)}
 
 

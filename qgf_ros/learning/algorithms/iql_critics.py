@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import copy
 from abc import ABC
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from qgf_ros.bundle.aggregation import deviations
-from qgf_ros.learning.algorithms.algorithm import Algorithm, Losses, Problem
+from qgf_ros.learning.algorithms.algorithm import Algorithm, ExportedPolicy, ExportedVelocity, Losses, Problem
 from qgf_ros.learning.algorithms.networks import CriticNetwork, ValueNetwork
 from qgf_ros.learning.algorithms.options import IqlFlowConfig
 from qgf_ros.learning.data.chunks import Batch
@@ -31,6 +32,7 @@ class IqlAlgorithm(Algorithm, ABC):
     """
 
     critic_networks: ClassVar[tuple[str, ...]] = ("target", "value")
+    problem: Problem
 
     def add_critics(self, config: IqlFlowConfig, problem: Problem, generator: torch.Generator) -> None:
         """Make the critics; an algorithm calls this once, behind its own networks, so that these come first."""
@@ -66,6 +68,23 @@ class IqlAlgorithm(Algorithm, ABC):
         value = value_loss(self.value, batch.s, q, self._rates[0])
         count = len(q)
         return Losses(critic + value, {"critic": critic / count, "value": value / count, "q": q.mean()})
+
+    def policies_by_critic(
+        self, velocity: Callable[[int], ExportedVelocity], steps: int, about: str
+    ) -> dict[str, ExportedPolicy]:
+        """Return a policy for each task, guided by the target critic of that alone, by its name.
+
+        Args:
+            velocity: Returns the velocity field of a task, counted from 0, or what is one in a bundle.
+            steps: Euler steps T.
+            about: What it is, for people; "{name}" stands for the critic's.
+        """
+        return {
+            name: ExportedPolicy(
+                velocity(task), self.target.task(task), (name,), steps, self.aggregation, about.format(name=name)
+            )
+            for task, name in enumerate(self.problem.critics)
+        }
 
     def before_step(self) -> None:
         """Move the target critic. It follows the critic as it was before the step, as in the published code."""

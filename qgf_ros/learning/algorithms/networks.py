@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ EMBEDDING_PERIOD = 10000.0
 #: GELU(x) = x sigmoid(_LINEAR x + _CUBIC x^3), in its tanh form.
 _LINEAR = 2.0 * math.sqrt(2.0 / math.pi)
 _CUBIC = 0.044715 * _LINEAR
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def embedding_frequencies() -> Tensor:
@@ -124,8 +126,7 @@ class StackedMLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = (inputs, *hidden, outputs)
-        self.members = members
-        self.activation = activation
+        self.members, self.activation = members, activation
         self.normed = len(hidden) - (not norm_last) if norm else 0
         self.weights = nn.ParameterList()
         self.biases = nn.ParameterList()
@@ -151,6 +152,12 @@ class StackedMLP(nn.Module):
             if layer < last:
                 x = self.activation(x)
         return x
+
+
+def filled(network: Network, stack: nn.Module, members: slice) -> Network:
+    """Return a network that has the tensors of some members of a stack, and shares nothing with it."""
+    network.load_state_dict({name: value[members] for name, value in stack.state_dict().items()})
+    return network
 
 
 class VelocityNetwork(nn.Module):
@@ -219,8 +226,7 @@ class VelocityStack(nn.Module):
     def member(self, task: int) -> VelocityNetwork:
         """Return the velocity field of one task, counted from 0, sharing nothing with this."""
         alone = VelocityNetwork(*self._sizes, norm=self._norm, sinusoidal=self.sinusoidal)
-        alone.load_state_dict({name: value[task : task + 1] for name, value in self.state_dict().items()})
-        return alone
+        return filled(alone, self, slice(task, task + 1))
 
 
 class CriticNetwork(nn.Module):
@@ -261,8 +267,7 @@ class CriticNetwork(nn.Module):
     def task(self, number: int) -> CriticNetwork:
         """Return the critic of one task, counted from 0, sharing nothing with these."""
         alone, first = CriticNetwork(1, self.ensemble, *self._shape), number * self.ensemble
-        alone.load_state_dict({name: value[first : first + self.ensemble] for name, value in self.state_dict().items()})
-        return alone
+        return filled(alone, self, slice(first, first + self.ensemble))
 
     def forward(self, s: Tensor, a: Tensor) -> Tensor:
         """Map s [N, S] and a [N, C], the same for all tasks, or [K, N, C] to the values [K, E, N]."""

@@ -55,6 +55,10 @@ class StoredConfig:
         own = {field.name: values[field.name] for field in fields(cls) if field.name in values}
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in own.items()})
 
+    def without_effect(self, option: str) -> str:
+        """Return why one of these options changes nothing beside the others, in a few words; "" where it does."""
+        return ""
+
 
 @dataclass(frozen=True)
 class CriticOptions(StoredConfig):
@@ -145,6 +149,11 @@ class TdConfig(TdOptions, IqlFlowConfig):
                 raise TrainingError(f"{name} {getattr(self, name)} was given; it must be finite and at least 0")
         if getattr(self, "candidates", 1) < 1:
             raise TrainingError("fewer than 1 candidates were given; backup best_of_n needs some")
+
+    def without_effect(self, option: str) -> str:
+        """See `StoredConfig`."""
+        needed = {"expectile": IQL, "candidates": BEST_OF_N}.get(option, self.backup)
+        return "" if needed == self.backup else f"backup {self.backup} has no use for it, {needed} has"
 
 
 @dataclass(frozen=True)

@@ -119,18 +119,11 @@ class Qam(TdAlgorithm):
 
     def policies(self) -> Mapping[str, ExportedPolicy]:
         """Return the policy of each task, by the name of its critic, and the imitating flow with all critics."""
-        steps = self.config.denoising_steps
-        actors = {
-            name: ExportedPolicy(
-                self.fast.member(task),
-                self.target.task(task),
-                (name,),
-                steps,
-                self.aggregation,
-                f"a velocity field trained for {name} alone; the task is in its weights, and it needs no guidance",
-            )
-            for task, name in enumerate(self.problem.critics)
-        }
+        actors = self.policies_by_critic(
+            self.fast.member,
+            self.config.denoising_steps,
+            "a velocity field trained for {name} alone; the task is in its weights, and it needs no guidance",
+        )
         return {**actors, "flow": imitating_policy(self, self.velocity)}
 
 

@@ -36,7 +36,6 @@ class TdAlgorithm(IqlAlgorithm, ABC):
 
     critic_networks: ClassVar[tuple[str, ...]] = ("target",)
     config: TdConfig
-    problem: Problem
 
     def add_critics(self, config: TdConfig, problem: Problem, generator: torch.Generator) -> None:  # type: ignore[override]
         """See `IqlAlgorithm`; there is a V only where it is trained."""

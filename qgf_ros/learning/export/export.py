@@ -54,10 +54,7 @@ class _Trained:
 
     @classmethod
     def read(cls, run: Path) -> _Trained:
-        path = latest_checkpoint(run)
-        if path is None:
-            raise TrainingError(f"{run} holds no checkpoint; give the --out folder of 'qgf train'")
-        tensors, header = load_checkpoint(path)
+        tensors, header = _newest(run)
         config = TrainingConfig.from_dict(header["config"])
         observation = tuple(ObservationField.model_validate(field) for field in header["observation"])
         action = tuple(ActionField.model_validate(field) for field in header["action"])
@@ -71,7 +68,9 @@ class _Trained:
         try:
             trained.load_tensors(tensors)
         except RuntimeError as error:
-            raise TrainingError(f"{path} does not fit its own header ({error}); train again") from error
+            raise TrainingError(
+                f"the checkpoint of {run} does not fit its own header ({error}); train again"
+            ) from error
         return cls(int(tensors["step"]), header, config, observation, action, sizes, sight, trained.policies())
 
     def policy(self, name: str | None) -> ExportedPolicy:
@@ -169,6 +168,25 @@ def policy_names(run: Path) -> list[str]:
         TrainingError: There is no checkpoint, it does not fit its header, or its algorithm is not known.
     """
     return list(_Trained.read(run).policies)
+
+
+def is_export(manifest: Manifest, run: Path) -> bool:
+    """Return whether a bundle is one of those that the newest checkpoint of a training folder makes.
+
+    Raises:
+        TrainingError: There is no checkpoint, or it cannot be read.
+    """
+    tensors, header = _newest(run)
+    about = str(manifest.training.get("policy", ""))
+    return manifest.training == _training_record(header, int(tensors["step"]), about)
+
+
+def _newest(run: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return tensors and header of the newest checkpoint of a training folder."""
+    path = latest_checkpoint(run)
+    if path is None:
+        raise TrainingError(f"{run} holds no checkpoint; give the --out folder of 'qgf train'")
+    return load_checkpoint(path)
 
 
 def _training_record(header: dict[str, Any], step: int, about: str) -> dict[str, Any]:

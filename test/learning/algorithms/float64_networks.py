@@ -1,4 +1,4 @@
-"""The networks once more, in NumPy and float64, from their formulas alone; and the derivative of a loss along a direction."""
+"""The networks once more, in NumPy and float64, from their formulas alone; a batch, and what its losses are held to."""
 
 from __future__ import annotations
 
@@ -55,6 +55,51 @@ def slope64(loss: Callable[[], float], parameters: list[Any], direction: list[An
         for parameter, by in zip(parameters, direction):
             parameter.data -= sign * step * by
     return (values[0] - values[1]) / (2.0 * step)
+
+
+def random_batch() -> Any:
+    """Return a batch of float64 for two tasks: 12 chunks of 4 numbers in states of 3."""
+    import torch
+
+    from qgf_ros.learning.data.chunks import Batch
+
+    random = np.random.default_rng(3)
+    s, action, next_s, noise = (torch.from_numpy(random.standard_normal((12, size))) for size in (3, 4, 3, 4))
+    t = torch.from_numpy(random.integers(0, 11, 12) / 10.0)
+    returns = torch.from_numpy(-random.uniform(1, 2, (2, 12)))
+    return Batch(s, s, action.clamp(-1, 1), next_s, returns, returns + 2.0, {"noise": noise, "t": t})
+
+
+def train_alone(algorithm: Any, network: Any, loss: Callable[[], float]) -> None:
+    """Check that the gradients that are there are those of one network, and of its loss."""
+    trained = [parameter for parameter in algorithm.parameters() if parameter.grad is not None]
+    assert {id(parameter) for parameter in trained} == {id(parameter) for parameter in network.parameters()}
+    go_along(trained, loss)
+
+
+def go_along(trained: list[Any], loss: Callable[[], float]) -> None:
+    """Check that the gradients of parameters are the differences of a loss along three directions."""
+    import torch
+
+    random = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        direction = [torch.randn(p.shape, generator=random, dtype=torch.float64) for p in trained]
+        along = sum((p.grad * by).sum().item() for p, by in zip(trained, direction))
+        np.testing.assert_allclose(along, slope64(loss, trained, direction), rtol=1e-5)
+
+
+def critics_train_as_if_alone(algorithm: Any, batch: Any) -> None:
+    """Check that the gradients of critics and values are those of their own losses, and that the target has none."""
+    import torch
+
+    trained = [*algorithm.critic.parameters(), *algorithm.value.parameters()]
+    algorithm.losses(batch).total.backward()
+    together = [p.grad.clone() for p in trained]
+    algorithm.zero_grad()
+    algorithm.critic_losses(batch).total.backward()
+    for one, p in zip(together, trained):
+        torch.testing.assert_close(one, p.grad)
+    assert all(p.grad is None for p in algorithm.target.parameters())
 
 
 #: Six numbers, alike in weight, whose moments up to the fifth are those of the standard normal (Gauss and Hermite's three).

@@ -12,12 +12,14 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 from float64_networks import (  # noqa: E402
     NORMAL,
     critic64,
+    critics_train_as_if_alone,
     crossed,
     embedding64,
     gaussian_field,
     mlp64,
+    random_batch,
     settle,
-    slope64,
+    train_alone,
 )
 
 from qgf_ros.errors import TrainingError  # noqa: E402
@@ -39,11 +41,7 @@ def make(**changes: Any) -> Any:
 
 @pytest.fixture
 def batch() -> Batch:
-    random = np.random.default_rng(3)
-    s, action, next_s, noise = (torch.from_numpy(random.standard_normal((12, size))) for size in (3, 4, 3, 4))
-    t = torch.from_numpy(random.integers(0, 11, 12) / 10.0)
-    returns = torch.from_numpy(-random.uniform(1, 2, (2, 12)))
-    return Batch(s, s, action.clamp(-1, 1), next_s, returns, returns + 2.0, {"noise": noise, "t": t})
+    return random_batch()
 
 
 def chosen64(cfgrl: Any, s: Any, action: Any) -> Any:
@@ -75,13 +73,7 @@ def test_the_loss_is_imitation_of_what_the_critic_chose_and_a_part_of_that_of_al
     assert losses.reported["chosen"].item() == pytest.approx(kept.mean())
     assert losses.total.item() == pytest.approx(actor_loss64(cfgrl, batch), rel=1e-9)
     losses.total.backward()
-    trained = [parameter for parameter in cfgrl.parameters() if parameter.grad is not None]
-    assert {id(parameter) for parameter in trained} == {id(parameter) for parameter in cfgrl.actor.parameters()}
-    random = torch.Generator().manual_seed(5)
-    for _ in range(3):
-        direction = [torch.randn(p.shape, generator=random, dtype=torch.float64) for p in trained]
-        along = sum((p.grad * by).sum().item() for p, by in zip(trained, direction))
-        assert along == pytest.approx(slope64(lambda: actor_loss64(cfgrl, batch), trained, direction), rel=1e-5)
+    train_alone(cfgrl, cfgrl.actor, lambda: actor_loss64(cfgrl, batch))
 
 
 def test_with_goals_the_critic_chooses_on_the_way_to_the_policy_s_own(batch: Batch) -> None:
@@ -97,13 +89,7 @@ def test_with_goals_the_critic_chooses_on_the_way_to_the_policy_s_own(batch: Bat
 
 
 def test_its_critics_train_as_if_there_were_no_actor(batch: Batch) -> None:
-    cfgrl = make()
-    cfgrl.losses(batch).total.backward()
-    together = [p.grad.clone() for p in (*cfgrl.critic.parameters(), *cfgrl.value.parameters())]
-    cfgrl.zero_grad()
-    cfgrl.critic_losses(batch).total.backward()
-    for one, p in zip(together, (*cfgrl.critic.parameters(), *cfgrl.value.parameters())):
-        torch.testing.assert_close(one, p.grad)
+    critics_train_as_if_alone(make(), batch)
 
 
 def test_a_condition_is_a_bias_of_the_exported_field(batch: Batch) -> None:

@@ -9,7 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
-from float64_networks import NORMAL, critic64, crossed, gaussian_field, settle, slope64, velocity64  # noqa: E402
+from float64_networks import (  # noqa: E402
+    NORMAL,
+    critic64,
+    critics_train_as_if_alone,
+    crossed,
+    gaussian_field,
+    random_batch,
+    settle,
+    train_alone,
+    velocity64,
+)
 
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.algorithm import Problem, TakenCritics  # noqa: E402
@@ -28,11 +38,7 @@ def make(**changes: Any) -> Any:
 
 @pytest.fixture
 def batch() -> Batch:
-    random = np.random.default_rng(3)
-    s, action, next_s, noise = (torch.from_numpy(random.standard_normal((12, size))) for size in (3, 4, 3, 4))
-    t = torch.from_numpy(random.integers(0, 11, 12) / 10.0)
-    returns = torch.from_numpy(-random.uniform(1, 2, (2, 12)))
-    return Batch(s, s, action.clamp(-1, 1), next_s, returns, returns + 2.0, {"noise": noise, "t": t})
+    return random_batch()
 
 
 def actor_loss64(edp: Any, batch: Batch) -> float:
@@ -54,25 +60,11 @@ def test_the_actor_s_loss_is_imitation_less_the_foreseen_value_and_its_gradient_
     losses = edp.losses(batch)
     assert losses.total.item() == pytest.approx(actor_loss64(edp, batch), rel=1e-9)
     losses.total.backward()
-    trained = [parameter for parameter in edp.parameters() if parameter.grad is not None]
-    assert {id(parameter) for parameter in trained} == {id(parameter) for parameter in edp.actor.parameters()}
-    random = torch.Generator().manual_seed(5)
-    for _ in range(3):
-        direction = [torch.randn(p.shape, generator=random, dtype=torch.float64) for p in trained]
-        along = sum((p.grad * by).sum().item() for p, by in zip(trained, direction))
-        assert along == pytest.approx(slope64(lambda: actor_loss64(edp, batch), trained, direction), rel=1e-5)
+    train_alone(edp, edp.actor, lambda: actor_loss64(edp, batch))
 
 
 def test_its_critics_train_as_if_there_were_no_actor(batch: Batch) -> None:
-    edp = make()
-    edp.losses(batch).total.backward()
-    together = [p.grad.clone() for p in (*edp.critic.parameters(), *edp.value.parameters())]
-    edp.zero_grad()
-    edp.critic_losses(batch).total.backward()
-    alone = [p.grad for p in (*edp.critic.parameters(), *edp.value.parameters())]
-    for one, other in zip(together, alone):
-        torch.testing.assert_close(one, other)
-    assert all(p.grad is None for p in edp.target.parameters())
+    critics_train_as_if_alone(make(), batch)
 
 
 def test_a_component_that_the_clip_holds_has_the_gradient_of_imitation_alone(batch: Batch) -> None:

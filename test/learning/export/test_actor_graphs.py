@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
+from qgf_ros.analysis.flops import count_flops  # noqa: E402
 from qgf_ros.bundle.graphs import Signature, check_graph  # noqa: E402
 from qgf_ros.learning.algorithms.actors import (  # noqa: E402
     DiffusionFlow,
@@ -53,6 +55,18 @@ def test_velocity_and_product_are_those_of_torch(make: Any) -> None:
         np.testing.assert_allclose(got[0], expected.detach().numpy(), atol=2e-5)
         if vjp:
             np.testing.assert_allclose(got[1], product.numpy(), atol=2e-5)
+
+
+@pytest.mark.parametrize("make", [one_step, diffusion])
+def test_their_operations_can_be_counted(make: Any, tmp_path: Path) -> None:
+    counted = []
+    for vjp in (False, True):
+        path = tmp_path / "velocity.onnx"
+        path.write_bytes(graph_of_velocity(make(), S, C, vjp=vjp))
+        counted.append(count_flops(path))
+    forward = 2 * ((S + C) * 16 + 16 * 12 + 12 * C)
+    assert counted[0].products >= forward
+    assert counted[1].products > counted[0].products
 
 
 def test_some_estimates_of_the_diffusion_model_are_clipped_and_some_are_not() -> None:

@@ -71,6 +71,20 @@ def test_an_exported_bundle_loads_and_acts(run: Path, tmp_path: Path) -> None:
     assert policy.manifest.training["updates"] == 9
 
 
+def test_a_bundle_is_known_as_that_of_a_checkpoint_and_of_no_other(run: Path, tmp_path: Path) -> None:
+    (path,) = run.glob("*.safetensors")
+    tensors, header = load_checkpoint(path)
+    save_checkpoint(run, 9, tensors, {**header, "hardware": {"seconds": 1.25}})
+    export.export_bundle(run, tmp_path / "mine", members=1)
+    manifest = load_manifest(tmp_path / "mine")
+    assert export.is_export(manifest, run)
+    for changed in ({"hardware": {"seconds": 1.5}}, {"config": {**header["config"], "expectile": 0.7}}):
+        save_checkpoint(run, 9, tensors, {**header, "hardware": {"seconds": 1.25}, **changed})
+        assert not export.is_export(manifest, run)
+    save_checkpoint(run, 10, {**tensors, "step": torch.tensor(10)}, header)
+    assert not export.is_export(manifest, run)
+
+
 def test_the_gradient_exported_is_that_of_the_target_critic(run: Path, tmp_path: Path) -> None:
     export.export_bundle(run, tmp_path / "mine")
     tensors, _ = load_checkpoint(next(run.glob("*.safetensors")))

@@ -13,6 +13,8 @@ torch = pytest.importorskip("torch", reason="training needs the train extra")
 
 from rich.console import Console  # noqa: E402
 
+from qgf_ros.analysis.compute import measure_compute  # noqa: E402
+from qgf_ros.analysis.inputs import load_primitives  # noqa: E402
 from qgf_ros.bundle.own_graphs import own_estimators  # noqa: E402
 from qgf_ros.bundle.store import file_record, read_bundle, update_manifest  # noqa: E402
 from qgf_ros.cli import main  # noqa: E402
@@ -133,6 +135,12 @@ def test_a_run_of_two_velocity_fields_needs_no_word_but_its_weight(make: Make) -
 
     expected = euler(guided, NoiseSource(4).draw(1, 6).reshape(1, 6))
     np.testing.assert_allclose(command.values, 0.1 * expected[:3], atol=1e-5)
+
+
+def test_what_no_gradient_guides_is_not_counted_as_if_one_did(make: Make) -> None:
+    _, path = make("cfgrl")
+    found = measure_compute(path, load_primitives(path), candidates=(1, 2), rounds=1, warm_up=0)
+    assert [(case["method"], case["candidates"]) for case in found["cases"]] == [("bc", 1), ("bc", 2)]
 
 
 @pytest.mark.parametrize(

@@ -258,6 +258,20 @@ def test_an_impossible_comparison_is_refused_before_anything_runs(
         replace(comparison, **change).check()
 
 
+def test_guidance_by_the_difference_of_two_velocity_fields_is_not_reported_as_that_by_a_gradient(
+    comparison: MethodComparison,
+) -> None:
+    bundle = comparison.bundles[0]
+    files = dict(bundle.manifest.files)
+    fields = {f"critics/{name}/velocity.onnx": files["velocity.onnx"] for name in bundle.manifest.critics}
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"files": {**files, **fields}}))
+    with pytest.raises(
+        SimulationError, match="method qgf was given, but bundle tiny-0 is guided by the difference of two"
+    ):
+        replace(comparison, bundles=(other,)).check()
+    replace(comparison, bundles=(other,), methods=methods_named("bc,bfn4")).check()
+
+
 def test_a_possible_comparison_is_let_through(comparison: MethodComparison) -> None:
     comparison.check()
     replace(comparison, seed=10_032).check()
