@@ -68,10 +68,16 @@ class SizedBundle:
 
 
 def layers_of(manifest: Manifest) -> str:
-    """Return hidden layers as "3x256", or one by one where they differ; "" for a bundle that does not say."""
-    hidden = manifest.training.get("config", {}).get("hidden", [])
-    if not hidden:
-        return ""
+    """Return hidden layers as "3x256", or one by one where they differ; "" for a bundle that does not say.
+
+    Critics of other layers are told behind the policy: "4x512, critics 3x256".
+    """
+    config = manifest.training.get("config", {})
+    policy, critics = (_layers(config.get(name, [])) for name in ("hidden", "critic_hidden"))
+    return f"{policy}, critics {critics}" if critics else policy
+
+
+def _layers(hidden: Sequence[int]) -> str:
     return f"{len(hidden)}x{hidden[0]}" if len(set(hidden)) == 1 else "-".join(map(str, hidden))
 
 

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from qgf_sim.worlds.families import Reward
 
 #: What --smoke puts in place of the given size of a run.
-SMOKE = {"updates": 20, "encoder_updates": 20, "restart_at": 0, "batch_size": 32, "hidden": (32, 32), "compile": False}
+SMOKE = {
+    **{"updates": 20, "encoder_updates": 20, "restart_at": 0, "batch_size": 32, "compile": False},
+    **{"hidden": (32, 32), "critic_hidden": ()},
+}
 
 #: Options that pictures alone have, and their defaults.
 OF_SIGHT = {"features": 64, "encoder_updates": 20_000, "shift": 4, "critic_encoder": "shared", "velocity_field": "kept"}

@@ -64,7 +64,7 @@ class CriticSource:
             "checkpoint": path.name,
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "algorithm": found.get("algorithm", DEFAULT_ALGORITHM),
-            "hidden": form["hidden"],
+            "hidden": form.get("critic_hidden") or form["hidden"],
             "ensemble": form["ensemble"],
             "aggregate": form.get("aggregate", "min"),
         }

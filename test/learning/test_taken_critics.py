@@ -13,6 +13,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs the train extra")
 
+from qgf_ros.analysis.model_sizes import layers_of  # noqa: E402
 from qgf_ros.errors import TrainingError  # noqa: E402
 from qgf_ros.learning.algorithms.catalogue import ALGORITHMS  # noqa: E402
 from qgf_ros.learning.algorithms.iql_flow import IqlFlow  # noqa: E402
@@ -103,6 +104,25 @@ def test_a_run_with_taken_critics_resumes_to_the_bit_and_is_exported(start: Star
     for name in ("critics/reach/q_grad.onnx", "critics/push/q_grad.onnx"):
         assert ours.files[name] == theirs.files[name]
     assert ours.training["critics_from"] == header["critics_from"]
+
+
+def test_critics_may_have_other_sizes_than_the_policy_and_keep_them_where_they_are_taken(
+    start: Start, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, critic_hidden=(7, 5))
+    path = start(tmp_path / "critics", options=options)
+    widths = {
+        name: of(path, name)[f"{name}.mlp.weights.0"].shape[-1] for name in ("velocity", "critic", "target", "value")
+    }
+    assert widths == {"velocity": 12, "critic": 7, "target": 7, "value": 7}
+    own = export_bundle(tmp_path / "critics", tmp_path / "own")
+    start(tmp_path / "taken", options=OTHER, critics_from=tmp_path / "critics")
+    taken = export_bundle(tmp_path / "taken", tmp_path / "theirs")
+    assert taken.training["critics_from"]["hidden"] == [7, 5]
+    assert taken.files["critics/reach/q_grad.onnx"] == own.files["critics/reach/q_grad.onnx"]
+    assert layers_of(own) == "12-8, critics 7-5"
+    with pytest.raises(TrainingError, match=r"critic_hidden \(7, 0\) was given"):
+        replace(OPTIONS, critic_hidden=(7, 0))
 
 
 def test_some_of_the_tasks_can_be_taken_in_any_order_and_taken_again(start: Start, tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ class IqlAlgorithm(Algorithm, ABC):
     def add_critics(self, config: IqlFlowConfig, problem: Problem, generator: torch.Generator) -> None:
         """Make the critics; an algorithm calls this once, behind its own networks, so that these come first."""
         taken, tasks = problem.taken, len(problem.critics)
-        sizes, hidden = (problem.observation_size, problem.chunk_size), (taken or config).hidden
+        sizes = problem.observation_size, problem.chunk_size
+        hidden = config.critic_sizes if taken is None else taken.hidden
         self.aggregation = (taken or config).aggregate
         self._rates = config.expectile, config.target_rate
         critic = CriticNetwork(tasks, (taken or config).ensemble, *sizes, hidden, generator)

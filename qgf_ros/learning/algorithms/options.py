@@ -72,6 +72,9 @@ class CriticOptions(StoredConfig):
         "How their values become the one that the value regresses on and that guides: min, mean, or 'mean - RHO std', such "
         "as 'mean - 0.5 std'.",
     )
+    critic_hidden: tuple[int, ...] = _option(
+        (), "Hidden layer sizes of critics and values, where they are not those of --hidden."
+    )
 
 
 @dataclass(frozen=True)
@@ -79,13 +82,14 @@ class IqlFlowConfig(CriticOptions):
     """What decides the outcome of `iql_flow`, and most of what decides that of the others; flow times are drawn from
     {0, 1/T, ..., 1} unless an algorithm says otherwise."""
 
-    hidden: tuple[int, ...] = _option((256, 256, 256), "Hidden layer sizes of every network.")
+    hidden: tuple[int, ...] = _option((256, 256, 256), "Hidden layer sizes of every network, but see --critic-hidden.")
     denoising_steps: int = _option(10, "Denoising steps T: of Euler, or of the diffusion.")
 
     def __post_init__(self) -> None:
         counts = ("ensemble", "denoising_steps")
         wrong = [f"{name} {getattr(self, name)}" for name in counts if not 0 < getattr(self, name) < math.inf]
         wrong += [f"hidden {self.hidden}"] if not self.hidden or min(self.hidden) < 1 else []
+        wrong += [f"critic_hidden {self.critic_hidden}"] if min(self.critic_hidden, default=1) < 1 else []
         wrong += [f"expectile {self.expectile}"] if not 0.0 < self.expectile < 1.0 else []
         wrong += [f"target_rate {self.target_rate}"] if not 0.0 < self.target_rate <= 1.0 else []
         if wrong:
@@ -99,6 +103,11 @@ class IqlFlowConfig(CriticOptions):
             deviations(self.aggregate)
         except ValueError as error:
             raise TrainingError(str(error)) from None
+
+    @property
+    def critic_sizes(self) -> tuple[int, ...]:
+        """Hidden layer sizes of critics and values."""
+        return self.critic_hidden or self.hidden
 
 
 @dataclass(frozen=True)

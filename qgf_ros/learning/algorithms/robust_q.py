@@ -28,7 +28,9 @@ class RobustQ(IqlFlow):
     def __init__(self, config: RobustQConfig, problem: Problem, generator: torch.Generator) -> None:
         super().__init__(config, problem, generator)
         inputs = problem.observation_size + problem.chunk_size + EMBEDDING_SIZE
-        self.robust = StackedMLP(len(problem.critics), inputs, config.hidden, 1, norm_last=True, generator=generator)
+        self.robust = StackedMLP(
+            len(problem.critics), inputs, config.critic_sizes, 1, norm_last=True, generator=generator
+        )
 
     def draw(self, size: int, generator: torch.Generator, device: torch.device) -> dict[str, Tensor]:
         """Return what `IqlFlow` draws, and noise [N, C] and times [N] in [0, 1) for the critics of noised chunks."""
