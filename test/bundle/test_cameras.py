@@ -24,6 +24,7 @@ from qgf_ros.bundle.store import file_record, load_manifest, read_bundle, update
 from qgf_ros.errors import BundleError  # noqa: E402
 
 SHIPPED = sorted((Path(__file__).resolve().parents[2] / "models").glob("*/manifest.json"))
+BLIND = [path for path in SHIPPED if "cameras" not in json.loads(path.read_bytes())]
 
 
 def test_a_bundle_that_sees_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -41,7 +42,7 @@ def test_a_policy_may_see_and_measure_nothing(tmp_path: Path) -> None:
     assert (manifest.observation_size, manifest.feature_size) == (0, Z)
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", BLIND, ids=lambda path: path.parent.name)
 def test_the_manifest_of_a_bundle_without_cameras_is_the_same_bytes(path: Path, tmp_path: Path) -> None:
     written = path.read_bytes()
     manifest = Manifest.model_validate_json(written)

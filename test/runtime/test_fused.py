@@ -154,9 +154,12 @@ def test_a_shipped_bundle_is_unchanged_by_the_fast_path(bundle: Path, threads: i
     rng = np.random.default_rng(1)
     s = normal(rng, 3, fast.manifest.observation_size)
     noise = normal(rng, 3, candidates, fast.manifest.chunk_size)
+    seen = {
+        name: rng.integers(256, size=(3, *of.size, 3), dtype=np.uint8) for name, of in fast.manifest.cameras.items()
+    }
     for critic, card in fast.manifest.critics.items():
         weight = card.recommended_weight or 0.03
-        got, expected = (policy.act(s, noise, critic, weight) for policy in (fast, reference))
+        got, expected = (policy.act(s, noise, critic, weight, images=seen or None) for policy in (fast, reference))
         for ours, theirs in zip(got, expected, strict=True):
             np.testing.assert_allclose(ours.actions, theirs.actions, atol=1e-5)
             np.testing.assert_allclose(ours.unguided, theirs.unguided, atol=1e-5)
