@@ -457,7 +457,7 @@ def test_an_interrupted_evaluation_keeps_the_tasks_it_has_finished(tiny_bundle, 
         ("render", {"num_samples": 4}),
     ],
 )
-def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, found, tiny_bundle, tmp_path, capsys):
+def test_a_weight_found_with_other_settings_than_those_given_is_refused(command, found, tiny_bundle, tmp_path, capsys):
     pytest.importorskip("ogbench")
     if command == "demo":
         pytest.importorskip("rclpy")
@@ -468,10 +468,48 @@ def test_a_weight_found_with_other_settings_is_not_taken_by_default(command, fou
     card = manifest.critics["task2"].model_copy(update={"recommended_settings": found})
     update_manifest(bundle, manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}}))
     arguments = ["--bundle", str(bundle)] if command == "demo" else [str(bundle)]
-    assert main([command, *arguments, "--task", "2"]) == 2
-    words = ", ".join(f"{name} {value}" for name, value in found.items())
+    other = {"num_samples": 2, "max_guidance_deviation": 0.5}
+    ((name, value),) = ((name, value) for name, value in other.items() if name in found)
+    assert main([command, *arguments, "--task", "2", f"--{name.replace('_', '-')}", str(value)]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert f"the recommended guidance_weight was found with {words}; set that too, or give a weight" in told
+    assert (
+        f"the recommended guidance_weight was found with {name} {found[name]}; set that too, or give a weight" in told
+    )
+
+
+def test_evaluate_runs_each_task_as_it_is_recommended(tiny_bundle, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ogbench")
+    from qgf_ros.bundle.store import load_manifest, update_manifest
+    from qgf_ros.evaluation.results import Episode
+    from qgf_sim.rollouts import evaluate as evaluation
+
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tuned")
+    manifest = load_manifest(bundle)
+    recommended = {"task1": (0.1, {"num_samples": 16}), "task2": (0.0, {"num_samples": 32})}
+    cards = {
+        name: manifest.critics[name].model_copy(update={"recommended_weight": weight, "recommended_settings": settings})
+        for name, (weight, settings) in recommended.items()
+    }
+    update_manifest(bundle, manifest.model_copy(update={"critics": cards}))
+    asked = []
+
+    def run(plan, progress, cluster):
+        weights = plan.guidance_weights
+        asked.extend((plan.task, w, plan.options_at(load_manifest(bundle), w).num_samples) for w in weights)
+        return {weight: [Episode(weight, plan.options.seed, True, 7)] for weight in weights}
+
+    monkeypatch.setattr(evaluation, "evaluate", run)
+    report = tmp_path / "report.json"
+    assert main(["evaluate", str(bundle), "--episodes", "1", "--json", str(report)]) == 0
+    assert asked == [(1, 0.0, 1), (1, 0.1, 16), (2, 0.0, 32)]
+    found = [(run["task"], run["settings"]["num_samples"]) for run in json.loads(report.read_text())["runs"]]
+    assert found == [(1, 1), (1, 16), (2, 32)]
+    told = capsys.readouterr().out
+    assert "task 1: weight 0.1 is recommended with num_samples 16" in told
+    assert "weight 0.1 with num_samples 16" in told, "below the table"
+    asked.clear()
+    assert main(["evaluate", str(bundle), "--episodes", "1", "--guidance-weights", "0.1"]) == 0
+    assert asked == [(1, 0.1, 1), (2, 0.1, 1)]
 
 
 def test_train_options_default_to_the_trainer_s_own():

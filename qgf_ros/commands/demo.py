@@ -30,7 +30,8 @@ def demo(
         bundle: Folder or name of the bundle.
         task: Single-task number.
         episodes: Episodes per guidance weight; with --dashboard, before the next one.
-        guidance_weights: One run each, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: One run each, separated by commas; by default 0, and the recommended weight with what is recommended
+            beside it.
         json: Report to write.
         force: Replace a report that is there.
         dashboard: Serve a page to look at and to steer by instead: episodes follow one another in real time until Ctrl-C, some
@@ -50,7 +51,7 @@ def demo(
     from qgf_ros.reports.origin import origin
 
     _check_rclpy()
-    from qgf_ros.evaluation.plan import EpisodePlan
+    from qgf_ros.evaluation.plan import EpisodePlan, with_settings
     from qgf_sim.live.demo import run_demo, serve_demo
     from qgf_sim.worlds.picture_setting import check_rendering
 
@@ -58,7 +59,7 @@ def demo(
     manifest = load_manifest(bundle)
     check_rendering(manifest.training.get("rendering"), f"bundle {manifest.name}")
     chosen = default_weights(manifest, task, options) if guidance_weights is None else guidance_weights
-    plan = EpisodePlan(bundle, task, chosen, episodes, options)
+    plan = EpisodePlan(bundle, task, chosen, episodes, options, as_recommended=guidance_weights is None)
     if dashboard:
         if json is not None:
             raise SimulationError(
@@ -69,10 +70,12 @@ def demo(
         return
     plan.check(manifest)  # before a line of progress
     check_destination(json, force=force, option="--json")
+    if told := plan.announcement(manifest):
+        Console().print(told, highlight=False, soft_wrap=True)
     title = f"{bundle.name}, task {task}, over ROS 2"
     with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
         results = run_demo(plan, display, interrupted.grant)
-    runs = summaries(task, results)
+    runs = with_settings(summaries(task, results), plan, manifest)
     display.conclude(runs)
     if json is not None:
         write_report(json, {**origin(bundle), "runs": runs, "seed": options.seed, **options.record()})

@@ -37,7 +37,8 @@ def evaluate(
         bundle: Folder or name of the bundle, such as cube-single.
         tasks: Single-task numbers, separated by commas; all of the bundle by default.
         episodes: Episodes per task and guidance weight.
-        guidance_weights: One run each, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: One run each, separated by commas; by default 0, and the recommended weight with what is recommended
+            beside it.
         delay: Inference delay [control steps].
         batch_size: Episodes that share an inference.
         workers: Processes; every core by default.
@@ -59,6 +60,7 @@ def evaluate(
     from qgf_ros.commands.show.display import RunDisplay
     from qgf_ros.commands.show.shifts import evaluate_levels
     from qgf_ros.errors import SimulationError
+    from qgf_ros.evaluation.plan import with_settings
     from qgf_ros.evaluation.results import critic_for_task, default_weights, summaries, tasks_of, write_report
     from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.machine import usable_cores
@@ -86,6 +88,7 @@ def evaluate(
             delay=delay,
             batch_size=batch_size,
             workers=usable_cores() if workers is None else workers,
+            as_recommended=guidance_weights is None,
         )
         plan.check(manifest)  # of every task before the first episode
         plans.append(plan)
@@ -99,10 +102,12 @@ def evaluate(
         for plan in plans:
             title = f"{bundle.name}, task {plan.task}"
             who = {"critic": plan.options.critic}
+            if told := plan.announcement(manifest):
+                console.print(told, highlight=False, soft_wrap=True)
             if shift is None:
                 with RunDisplay(console, title, plan.guidance_weights, episodes) as display:
                     results = run(plan, display.add, cluster)
-                runs = summaries(plan.task, results)
+                runs = with_settings(summaries(plan.task, results), plan, manifest)
                 display.conclude(runs)
                 found["runs"] += [{**record, **who} for record in runs]
             else:

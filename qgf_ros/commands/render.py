@@ -32,7 +32,8 @@ def render(
         folder: Folder or name of the bundle, such as cube-single; or give --bundle.
         bundle: The same by name; the bundle cube-single by default.
         task: Single-task number.
-        guidance_weights: One column each, separated by commas; 0 and the recommended weight by default.
+        guidance_weights: One column each, separated by commas; by default 0, and the recommended weight with what is recommended
+            beside it.
         out: Film to write, .gif or .mp4; film.gif by default, none if only a sheet is asked for.
         sheet: Contact sheet to write, .png: a row per weight.
         width: Of the scene in one column [px].
@@ -60,7 +61,7 @@ def render(
     found = locate_bundle(folder or bundle or DEFAULT_BUNDLE)
     manifest = load_manifest(found)
     chosen = default_weights(manifest, task, options) if guidance_weights is None else guidance_weights
-    plan = EpisodePlan(found, task, chosen, 1, options)
+    plan = EpisodePlan(found, task, chosen, 1, options, as_recommended=guidance_weights is None)
     if out is None and sheet is None:
         out = Path("film.gif")
     check_destination(out, force=force)
@@ -68,4 +69,5 @@ def render(
     outcome = write_film(plan, out, sheet, size=(width, height), every=every)
     words = ", ".join(f"weight {weight:g} {'solved' if solved else 'not solved'}" for weight, solved in outcome.items())
     files = " and ".join(str(path) for path in (out, sheet) if path is not None)
-    Console().print(f"{files}: {words}", highlight=False, soft_wrap=True)
+    lines = [f"{files}: {words}", plan.announcement(manifest)]
+    Console().print("\n".join(line for line in lines if line), highlight=False, soft_wrap=True)

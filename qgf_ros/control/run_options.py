@@ -110,7 +110,7 @@ class RunOptions:
     """Everything that decides how a run acts; a change takes effect at the next tick. What each means, its row says.
 
     A guidance weight of `RECOMMENDED`, an empty critic and an execution horizon of `OWN_HORIZON` stand for what `resolve`
-    finds in a bundle.
+    finds in a bundle; with the first come the settings that it was found with, in place of defaults.
     """
 
     guidance_weight: float = _option(
@@ -269,11 +269,9 @@ class RunOptions:
             raise GuidanceError(
                 f"critic {critic!r} was given; bundle {manifest.name} has {', '.join(manifest.critics)}"
             )
-        weight = self.guidance_weight
         if self.recommended:
-            card = manifest.critics[critic]
-            weight = card.recommended_weight
-            self._check_recommended(card.recommended_settings, manifest)
+            weight, brought = manifest.critics[critic].recommended_weight, self._recommended_settings(manifest)
+            return replace(self, guidance_weight=weight, critic=critic, **brought).resolve(manifest)
         horizon = self.execution_horizon or manifest.execution_horizon
         if horizon > manifest.horizon:
             raise GuidanceError(
@@ -286,7 +284,7 @@ class RunOptions:
             )
         check_estimator(manifest, self.estimator)
         own = {name: _meant(name, getattr(self, name), manifest) for name in ("estimator", "execution_horizon")}
-        resolved = replace(self, guidance_weight=float(weight), critic=critic, **own)
+        resolved = replace(self, guidance_weight=float(self.guidance_weight), critic=critic, **own)
         resolved.guidance(manifest)
         return resolved
 
@@ -316,22 +314,29 @@ class RunOptions:
             parse_schedule(self.weight_schedule),
         )
 
-    def _check_recommended(self, found_with: Mapping[str, Any], manifest: Manifest) -> None:
-        """Refuse a recommended weight with other settings than it was found with; raises GuidanceError."""
-        missing = {
+    def _recommended_settings(self, manifest: Manifest) -> dict[str, Any]:
+        """Return the settings that a recommended weight was found with, which take the place of defaults.
+
+        Raises:
+            GuidanceError: Another value than both was given for one of them.
+        """
+        found = without_idle(manifest.critics[self.critic or next(iter(manifest.critics))].recommended_settings)
+        other = {
             name: value
-            for name, value in without_idle(found_with).items()
-            if _meant(name, getattr(self, name, None), manifest) != _meant(name, value, manifest)
+            for name, value in found.items()
+            if _meant(name, getattr(self, name, None), manifest)
+            not in [_meant(name, one, manifest) for one in (value, DEFAULTS.get(name, value))]
         }
-        if missing:
+        if other:
             raise GuidanceError(
-                f"the recommended guidance_weight was found with {words(missing)}; set that too, or give a weight"
+                f"the recommended guidance_weight was found with {words(other)}; set that too, or give a weight"
             )
+        return found
 
     def untested(self, manifest: Manifest) -> str:
         """Return a sentence if the recommended weight is used with other settings than it was found with, "" if not.
 
-        What it was found with and is no default is not among them: without that, `resolve` refuses.
+        What it was found with and is no default is not among them: it comes with the weight.
 
         Args:
             manifest: Of the bundle, which can run these options.
@@ -340,7 +345,7 @@ class RunOptions:
         if not self.recommended or not card.recommended_weight:
             return ""
         found = {**{name: DEFAULTS[name] for name in DECISIVE}, **card.recommended_settings}
-        in_use = without_idle(vars(self))
+        in_use = without_idle({**vars(self), **self._recommended_settings(manifest)})
         differ = [
             name
             for name, value in found.items()

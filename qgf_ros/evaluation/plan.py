@@ -5,11 +5,13 @@ Imports neither MuJoCo nor ROS, as `qgf_ros.evaluation.results`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.control.run_options import BC, ROWS, RunOptions
+from qgf_ros.control.run_options import BC, RECOMMENDED, ROWS, RunOptions, without_idle, words
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.results import critic_for_task
 
@@ -33,6 +35,7 @@ class EpisodePlan:
         options: How they act, but for the weight; the seed is that of the first episode, for environment and noise, and an
             empty critic is the task's own.
         record: Whether to keep the commands.
+        as_recommended: Whether the recommended weight, if it is among them, comes with the settings that it was found with.
     """
 
     bundle: Path
@@ -41,6 +44,7 @@ class EpisodePlan:
     episodes: int
     options: RunOptions = BC
     record: bool = False
+    as_recommended: bool = False
 
     @property
     def seeds(self) -> range:
@@ -55,7 +59,22 @@ class EpisodePlan:
             SimulationError: The bundle has no critic for the task.
         """
         critic = self.options.critic or critic_for_task(manifest, self.task)
+        card = manifest.critics.get(critic)
+        if self.as_recommended and card is not None and weight == card.recommended_weight:
+            weight = RECOMMENDED
         return replace(self.options, guidance_weight=weight, critic=critic).resolve(manifest)
+
+    def settings_at(self, manifest: Manifest, weight: float) -> dict[str, Any]:
+        """Return those of the options at one weight that another run may have otherwise, by name: mostly none."""
+        options = self.options_at(manifest, weight)
+        found = without_idle(manifest.critics[options.critic].recommended_settings) if self.as_recommended else {}
+        return {name: getattr(options, name) for name in found}
+
+    def announcement(self, manifest: Manifest) -> str:
+        """Return a sentence of what comes with the recommended weight, "" where nothing does."""
+        weight = self.guidance_weights[-1]
+        settings = self.settings_at(manifest, weight)
+        return f"task {self.task}: weight {weight:g} is recommended with {words(settings)}" if settings else ""
 
     def check(self, manifest: Manifest) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless the plan can be carried out."""
@@ -70,3 +89,9 @@ class EpisodePlan:
             # A number, and none that stands for another: results are found by it.
             ROWS["guidance_weight"].check("guidance_weight", weight, float)
             self.options_at(manifest, weight)
+
+
+def with_settings(runs: Sequence[Mapping[str, Any]], plan: EpisodePlan, manifest: Manifest) -> list[dict[str, Any]]:
+    """Return the records of the runs of a plan, with what not all of them were run with under ``settings``."""
+    settings = [plan.settings_at(manifest, run["guidance_weight"]) for run in runs]
+    return [{**run, **({"settings": own} if own else {})} for run, own in zip(runs, settings)]

@@ -92,6 +92,12 @@ def _draw_success(axes: Axes, record: Mapping[str, Any], colours: Mapping[str, s
     for label, runs in _curves(record["choosing"], colours):
         _draw_rates(axes, runs, colours[label], LOOKS["qgf"].marker, "-", f"{label or 'guided'}, choosing seeds")
     _draw_rates(axes, record["reporting"][1:], "black", "D", "none", "chosen, held-out seeds")
+    for run in (
+        run for run in record["reporting"][1:] if run["guidance_weight"] == 0.0
+    ):  # the best of several candidates
+        label = f"chosen without guidance: {_label(run)}, held-out seeds"
+        axes.axhline(100 * run["success_rate"], color="black", linestyle="--", label=label)
+        axes.axhspan(*(100 * bound for bound in run["ci95"]), color="black", alpha=0.1, linewidth=0)
     axes.set_xscale("log")
     axes.set_ylim(-4, 104)
 

@@ -38,8 +38,8 @@ _OF_THE_NODE: dict[str, tuple[Any, str, str]] = {
     ),
     USE_RECOMMENDED: (
         True,
-        "Whether the guidance weight is the bundle's recommended one for the critic in use; setting guidance_weight makes it "
-        "false.",
+        "Whether the guidance weight is the bundle's recommended one for the critic in use, with the settings recommended beside "
+        "it in place of defaults; setting guidance_weight makes it false.",
         _LIVE,
     ),
     "enable_motion": (

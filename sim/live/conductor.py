@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,19 +109,22 @@ class Conductor:
         clients = (*self._setters.values(), self._reset)
         self._until(lambda: all(client.service_is_ready() for client in clients), STARTUP_TIMEOUT, "start")
 
-    def run_episode(self, weight: float, seed: int, note: Callable[[str], None]) -> Episode:
+    def run_episode(
+        self, weight: float, seed: int, note: Callable[[str], None], settings: Mapping[str, Any] | None = None
+    ) -> Episode:
         """Run one episode.
 
         Args:
             weight: Guidance weight.
             seed: Of environment and noise.
             note: Told how the episode is going.
+            settings: Other options of the run that not every episode has, by name.
 
         Raises:
             Lost: A process died or went silent.
             SimulationError: A request was refused.
         """
-        self._set(NODE, **weight_parameters(weight), critic=self._critic, seed=seed)
+        self._set(NODE, **weight_parameters(weight), **(settings or {}), critic=self._critic, seed=seed)
         self._set(BRIDGE, task=self._task, seed=seed)
         self._outcome = None
         answer = self._call(self._reset, Trigger.Request(), f"{BRIDGE} ~/reset")

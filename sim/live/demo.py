@@ -116,7 +116,9 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
     parameters = _parameters(plan, manifest)
     parameters[BRIDGE] |= {"mode": "realtime", "seed": plan.options.seed, "autostart": True, "auto_reset": True}
     begin = plan.options_at(manifest, plan.guidance_weights[0])
+    settings = {weight: plan.settings_at(manifest, weight) for weight in plan.guidance_weights}
     parameters[NODE] |= {**weight_parameters(begin.guidance_weight), "critic": begin.critic, "seed": begin.seed}
+    parameters[NODE] |= settings[plan.guidance_weights[0]]
     children: list[Child] = []
     with tempfile.TemporaryDirectory(prefix="qgf-demo-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
@@ -128,7 +130,7 @@ def serve_demo(plan: EpisodePlan, port: int, note: Callable[[str], None], stop: 
             with environment(graph), suppress(_Stopped):
                 children.extend(_start(parameters, folder))
                 children.append(Child("dashboard", "qgf_sim.dashboard.process", ["--port", str(port)], folder))
-                with _presented(plan, note, look_after) as presentation:
+                with _presented(plan, settings, note, look_after) as presentation:
                     while True:
                         presentation.listen(0.1)
         finally:
@@ -149,11 +151,16 @@ def _look_after(children: Sequence[Child], stop: Callable[[], bool]) -> None:
 
 
 @contextmanager
-def _presented(plan: EpisodePlan, note: Callable[[str], None], between: Callable[[], None]) -> Iterator[Presentation]:
+def _presented(
+    plan: EpisodePlan,
+    settings: Mapping[float, Mapping[str, Any]],
+    note: Callable[[str], None],
+    between: Callable[[], None],
+) -> Iterator[Presentation]:
     context = Context()
     rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        presentation = Presentation(plan, context, note, between)
+        presentation = Presentation(plan, context, note, between, settings)
         try:
             yield presentation
         finally:
@@ -201,9 +208,11 @@ def _finish(
     with environment(private_graph(folder)), _running(plan, manifest, folder, between) as conductor:
         conductor.connect()
         for weight, episodes in results.items():
+            settings = plan.settings_at(manifest, weight)
             while len(episodes) < plan.episodes:
                 title = f"weight {weight:g}, episode {len(episodes) + 1} of {plan.episodes}: "
-                episode = conductor.run_episode(weight, plan.seeds[len(episodes)], partial(note, title))
+                seed = plan.seeds[len(episodes)]
+                episode = conductor.run_episode(weight, seed, partial(note, title), settings)
                 episodes.append(episode)
                 display.add(episode)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rclpy.context import Context
@@ -25,11 +25,18 @@ class Presentation:
         context: ROS context to live in.
         note: Told of each change.
         between: Called between messages; what it raises goes to the caller of `listen`.
+        settings: Other options that not every weight is shown with, by weight and name.
     """
 
     def __init__(
-        self, plan: EpisodePlan, context: Context, note: Callable[[str], None], between: Callable[[], None]
+        self,
+        plan: EpisodePlan,
+        context: Context,
+        note: Callable[[str], None],
+        between: Callable[[], None],
+        settings: Mapping[float, Mapping[str, Any]] | None = None,
     ) -> None:
+        self._settings = settings or {}
         self._weight, *self._upcoming = plan.guidance_weights
         self._episodes = plan.episodes
         self._finished = 0
@@ -52,7 +59,8 @@ class Presentation:
             if parameter_value_to_python(found["guidance_weight"]) != self._weight:
                 self._upcoming.clear()  # it is in somebody's hands
                 return
-            self._client.set(NODE, weight_parameters(self._upcoming[0]))
+            upcoming = self._upcoming[0]
+            self._client.set(NODE, {**weight_parameters(upcoming), **self._settings.get(upcoming, {})})
         except SimulationError as error:
             self._note(f"the next guidance weight could not be set: {error}")
             self._upcoming.clear()

@@ -46,6 +46,7 @@ class Study:
         workers: Processes.
         batch_size: Episodes that share an inference.
         settings: What ties the record to the command and the machine.
+        as_recommended: Whether the recommended weight, if it is among them, comes with the settings that it was found with.
     """
 
     bundle: Path
@@ -58,6 +59,7 @@ class Study:
     workers: int = 1
     batch_size: int = 8
     settings: Mapping[str, Any] = field(default_factory=dict)
+    as_recommended: bool = False
 
     def check(self) -> None:
         """Raise SimulationError or GuidanceError, saying what is allowed, unless every run can be carried out."""
@@ -87,6 +89,7 @@ class Study:
             delay=delay,
             batch_size=self.batch_size,
             workers=self.workers,
+            as_recommended=self.as_recommended,
         )
 
     @property

@@ -141,7 +141,8 @@ class EvaluationWorker:
         self.plan = plan
         self._policy = Policy.load(plan.bundle)
         self.manifest = self._policy.manifest
-        self._policy.warm_up(plan.options.num_samples)
+        for samples in sorted({plan.options_at(self.manifest, w).num_samples for w in plan.guidance_weights}):
+            self._policy.warm_up(samples)
         self.environments: list[ShiftedEnvironment] = []
 
     def build(self, count: int) -> None:

@@ -166,15 +166,26 @@ def test_a_value_that_no_bundle_can_run_is_refused_with_what_is_allowed(name: st
         assert str(refused.value).startswith(message)
 
 
+def test_a_recommended_weight_comes_with_the_settings_that_it_was_found_with() -> None:
+    manifest = tuned(num_samples=4, estimator="noisy")
+    expected = RunOptions(0.5, "near", 4, 3, estimator="noisy")
+    assert RunOptions().resolve(manifest) == RunOptions(num_samples=4).resolve(manifest) == expected
+    assert RunOptions().untested(manifest) == ""
+    assert RunOptions(critic="far").resolve(manifest).num_samples == 1
+    for weight in (0.0, 0.5):
+        assert RunOptions(weight).resolve(manifest) == RunOptions(weight, "near", 1, 3), "a given weight comes alone"
+
+
 def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_with() -> None:
     manifest = tuned(num_samples=4, estimator="noisy")
     with pytest.raises(
         GuidanceError,
-        match="the recommended guidance_weight was found with num_samples 4, estimator noisy; set that too, or give a weight",
+        match="the recommended guidance_weight was found with num_samples 4; set that too, or give a weight",
     ):
-        RunOptions().resolve(manifest)
-    assert RunOptions(num_samples=4, estimator="noisy").resolve(manifest).guidance_weight == 0.5
-    assert RunOptions(0.3).resolve(manifest).guidance_weight == 0.3
+        RunOptions(num_samples=2).resolve(manifest)
+    assert RunOptions(0.3, num_samples=2).resolve(manifest).num_samples == 2
+    with pytest.raises(GuidanceError, match="found with of_a_later_version 3; set that too"):
+        RunOptions().resolve(tuned(of_a_later_version=3))
 
 
 def test_a_recommended_weight_that_was_found_with_the_bundle_s_own_horizon_is_taken_with_it() -> None:

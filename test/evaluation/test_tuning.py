@@ -17,15 +17,18 @@ pytest.importorskip("ogbench", reason="tuning needs the sim extra")
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest, update_manifest
-from qgf_ros.control.run_options import BC, OWN_HORIZON, RunOptions
+from qgf_ros.control.run_options import BC, KINDS, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
 from qgf_ros.evaluation.halving import Outcome, Run
 from qgf_ros.evaluation.recommendation import LEVEL
 from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
+from qgf_ros.evaluation.tuning_figure import draw_tuning
 
 ROOT = Path(__file__).parents[2]
 PROTOCOL = Protocol((0.1, 0.3), choosing_episodes=10, reporting_episodes=40)
+#: Options of a command that say how many episodes there are, and from which seed on.
+SEEDS = ("choosing_episodes", "choosing_seed", "reporting_episodes", "reporting_seed")
 
 
 @pytest.fixture
@@ -225,6 +228,34 @@ def test_settings_that_were_found_are_recommended_with_the_weight(bundle: Path, 
     assert card.evaluations[-1].settings == {"num_samples": 4}
 
 
+def test_the_best_of_many_is_recommended_without_guidance_where_that_solves_most(
+    bundle: Path, manifest: Manifest
+) -> None:
+    best = RunOptions(0.0, "task1", num_samples=32)
+
+    def run(configurations: Sequence[RunOptions], seeds: range) -> dict[RunOptions, list[Outcome]]:
+        return {one: [Outcome(seed, one == best, 100) for seed in seeds] for one in configurations}
+
+    protocol = Protocol((0.01, 0.03), 16, reporting_episodes=20, tried={"num_samples": (1, 16, 32)})
+    assert len(protocol.configurations(manifest, "task1")) == 3 * 3
+    found = tune(manifest, "task1", protocol, run)
+    assert (found["recommended_weight"], found["recommended_settings"]) == (0.0, {"num_samples": 32})
+    assert found["verdict"].startswith("weight 0, num_samples 32: 100 %")
+    assert found["verdict"].endswith("it is recommended")
+    assert found["recommended_limits"] == {}
+    assert [(run["guidance_weight"], run["settings"]) for run in found["reporting"]] == [
+        (0.0, {}),
+        (0.0, {"num_samples": 32}),
+    ]
+    write_evidence(bundle, "task1", found)
+    written = load_manifest(bundle)
+    assert RunOptions().resolve(written).num_samples == 32
+    assert RunOptions(critic="task2").resolve(written).num_samples == 1
+    figure = draw_tuning([{**found, "critic": "task1"}])
+    labels = {" ".join(text.get_text().split()) for text in figure.legends[0].texts}
+    assert "chosen without guidance: num_samples 32, held-out seeds" in labels
+
+
 def test_settings_that_were_in_force_are_recommended_with_the_weight(bundle: Path, manifest: Manifest) -> None:
     given = {"max_guidance_deviation": 0.3, "seam": "linear", "blend_steps": 5}
     protocol = replace(PROTOCOL, base=replace(BC, **given))
@@ -275,11 +306,17 @@ def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its
     assert report.get("files", {}).items() <= {path: file.sha256 for path, file in manifest.files.items()}.items()
     given = dict(zip(words[3::2], words[4::2]))
     weights = tuple(map(float, given["--guidance-weights"].split(","))) if "--guidance-weights" in given else WEIGHTS
-    numbers = {key.strip("-").replace("-", "_"): int(value) for key, value in given.items() if value.isdigit()}
+    options = {key.strip("-").replace("-", "_"): value for key, value in given.items()}
+    numbers = {name: int(options[name]) for name in SEEDS if name in options}
+    tried = {
+        name: tuple(map(KINDS[name], options[row.plural].split(",")))
+        for name, row in ROWS.items()
+        if row.plural in options and name != "guidance_weight"
+    }
     assert len(report["tasks"]) == len(manifest.critics)
     for record in report["tasks"]:
         episodes = {
-            (run["guidance_weight"], seed): Outcome(seed, solved, length)
+            (run["guidance_weight"], str(run["settings"]), seed): Outcome(seed, solved, length)
             for purpose in ("choosing", "reporting")
             for run in record[purpose]
             for seed, solved, length in zip(*(run["outcomes"][key] for key in ("seed", "success", "length")))
@@ -288,12 +325,15 @@ def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its
         def run(
             configurations: Sequence[RunOptions],
             seeds: range,
-            episodes: Mapping[tuple[float, int], Outcome] = episodes,
+            episodes: Mapping[tuple[float, str, int], Outcome] = episodes,
         ) -> dict[RunOptions, list[Outcome]]:
-            return {tried: [episodes[tried.guidance_weight, seed] for seed in seeds] for tried in configurations}
+            return {
+                one: [episodes[one.guidance_weight, str(one.changed()), seed] for seed in seeds]
+                for one in configurations
+            }
 
         critic = record.get("critic", f"task{record['task']}")
-        found = tune(manifest, critic, Protocol(weights, **numbers), run)
+        found = tune(manifest, critic, Protocol(weights, **numbers, tried=tried), run)
         card = manifest.critics[critic]
         assert found["recommended_weight"] == record["recommended_weight"] == card.recommended_weight
         assert found["recommended_settings"] == card.recommended_settings

@@ -82,24 +82,26 @@ def test_a_recommended_weight_is_refused_with_other_settings_than_it_was_found_w
         update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
     )
     tuned = manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
-    with pytest.raises(GuidanceError, match="weight was found with num_samples 4, estimator noisy; set that too"):
-        resolved(DEFAULTS, tuned)
-    settings = resolved({**DEFAULTS, "num_samples": 4, "estimator": "noisy"}, tuned)
-    assert (settings.guidance_weight, settings.num_samples) == (0.5, 4)
+    with pytest.raises(GuidanceError, match="weight was found with num_samples 4; set that too"):
+        resolved({**DEFAULTS, "num_samples": 2}, tuned)
+    for given_too in ({}, {"num_samples": 4, "estimator": "noisy"}):
+        settings = resolved({**DEFAULTS, **given_too}, tuned)
+        assert (settings.guidance_weight, settings.num_samples, settings.estimator) == (0.5, 4, "noisy")
     assert resolved({**DEFAULTS, **given(0.3)}, tuned).guidance_weight == 0.3
 
 
-def test_settings_that_mean_nothing_are_not_asked_for_with_the_recommended_weight(manifest: Manifest) -> None:
+def test_settings_that_mean_nothing_do_not_come_with_the_recommended_weight(manifest: Manifest) -> None:
     def tuned(**settings: Any) -> Manifest:
         card = manifest.critics["near"].model_copy(update={"recommended_settings": settings})
         return manifest.model_copy(update={"critics": {**manifest.critics, "near": card}})
 
     idle = {"blend_steps": 5, "ascent_steps": 3, "ascent_sign": True}
-    assert resolved(DEFAULTS, tuned(**idle)).guidance_weight == 0.5
-    with pytest.raises(GuidanceError, match="found with blend_steps 5, seam linear; set that too"):
-        resolved(DEFAULTS, tuned(**idle, seam="linear"))
-    with pytest.raises(GuidanceError, match="found with ascent_steps 3, ascent_sign True; set that too"):
-        resolved({**DEFAULTS, "estimator": "grad_step"}, tuned(**idle, estimator="grad_step"))
+    assert resolved(DEFAULTS, tuned(**idle)) == resolved(DEFAULTS, manifest)
+    assert resolved(DEFAULTS, tuned(**idle, seam="linear")).blend_steps == 5
+    with pytest.raises(GuidanceError, match="found with blend_steps 5; set that too"):
+        resolved({**DEFAULTS, "blend_steps": 4}, tuned(**idle, seam="linear"))
+    climbing = resolved({**DEFAULTS, "estimator": "grad_step"}, tuned(**idle, estimator="grad_step"))
+    assert (climbing.ascent_steps, climbing.ascent_sign) == (3, True)
 
 
 @pytest.mark.parametrize(

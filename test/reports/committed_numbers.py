@@ -68,6 +68,7 @@ def reporting(data: Sequence[Any], header: Cells) -> Rows:
             "guidance weight": f"{chosen:g}",
             "recommended weight": f"{chosen:g}" if chosen or not tried else f"0 (tried: {tried:g})",
             "mean episode length": f"{steps} steps",
+            "candidates": str(weights[number]["recommended_settings"].get("num_samples", 1)),
         }
         rows[str(number)] = [cells[title] for title in header[1:]]
     if all(len(runs) == 2 for runs in reported(record).values()):
@@ -87,6 +88,7 @@ def choosing(data: Sequence[Any], header: Cells) -> Rows:
     (record,) = data
     rows: Rows = {}
     for task in record["tasks"]:
+        assert not any(run["settings"] for run in task["choosing"]), "more than weights was tried"
         solved = {f"{run['guidance_weight']:g}": f"{run['successes']}/{run['episodes']}" for run in task["choosing"]}
         if header[0] == "task":
             rows[str(task["task"])] = [solved.pop(weight) for weight in header[1:]]
@@ -94,6 +96,18 @@ def choosing(data: Sequence[Any], header: Cells) -> Rows:
             first, *others = [solved.pop(weight) for weight in header]
             rows[first] = others
         assert not solved, f"the table leaves out the weights {', '.join(solved)}"
+    return rows
+
+
+def combinations(data: Sequence[Any], header: Cells) -> Rows:
+    """Solved of how many on the choosing seeds, by weight, in a row for each number of candidates of each task."""
+    (record,) = data
+    rows: Rows = {}
+    for task in record["tasks"]:
+        for run in task["choosing"]:
+            candidates = str(run["settings"].get("num_samples", 1))
+            row = rows.setdefault(f"{task['task']}, {candidates}", [candidates, *("" for _ in header[2:])])
+            row[header.index(f"{run['guidance_weight']:g}") - 1] = f"{run['successes']}/{run['episodes']}"
     return rows
 
 
@@ -149,6 +163,7 @@ RESULTS = {
     "parity": Kind(parity, lambda row: row[0].replace("`", "")),
     "reporting": Kind(reporting, optional=frozenset({"all"})),
     "choosing": Kind(choosing),
+    "combinations": Kind(combinations, lambda row: f"{row[0]}, {row[1]}"),
     "bundles": Kind(bundles, _bundle_and_tasks, None),
     "optima": Kind(optima),
 }
@@ -195,6 +210,6 @@ def _chosen(record: Any) -> tuple[int, int]:
         run
         for task in record["tasks"]
         for run in task["choosing"]
-        if run["guidance_weight"] == task["recommended_weight"]
+        if (run["guidance_weight"], run["settings"]) == (task["recommended_weight"], task["recommended_settings"])
     ]
     return sum(run["successes"] for run in runs), sum(run["episodes"] for run in runs)

@@ -3,6 +3,7 @@ the tables of training_algorithms.md that say which data they are of."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -38,6 +39,25 @@ def test_the_pages_have_tables_of_measured_numbers() -> None:
 @pytest.mark.parametrize("table", TABLES, ids=named)
 def test_a_table_says_what_the_committed_data_say(table: DocumentedTable) -> None:
     assert table.complaints(KINDS) == []
+
+
+def test_a_tuning_of_weights_and_candidates_has_a_row_for_each_number_of_candidates(tmp_path: Path) -> None:
+    def run(weight: float, candidates: int, solved: int) -> dict[str, object]:
+        settings = {} if candidates == 1 else {"num_samples": candidates}
+        return {"guidance_weight": weight, "settings": settings, "successes": solved, "episodes": 20}
+
+    tried = [run(0.0, 1, 1), run(0.01, 1, 7), run(0.0, 32, 18), run(0.01, 32, 17)]
+    (tmp_path / "mine.json").write_text(json.dumps({"tasks": [{"task": 2, "choosing": tried}]}))
+    page = """<!-- table: combinations, of mine.json -->
+| task | candidates | 0 | 0.01 |
+|---|---|---|---|
+| 2 | 1 | 1/20 | 7/20 |
+| 2 | 32 | 18/20 | 17/20 |
+"""
+    (table,) = tables(tmp_path / "page.md", page)
+    assert table.complaints(KINDS) == []
+    (wrong,) = tables(tmp_path / "page.md", page.replace("18/20", "19/20"))
+    assert wrong.complaints(KINDS) == ["page.md:5, 0: '19/20', the data say '18/20'"]
 
 
 def planted(table: DocumentedTable) -> Iterator[tuple[str, DocumentedTable]]:

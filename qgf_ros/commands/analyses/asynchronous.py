@@ -68,6 +68,7 @@ class Asynchronous:
             workers=usable_cores() if self.workers is None else self.workers,
             batch_size=self.batch_size,
             settings={**settings_of(self, bundle), "guidance_weights": weights},
+            as_recommended=self.guidance_weights is None,
         )
         study.check()
         with progress_bar(console, "episodes") as bar:

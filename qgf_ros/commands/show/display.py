@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from qgf_ros.control.run_options import DEFAULTS, words
+
 
 class FinishedEpisode(Protocol):
     """What the display reads of an episode; `qgf_ros.evaluation.results.Episode` is one."""
@@ -61,7 +63,8 @@ def results_table(runs: Sequence[Mapping[str, Any]], title: str | None = None) -
         runs: From `qgf_ros.evaluation.results.summarise`.
         title: Above the table.
     """
-    table = Table(title=title, title_justify="left")
+    caption = "\n".join(filter(None, map(_came_with, runs)))
+    table = Table(title=title, title_justify="left", caption=caption or None, caption_justify="left")
     delayed = any(run.get("waited") for run in runs)
     jerk = ("jerk", "still") if delayed else ()
     for heading in ("weight", "success", "95 % interval", "mean length", *jerk, "latency p50", "p99"):
@@ -79,6 +82,12 @@ def results_table(runs: Sequence[Mapping[str, Any]], title: str | None = None) -
             f"{number(latency['p99'])} ms",
         )
     return table
+
+
+def _came_with(run: Mapping[str, Any]) -> str:
+    """Return what a run had that is no default and not all runs had, "" for nothing."""
+    settings = {name: value for name, value in run.get("settings", {}).items() if value != DEFAULTS[name]}
+    return f"weight {run['guidance_weight']:g} with {words(settings)}" if settings else ""
 
 
 class RunDisplay:

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ pytest.importorskip("rclpy", reason="needs the ros extra or a ROS 2 installation
 from rclpy.client import Client
 from rclpy.task import Future
 
+from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
@@ -182,6 +184,19 @@ def test_lockstep_episodes_over_ros_are_in_process_episodes_to_the_bit(tiny_bund
     assert in_order(results[0.1][0].values, in_process[0.1][0].values)
     assert not display.warnings
     assert not list(temporary.glob("qgf-demo-*"))
+
+
+@pytest.mark.slow
+def test_the_node_runs_each_weight_with_what_is_recommended_beside_it(tiny_bundle, in_process, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "tuned")
+    manifest = load_manifest(bundle)
+    card = manifest.critics["task2"].model_copy(update={"recommended_settings": {"num_samples": 4}})
+    update_manifest(bundle, manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}}))
+    run = {"task": 2, "guidance_weights": (0.0, 0.1), "episodes": 1, "options": RunOptions(seed=3), "record": True}
+    ours = run_demo(EpisodePlan(bundle, **run, as_recommended=True), Display())
+    same(ours[0.0], in_process[0.0][:1])
+    options = RunOptions(seed=3, num_samples=4)
+    same(ours[0.1], evaluate(EvaluationPlan(bundle, 2, (0.1,), 1, options, batch_size=1, record=True))[0.1])
 
 
 OPTIONS = RunOptions(

@@ -25,12 +25,13 @@ EPISODES = 2
 
 
 class Cell:
-    """A policy node that has nothing but its weight, and the topic on which a bridge tells of episodes."""
+    """A policy node that has its weight and its candidates alone, and the topic on which a bridge tells of episodes."""
 
     def __init__(self, context: Context) -> None:
         self.node = Node("policy_node", context=context, use_global_arguments=False)
         self.node.declare_parameter("guidance_weight", 0.0)
         self.node.declare_parameter("use_recommended_weight", False)
+        self.node.declare_parameter("num_samples", 1)
         self._publisher = self.node.create_publisher(String, "sim_bridge/episode", 10)
         self._executor = SingleThreadedExecutor(context=context)
         self._executor.add_node(self.node)
@@ -77,7 +78,8 @@ def notes() -> list[str]:
 @pytest.fixture
 def presentation(context: Context, notes: list[str]) -> Iterator[Presentation]:
     plan = EpisodePlan(Path("x"), 1, (0.0, 0.1, 0.2), EPISODES)
-    presentation = Presentation(plan, context, notes.append, lambda: None)
+    settings = {0.0: {"num_samples": 1}, 0.1: {"num_samples": 1}, 0.2: {"num_samples": 16}}
+    presentation = Presentation(plan, context, notes.append, lambda: None, settings)
     yield presentation
     presentation.close()
 
@@ -100,6 +102,7 @@ def test_after_its_episodes_each_weight_gives_way_to_the_next_and_the_last_stays
     cell.finish()
     presentation.listen(0.3)
     assert cell.weight == 0.2
+    assert cell.node.get_parameter("num_samples").value == 16
     assert notes == ["the guidance weight is 0.1 now", "the guidance weight is 0.2 now"]
 
 

@@ -22,6 +22,7 @@ from qgf_ros.control.controller import Controller
 from qgf_ros.control.observation import ObservationAssembler
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import GuidanceError, SimulationError
+from qgf_ros.evaluation.plan import EpisodePlan, with_settings
 from qgf_ros.evaluation.results import commanded_jerk, critic_for_task, default_weights, summarise
 from qgf_sim.rollouts.evaluate import EvaluationPlan, evaluate
 from qgf_sim.rollouts.rollout import run_batch
@@ -254,20 +255,43 @@ def test_weights_default_to_plain_and_recommended(tiny_bundle):
     assert default_weights(manifest, 2, RunOptions()) == (0.0, 0.1)
 
 
+def recommending(bundle, weight=0.1, **settings):
+    manifest = load_manifest(bundle)
+    update = {"recommended_weight": weight, "recommended_settings": settings}
+    card = manifest.critics["task2"].model_copy(update=update)
+    return manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
+
+
 def test_a_weight_found_with_other_settings_is_no_default(tiny_bundle):
-    manifest = load_manifest(tiny_bundle)
-    card = manifest.critics["task2"].model_copy(
-        update={"recommended_settings": {"num_samples": 4, "estimator": "noisy"}}
-    )
-    manifest = manifest.model_copy(update={"critics": {**manifest.critics, "task2": card}})
-    with pytest.raises(GuidanceError, match="weight was found with estimator noisy; set that too, or give a weight"):
-        default_weights(manifest, 2, RunOptions(num_samples=4, estimator="qgf"))
-    with pytest.raises(
-        GuidanceError, match="weight was found with num_samples 4, estimator noisy; set that too, or give"
-    ):
-        default_weights(manifest, 2, RunOptions(num_samples=1))
+    manifest = recommending(tiny_bundle, num_samples=4, estimator="noisy")
+    with pytest.raises(GuidanceError, match="weight was found with num_samples 4; set that too, or give a weight"):
+        default_weights(manifest, 2, RunOptions(num_samples=2))
     assert default_weights(manifest, 2, RunOptions(num_samples=4, estimator="noisy")) == (0.0, 0.1)
     assert default_weights(manifest, 2, RunOptions(critic="task1")) == (0.0, 0.1)
+
+
+def test_the_recommended_weight_is_run_as_it_is_recommended_beside_plain_behaviour_cloning(tiny_bundle):
+    manifest = recommending(tiny_bundle, num_samples=4, estimator="noisy")
+    weights = default_weights(manifest, 2, RunOptions())
+    assert weights == (0.0, 0.1)
+    plan = EpisodePlan(tiny_bundle, 2, weights, 1, as_recommended=True)
+    plain, recommended = (plan.options_at(manifest, weight) for weight in weights)
+    assert (plain.num_samples, plain.estimator, plain.guidance_weight) == (1, "qgf", 0.0)
+    assert (recommended.num_samples, recommended.estimator, recommended.guidance_weight) == (4, "noisy", 0.1)
+    assert plan.settings_at(manifest, 0.0) == {"num_samples": 1, "estimator": "qgf"}
+    records = with_settings([{"guidance_weight": weight} for weight in weights], plan, manifest)
+    assert records[1] == {"guidance_weight": 0.1, "settings": {"num_samples": 4, "estimator": "noisy"}}
+    assert plan.announcement(manifest) == "task 2: weight 0.1 is recommended with num_samples 4, estimator noisy"
+    given = replace(plan, as_recommended=False)
+    assert given.options_at(manifest, 0.1).num_samples == 1, "a weight that is given comes alone"
+    assert (given.settings_at(manifest, 0.1), given.announcement(manifest)) == ({}, "")
+
+
+def test_the_best_of_many_without_guidance_may_be_what_is_recommended(tiny_bundle):
+    manifest = recommending(tiny_bundle, 0.0, num_samples=32)
+    plan = EpisodePlan(tiny_bundle, 2, default_weights(manifest, 2, RunOptions()), 1, as_recommended=True)
+    (weight,) = plan.guidance_weights
+    assert (weight, plan.options_at(manifest, weight).num_samples) == (0.0, 32)
 
 
 def test_a_setting_that_meant_nothing_does_not_keep_a_weight_from_being_the_default(tiny_bundle):
