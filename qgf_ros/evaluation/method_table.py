@@ -13,6 +13,9 @@ from qgf_ros.evaluation.method_report import report
 from qgf_ros.evaluation.results import write_report
 from qgf_ros.reports.numbers import plain
 
+#: Family, training seed, row and tasks.
+_Place = tuple[str, int, str, tuple[int, ...]]
+
 
 class MethodTable:
     """Bundles, records and costs, and what is claimed of them.
@@ -33,9 +36,7 @@ class MethodTable:
         found = _read(path)
         if found and found["settings"] != self._settings:
             raise SimulationError(f"{path} holds results of other settings; remove it or choose another --out")
-        self._bundles: dict[tuple[str, int], dict[str, Any]] = {
-            (bundle["family"], bundle["training_seed"]): bundle for bundle in found.get("bundles", [])
-        }
+        self._bundles: dict[_Place, dict[str, Any]] = {_place(bundle): bundle for bundle in found.get("bundles", [])}
         self._records: dict[tuple[str, int, str], dict[str, Any]] = {
             (record["fingerprint"], record["task"], record["method"]): record for record in found.get("records", [])
         }
@@ -49,19 +50,20 @@ class MethodTable:
         Raises:
             SimulationError: Another bundle is in the place of one of them.
         """
-        places = {bundle.fingerprint: (bundle.family, bundle.training_seed) for bundle in bundles}
-        for family, seed in places.values():
-            there = self._bundles.get((family, seed))
+        places = {bundle.fingerprint: bundle.place for bundle in bundles}
+        for place in places.values():
+            family, seed, row, _ = place
+            there = self._bundles.get(place)
             if there is not None and there["fingerprint"] not in places:
                 raise SimulationError(
-                    f"{self.path} holds results of another bundle as {family}, training seed {seed}; remove it or choose "
-                    "another --out"
+                    f"{self.path} holds results of another bundle as {row and f'{row} of '}{family}, training seed {seed}; remove "
+                    "it or choose another --out"
                 )
         kept = {place: there for place, there in self._bundles.items() if there["fingerprint"] not in places}
-        self._bundles = {**{(b.family, b.training_seed): {"family": b.family, **b.record()} for b in bundles}, **kept}
+        self._bundles = {**{b.place: {"family": b.family, **b.record()} for b in bundles}, **kept}
         for one in (*self._records.values(), *self._costs.values()):
             if one["fingerprint"] in places:  # which may have had another name
-                one["family"], one["training_seed"] = places[one["fingerprint"]]
+                one["family"], one["training_seed"], *_ = places[one["fingerprint"]]
 
     def expect_weights(self, weights: Mapping[tuple[str, int, str], Sequence[float]]) -> None:
         """Check that a method chooses among the same weights on everything of a family.
@@ -72,7 +74,7 @@ class MethodTable:
         Raises:
             SimulationError: A record that stays has others.
         """
-        families = {there["fingerprint"]: family for (family, _), there in self._bundles.items()}
+        families = {there["fingerprint"]: there["family"] for there in self._bundles.values()}
         asked = {(families[which], method): plain(list(chosen)) for (which, _, method), chosen in weights.items()}
         for key, record in self._records.items():
             family, method = record["family"], record["method"]
@@ -114,16 +116,17 @@ class MethodTable:
         Raises:
             SimulationError: The file cannot be written.
         """
-        families = {family: place for place, family in enumerate(dict.fromkeys(name for name, _ in self._bundles))}
+        names = dict.fromkeys(there["family"] for there in self._bundles.values())
+        families = {family: place for place, family in enumerate(names)}
 
-        def rank(one: Mapping[str, Any]) -> tuple[int, int, int, int]:
+        def rank(one: Mapping[str, Any]) -> tuple[int, int, int, int, str]:
             method = self._order.get(one["method"], len(self._order))
-            return families[one["family"]], one["training_seed"], one.get("task", 0), method
+            return families[one["family"]], one["training_seed"], one.get("task", 0), method, one["method"]
 
         records = sorted(self._records.values(), key=rank)
         costs = sorted(self._costs.values(), key=rank)
         numbers = report(
-            sorted(records, key=lambda record: (families[record["family"]], rank(record)[-1])),
+            sorted(records, key=lambda record: (families[record["family"]], rank(record)[-2:])),
             costs,
             reference=self._settings["reference"],
         )
@@ -134,7 +137,7 @@ class MethodTable:
                 **about,
                 **numbers,
                 "bundles": [
-                    self._bundles[place] for place in sorted(self._bundles, key=lambda p: (families[p[0]], p[1]))
+                    self._bundles[place] for place in sorted(self._bundles, key=lambda p: (families[p[0]], p[2:], p[1]))
                 ],
                 "costs": costs,
                 "records": records,
@@ -142,6 +145,11 @@ class MethodTable:
         )
         write_report(self.path, table)
         return table
+
+
+def _place(bundle: Mapping[str, Any]) -> _Place:
+    """Return the `TrainedBundle.place` of a bundle's record; those of before there were rows have none."""
+    return bundle["family"], bundle["training_seed"], bundle.get("row", ""), tuple(bundle.get("tasks", ()))
 
 
 def _read(path: Path) -> dict[str, Any]:

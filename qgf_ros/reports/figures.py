@@ -61,13 +61,14 @@ _STYLE: dict[Any, Any] = {
 
 
 def method_label(name: str) -> str:
-    """Return what a method is called in figures and tables."""
-    return _COMPARED.get(name) or LOOKS[name].label
+    """Return what a method is called in figures and tables; one that is not among them by its own name."""
+    look = LOOKS.get(name)
+    return _COMPARED.get(name) or (name if look is None else look.label)
 
 
 def method_look(name: str) -> Look:
     """Return how a method of the closed-loop comparison is drawn; with best of N as without."""
-    return LOOKS.get(name) or LOOKS["qgf" if name.startswith("qgf") else "bfn"]
+    return LOOKS.get(name) or LOOKS["qgf" if name.startswith("qgf") else "bfn" if name in _COMPARED else "bc"]
 
 
 def style() -> AbstractContextManager[None]:

@@ -84,7 +84,7 @@ def run_bundle(
         for task in comparison.tasks_of(bundle)
         for method in comparison.methods_of(bundle)
     }
-    methods = {method.name: method for method in comparison.methods}
+    methods = {method.name: method for method in comparison.methods_of(bundle)}
     records: dict[tuple[int, str], dict[str, Any]] = {}
 
     def keep(key: tuple[int, str], setting: ChosenSetting) -> None:

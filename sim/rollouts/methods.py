@@ -11,13 +11,14 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qgf_ros.bundle.own_graphs import estimator_meant
+from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS, estimator_meant, guided_by_difference, own_estimators
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.bundle_families import TrainedBundle
 from qgf_ros.evaluation.halving import most_episodes, rung_sizes
 from qgf_ros.evaluation.results import critic_for_task, tasks_of
 from qgf_ros.evaluation.tuning import Protocol
+from qgf_ros.guidance.names import CLASSIFIER_FREE, ROBUST
 from qgf_sim.rollouts.evaluate import EvaluationPlan
 
 #: Weights tried for methods that guide while denoising: the published sweep, 0.004 to 0.12, and a decade around it.
@@ -93,6 +94,21 @@ def methods_named(words: str) -> tuple[Method, ...]:
     return tuple(METHODS[name] for name in dict.fromkeys(names))
 
 
+def method_of_row(bundle: TrainedBundle) -> Method:
+    """Return what a bundle does that is one method of its family, from what it is.
+
+    A policy that was trained against its critic acts by itself, at weight 0; two velocity fields are guided by their difference, a
+    bundle with critics of noised actions by these, and a flow that imitates by its critics, as ``qgf``.
+    """
+    manifest = bundle.manifest
+    if guided_by_difference(manifest):
+        return Method(bundle.row, DIFFERENCE_WEIGHTS, estimator=CLASSIFIER_FREE)
+    if ROBUST in own_estimators(manifest):
+        return Method(bundle.row, WEIGHTS, estimator=ROBUST)
+    imitates = str(manifest.training.get("policy", "")).startswith("one behaviour-cloned velocity field")
+    return Method(bundle.row, WEIGHTS if imitates else (0.0,))
+
+
 def with_weights(
     methods: Sequence[Method], weights: tuple[float, ...] | None, step_sizes: tuple[float, ...] | None
 ) -> tuple[Method, ...]:
@@ -144,7 +160,7 @@ class MethodComparison:
             raise SimulationError("no task was given; give at least one, such as --tasks 2")
         for bundle in self.bundles:
             for task in self.tasks_of(bundle):
-                for method in self.methods:
+                for method in self.methods_of(bundle, on_any_seed=True):
                     self._check(bundle, task, method)
 
     def _check(self, bundle: TrainedBundle, task: int, method: Method) -> None:
@@ -159,6 +175,8 @@ class MethodComparison:
 
     def tasks_of(self, bundle: TrainedBundle) -> tuple[int, ...]:
         """Return the tasks that a bundle is compared on; raises SimulationError where it has none."""
+        if bundle.row:
+            return tuple(task for task in bundle.tasks if self.tasks is None or task in self.tasks)
         if self.tasks is not None:
             return tuple(dict.fromkeys(self.tasks))
         found = tasks_of(bundle.manifest)
@@ -168,10 +186,12 @@ class MethodComparison:
             )
         return found
 
-    def methods_of(self, bundle: TrainedBundle) -> tuple[Method, ...]:
-        """Return the methods that run on a bundle."""
-        first = min(other.training_seed for other in self.bundles if other.family == bundle.family)
-        if bundle.training_seed == first:
+    def methods_of(self, bundle: TrainedBundle, *, on_any_seed: bool = False) -> tuple[Method, ...]:
+        """Return the methods that run on a bundle, or would if its training seed were the first."""
+        if bundle.row:
+            return (method_of_row(bundle),)
+        family = [other for other in self.bundles if other.family == bundle.family and not other.row]
+        if on_any_seed or bundle.training_seed == min(other.training_seed for other in family):
             return self.methods
         return tuple(method for method in self.methods if method.name not in self.first_seed_only)
 

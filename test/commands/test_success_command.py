@@ -197,6 +197,36 @@ def test_times_may_be_left_out_and_added(bundles: list[str], episodes: Episodes,
     assert "other_cores" in cost["time_ms"]
 
 
+def test_policies_trained_against_a_critic_are_methods_beside_the_others(
+    bundles: list[str], episodes: Episodes, tmp_path: Path
+) -> None:
+    words = [f"a={bundles[0]}"]
+    for name in ("task1", "task2"):
+        path = Path(shutil.copytree(bundles[0], tmp_path / f"edp-{name}"))
+        manifest = load_manifest(path)
+        training = {"config": {"seed": 0}, "policy": "an actor", "updates": 5, "hardware": {"seconds": 60.0}}
+        critics, files = {name: manifest.critics[name]}, {**manifest.files, "note.txt": file_record(name.encode())}
+        (path / "note.txt").write_text(name)
+        changes = {"name": path.name, "training": training, "critics": critics, "files": files}
+        update_manifest(path, manifest.model_copy(update=changes))
+        words.append(f"edp@a={path}")
+    table = run(tmp_path, *words, "--methods", "bc,qgf", "--guidance-weights", "0.1")
+    (family,) = table["families"]
+    assert list(by_method(family)) == ["bc", "qgf", "edp"]
+    edp = by_method(family)["edp"]
+    assert (edp["episodes"], [task["task"] for task in edp["tasks"]]) == (40, [1, 2])
+    assert (edp["versus"]["pairs"], edp["versus"]["reference"]) == (40, "qgf")
+    assert edp["cost"]["bundles"] == 2
+    assert [(one.get("row"), one["training"]["seconds"]) for one in table["bundles"]] == [
+        (None, None),
+        ("edp", 60.0),
+        ("edp", 60.0),
+    ]
+    ran = len(episodes.ran)
+    again = run(tmp_path, f"a={bundles[0]}", "--methods", "bc,qgf", "--guidance-weights", "0.1")
+    assert (len(episodes.ran), again["families"]) == (ran, table["families"]), "what is there stays"
+
+
 def test_ray_runs_the_same_trials(bundles: list[str], episodes: Episodes, tmp_path: Path) -> None:
     words = (bundles[0], "--methods", "bc,qgf")
     here = run(tmp_path, *words, out="here")

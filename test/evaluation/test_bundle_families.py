@@ -131,6 +131,39 @@ def test_a_family_that_cannot_be_one_is_refused(make: Make, change: dict[str, An
         trained_bundles([f"f={first}", f"f={make('b', seed=1, **change)}"])
 
 
+def test_a_method_of_a_family_may_have_a_bundle_for_each_task(make: Make) -> None:
+    critics = load_manifest(make("plain", seed=0)).critics
+    for name in critics:
+        make(f"edp-{name}", seed=0, critics={name: critics[name]})
+    folder = make("td", seed=1).parent
+    words = ["edp@a=edp-task2", "a=plain", "td@a=td", "edp@a=edp-task1"]
+    found = trained_bundles([word.replace("=", f"={folder}/") for word in words])
+    assert [(one.family, one.training_seed, one.row, one.tasks) for one in found] == [
+        ("a", 0, "", (1, 2)),
+        ("a", 0, "edp", (2,)),
+        ("a", 0, "edp", (1,)),
+        ("a", 1, "td", (1, 2)),
+    ]
+    assert len({one.place for one in found}) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["edp@=one"], "edp@ was given without a family; name the one it is a method of, as in edp@cube-single=one"),
+        (["edp@a=one", "edp@a=two"], "are both edp of training seed 0 on one task; give another seed or another name"),
+        (["a=one", "edp@a=one"], "hold the same networks; give each of them once"),
+        (["a=one", "edp@a=scene"], "is of another environment than .*one; name it as a method of another family"),
+    ],
+)
+def test_a_method_that_cannot_be_one_of_its_family_is_refused(make: Make, words: list[str], message: str) -> None:
+    folder = make("one").parent
+    make("two")
+    make("scene", environment="scene")
+    with pytest.raises(SimulationError, match=message):
+        trained_bundles([word.replace("=", f"={folder}/") for word in words])
+
+
 def test_no_bundle_and_no_such_bundle_are_refused(make: Make) -> None:
     with pytest.raises(SimulationError, match="no bundle was given"):
         trained_bundles([])

@@ -28,7 +28,8 @@ class Success:
 
     Attributes:
         bundles: Folders or names of bundles, such as cube-single. Those of one recipe and several training seeds are a
-            family; FAMILY:SEED=BUNDLE says what a manifest does not.
+            family; FAMILY:SEED=BUNDLE says what a manifest does not. ROW@FAMILY=BUNDLE is one method of a family: a policy that
+            was trained against its critic, such as edp@scene=models/edp-task1, or another kind of critic.
         tasks: Single-task numbers, separated by commas; all of each bundle by default.
         methods: Some of bc, bfn4, bfn16, bfn32, qgf, qgf_bfn4, qgf_bfn16, noisy (or qfql), qgf_jacobian, qgf_chain, bptt,
             grad_step, separated by commas; all by default.
@@ -143,10 +144,13 @@ class Success:
         """Count operations, and time actions now that no episode runs beside them; what is known already stays."""
         from qgf_ros.analysis.compute import Case
         from qgf_ros.analysis.method_costs import method_costs
+        from qgf_ros.guidance.names import METHODS as COUNTED
         from qgf_sim.rollouts.methods import METHODS
 
         for bundle in comparison.bundles:
-            missing = [METHODS[name] for name in table.without_cost(bundle, timed=self.timed > 0)]
+            known = {**METHODS, **{method.name: method for method in comparison.methods_of(bundle)}}
+            wanted = [known[name] for name in table.without_cost(bundle, timed=self.timed > 0)]
+            missing = [method for method in wanted if not any(method.weights) or method.estimator in COUNTED]
             if missing:
                 console.print(f"costs of {bundle.path.name}", highlight=False, soft_wrap=True)
                 chosen = {

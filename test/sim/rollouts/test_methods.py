@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("ogbench", reason="closed-loop runs need the sim extra")
 
+from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.bundle_families import TrainedBundle, trained_bundles
@@ -22,7 +23,10 @@ from qgf_sim.rollouts.method_trials import open_store, run_bundle
 from qgf_sim.rollouts.methods import (
     FIRST_SEED_ONLY,
     METHODS,
+    WEIGHTS,
+    Method,
     MethodComparison,
+    method_of_row,
     methods_named,
     with_weights,
 )
@@ -222,6 +226,29 @@ def test_every_estimator_and_best_of_n_is_compared() -> None:
         (16, False),
     }
     assert all(0.0 not in method.weights for method in METHODS.values() if len(method.weights) > 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "policy", "weights", "estimator"),
+    [
+        ("", "an actor of one step", (0.0,), "qgf"),
+        ("", "one behaviour-cloned velocity field for every critic", WEIGHTS, "qgf"),
+        ("q_robust_grad.onnx", "one behaviour-cloned velocity field", WEIGHTS, "robust"),
+        ("velocity.onnx", "two velocity fields", DIFFERENCE_WEIGHTS, "classifier_free"),
+    ],
+)
+def test_a_bundle_that_is_one_method_is_run_as_what_it_is(
+    bundles: tuple[TrainedBundle, ...], file: str, policy: str, weights: tuple[float, ...], estimator: str
+) -> None:
+    manifest = bundles[0].manifest
+    files = {f"critics/{name}/{file}": manifest.files["velocity.onnx"] for name in manifest.critics} if file else {}
+    changed = manifest.model_copy(update={"training": {"policy": policy}, "files": {**manifest.files, **files}})
+    row = replace(bundles[0], row="mine", manifest=changed)
+    assert method_of_row(row) == Method("mine", weights, estimator=estimator)
+    comparison = MethodComparison((bundles[0], row), (2, 3), methods_named("bc,qgf"))
+    assert (comparison.tasks_of(row), comparison.methods_of(row)) == ((2,), (method_of_row(row),))
+    assert comparison.methods_of(bundles[0]) == methods_named("bc,qgf")
+    replace(comparison, tasks=None).check()
 
 
 def test_methods_are_named_in_the_order_given_and_once() -> None:
