@@ -50,6 +50,12 @@ ROS_PACKAGES = {
 WITHOUT_A_WHEEL = {"control_msgs", "tf2_msgs"}
 
 
+def test_the_bundles_that_are_shipped_are_small() -> None:
+    sizes = {path: path.stat().st_size for path in (ROOT / "models").rglob("*") if path.is_file()}
+    assert sum(sizes.values()) < 60_000_000
+    assert max(sizes.values()) < 5_000_000
+
+
 @pytest.fixture
 def setup_arguments(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What setup.py hands to setuptools."""

@@ -72,8 +72,9 @@ def layers_of(manifest: Manifest) -> str:
 
     Critics of other layers are told behind the policy: "4x512, critics 3x256".
     """
-    config = manifest.training.get("config", {})
-    policy, critics = (_layers(config.get(name, [])) for name in ("hidden", "critic_hidden"))
+    config, taken = manifest.training.get("config", {}), manifest.training.get("critics_from", {})
+    policy, critics = (_layers(hidden) for hidden in (config.get("hidden", []), taken.get("hidden", [])))
+    critics = _layers(config.get("critic_hidden", [])) or ("" if critics == policy else critics)
     return f"{policy}, critics {critics}" if critics else policy
 
 

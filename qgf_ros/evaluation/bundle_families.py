@@ -21,6 +21,8 @@ from qgf_ros.evaluation.trials import fingerprint
 _NAMED = re.compile(r"((?P<row>[\w.-]+)@)?(?P<family>[\w.-]*)(:(?P<seed>\d+))?=(?P<bundle>.+)")
 #: In place of a training seed that a manifest does not have; seeds are at least 0.
 UNKNOWN = -1
+#: What a recipe says of critics that another run trained: what they are, but not which.
+_OF_CRITICS = ("algorithm", "hidden", "ensemble", "aggregate")
 #: What differs between training seeds, or says only how fast a run was.
 _NO_RECIPE = {"seed", "compile"}
 
@@ -131,7 +133,7 @@ def recipe_of(manifest: Manifest) -> str:
     """
     training = manifest.training
     config = training.get("config")
-    dataset = training.get("dataset")
+    dataset, taken = training.get("dataset"), training.get("critics_from")
     recipe = {
         "environment": manifest.environment,
         "observation": [[field.name, field.size] for field in manifest.observation],
@@ -145,6 +147,7 @@ def recipe_of(manifest: Manifest) -> str:
         },
         "training": {key: training.get(key) for key in ("algorithm", "reward", "origin", "given_at_import")},
         "updates": training.get("updates"),
+        "critics_from": [taken.get(key) for key in _OF_CRITICS] if isinstance(taken, Mapping) else None,
         "config": {key: value for key, value in config.items() if key not in _NO_RECIPE}
         if isinstance(config, Mapping)
         else None,

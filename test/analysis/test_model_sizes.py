@@ -37,6 +37,9 @@ def test_parameters_are_those_of_the_layers() -> None:
     assert layers_of(manifest) == "3x256"
     assert layers_of(manifest.model_copy(update={"training": {"config": {"hidden": [64, 32]}}})) == "64-32"
     assert layers_of(manifest.model_copy(update={"training": {}})) == ""
+    for hidden, told in (([256] * 3, "4x512, critics 3x256"), ([512] * 4, "4x512")):
+        training = {"config": {"hidden": [512] * 4}, "critics_from": {"hidden": hidden}}
+        assert layers_of(manifest.model_copy(update={"training": training})) == told
     imitating = {"algorithm": "qam", "policy": "one behaviour-cloned velocity field for every critic"}
     assert [
         _series(training) for training in (imitating, {"algorithm": "qam"}, {**imitating, "algorithm": "iql_flow"}, {})

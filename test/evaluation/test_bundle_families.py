@@ -68,12 +68,15 @@ def test_the_seed_and_the_speed_of_a_run_are_no_recipe_and_the_rest_is(make: Mak
         {"updates": 9, "config": {"seed": 1}, "reward": "sparse"},
         {"updates": 9, "config": {"seed": 1}, "algorithm": "other"},
         {"updates": 9, "config": {"seed": 1}, "dataset": {"transitions": 7}},
+        {"updates": 9, "config": {"seed": 1}, "critics_from": {"algorithm": "td_flow", "ensemble": 10}},
     ):
         assert recipe_of(two.model_copy(update={"training": training})) != recipe_of(one)
     for seen in ({"goal": "goal"}, {"goal_fields": ("joints",)}, {"observation": two.observation[:-1]}):
         assert recipe_of(two.model_copy(update=seen)) != recipe_of(one)
     drawn = {"updates": 9, "config": {"seed": 1}, "dataset": {"sha256": "another draw"}}
     assert recipe_of(two.model_copy(update={"training": drawn})) == recipe_of(one)
+    against = [{"critics_from": {"algorithm": "iql_flow", "sha256": checkpoint}} for checkpoint in ("first", "second")]
+    assert len({recipe_of(two.model_copy(update={"training": training})) for training in against}) == 1
 
 
 @pytest.mark.parametrize(
