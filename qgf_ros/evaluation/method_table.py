@@ -130,6 +130,9 @@ class MethodTable:
             costs,
             reference=self._settings["reference"],
         )
+        for part in numbers["families"]:
+            for row in part["methods"]:
+                row["training_seconds"] = self._training_seconds(part["family"], row["method"])
         table: dict[str, Any] = plain(
             {
                 **origin,
@@ -145,6 +148,24 @@ class MethodTable:
         )
         write_report(self.path, table)
         return table
+
+    def _training_seconds(self, family: str, method: str) -> float | None:
+        """Return how long the runs behind a method took, a mean over training seeds; None where one does not say.
+
+        Policies of one run, one for each task, took its time together; critics of another run are not in it.
+        """
+        records = (one for one in self._records.values() if (one["family"], one["method"]) == (family, method))
+        used = {record["fingerprint"] for record in records}
+        runs: dict[int, set[tuple[Any, ...]]] = {}
+        for bundle in self._bundles.values():
+            if bundle["fingerprint"] in used:
+                told = bundle.get("training", {})
+                run = tuple(told.get(key) for key in ("seconds", "updates", "critics_from"))
+                runs.setdefault(bundle["training_seed"], set()).add(run)
+        seconds = [[run[0] for run in each] for each in runs.values()]
+        if not seconds or any(None in each for each in seconds):
+            return None
+        return float(sum(map(sum, seconds)) / len(seconds))
 
 
 def _place(bundle: Mapping[str, Any]) -> _Place:

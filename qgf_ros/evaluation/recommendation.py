@@ -51,13 +51,14 @@ class Recommendation:
 def asked(search: Search, plain: RunOptions) -> tuple[RunOptions, ...]:
     """Return what the held-out seeds are asked about: plain behaviour cloning, and the best.
 
-    Between them stands, where the best is careful, the best of those that are not: of the ones that lasted longest.
+    Between them stands, where the best is careful, the best of those that are not, the best of several candidates without
+    guidance included: of the ones that lasted longest.
     """
     best = search.best
     if not any(name in best.changed() for name in CAREFUL):
         return tuple(dict.fromkeys((plain, best)))
     usual = {name: DEFAULTS[name] for name in CAREFUL}
-    rivals = [one for one in search.outcomes if one == replace(one, **usual) and one.guidance_weight > 0.0]
+    rivals = [one for one in search.outcomes if one == replace(one, **usual) and one != plain]
     first = sorted(rivals, key=lambda one: (-len(search.outcomes[one]), rank(one, search.outcomes[one])))[:1]
     return (plain, *first, best)
 

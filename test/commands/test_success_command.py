@@ -217,6 +217,8 @@ def test_policies_trained_against_a_critic_are_methods_beside_the_others(
     assert (edp["episodes"], [task["task"] for task in edp["tasks"]]) == (40, [1, 2])
     assert (edp["versus"]["pairs"], edp["versus"]["reference"]) == (40, "qgf")
     assert edp["cost"]["bundles"] == 2
+    assert edp["training_seconds"] == 60.0, "both policies are of one run"
+    assert by_method(family)["qgf"]["training_seconds"] is None, "its bundle does not say"
     assert [(one.get("row"), one["training"]["seconds"]) for one in table["bundles"]] == [
         (None, None),
         ("edp", 60.0),

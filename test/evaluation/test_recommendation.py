@@ -44,6 +44,14 @@ def test_careful_guidance_is_asked_about_beside_the_best_without_it(careful: Run
     assert asked(search(careful, [(PLAIN, 0, 64), (careful, 50, 64)]), PLAIN) == (PLAIN, careful)
 
 
+def test_the_best_of_many_without_guidance_is_a_rival_of_careful_guidance_too() -> None:
+    many = RunOptions(0.0, "task1", num_samples=32)
+    tried = [(PLAIN, 0, 64), (USUAL, 40, 64), (many, 48, 64), (GATE, 50, 64)]
+    assert asked(search(GATE, tried), PLAIN) == (PLAIN, many, GATE)
+    outcomes = {PLAIN: episodes(10), many: episodes(50), GATE: episodes(53)}
+    assert decide((PLAIN, many, GATE), outcomes).recommended == many
+
+
 def test_careful_guidance_is_recommended_where_it_is_better_with_confidence() -> None:
     found = decided(10, 50, 70)
     assert (found.recommended, found.reported) == (GATE, (PLAIN, USUAL, GATE))

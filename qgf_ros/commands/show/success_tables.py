@@ -80,11 +80,12 @@ def _success(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             str(row["episodes"]),
             number((row["cost"] or {}).get("gflops"), 4),
             number((row["cost"] or {}).get("time_ms"), 1),
+            number(None if (trained := row.get("training_seconds")) is None else trained / 60.0, 0),
         )
         for row in rows
     )
-    headings = ("method", "mean [%]", "IQM [%]", "n", "GFLOPs", "ms")
-    return small_table(headings, lines, title=f"{title}: success with 95 % intervals, cost of an inference")
+    headings = ("method", "mean [%]", "IQM [%]", "n", "GFLOPs", "ms", "train [min]")
+    return small_table(headings, lines, title=f"{title}: success with 95 % intervals, cost of an inference, training")
 
 
 def _against(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
