@@ -24,10 +24,13 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from qgf_ros.launching.executables import STARTED_WRONGLY
-from qgf_ros.launching.launch_arguments import check_names, check_robot, likely_misspelt, weight
+from qgf_ros.launching.launch_arguments import check_names, check_robot, likely_misspelt, of_the_run, weight
 
 # Time from the death of the policy node to its restart [s].
 RESTART_DELAY = 2.0
+# Time that a policy node which ends has, after the 5 s from Ctrl-C to SIGTERM, before it is killed [s]: a robot that slows down, or
+# is led back, takes up to 200 control periods to rest, and only then has its hold.
+LONGEST_END = 30.0
 
 # Name, default, description and allowed values of every argument.
 ARGUMENTS = (
@@ -154,6 +157,7 @@ def started(given: Mapping[str, str]) -> Node:
         ros_arguments=["--log-level", given["log_level"]],
         output="screen",
         emulate_tty=True,
+        sigkill_timeout=str(LONGEST_END),
         on_exit=restart,
     )
 
@@ -162,10 +166,10 @@ def recorder(context: LaunchContext) -> list[Node]:
     """Return the node that records the run, if one is wanted; its end, whatever the reason, ends nothing else."""
     if LaunchConfiguration("record").perform(context) != "true":
         return []
-    given = {name: LaunchConfiguration(name).perform(context) for name in ("bundle", "contract", "record_file")}
-    file = given.pop("record_file") or time.strftime("run-%Y%m%d-%H%M%S.mcap")
-    values = {name: value for name, value in given.items() if value}
-    overrides = {name: ParameterValue(value, value_type=str) for name, value in {**values, "out": file}.items()}
+    names = ("bundle", "contract", "params_file", "namespace", "record_file")
+    given = {name: LaunchConfiguration(name).perform(context) for name in names}
+    values = {**of_the_run(given), "out": given["record_file"] or time.strftime("run-%Y%m%d-%H%M%S.mcap")}
+    overrides = {name: ParameterValue(value, value_type=str) for name, value in values.items()}
     return [
         Node(
             package="qgf_ros",

@@ -251,10 +251,12 @@ def test_a_recorder_and_a_page_run_beside_the_simulation_and_end_with_it(
     pytest.importorskip("mcap", reason="recording needs the record extra")
     pytest.importorskip("viser", reason="the page needs the dashboard extra")
     file = tmp_path / "run.mcap"
+    parameters = tmp_path / "mine.yaml"  # which says nothing to the recorder itself
+    parameters.write_text(f"policy_node: {{ros__parameters: {{bundle: {tiny_bundle}}}}}\n")
     code, output, pids = interrupted(
         launch_environment,
         "sim.launch.py",
-        f"bundle:={tiny_bundle}",
+        f"params_file:={parameters}",
         "task:=2",
         "guidance_weight:=0",
         "record:=true",

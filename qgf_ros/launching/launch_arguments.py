@@ -136,8 +136,25 @@ def check_robot(values: Mapping[str, str]) -> None:
         has = ", ".join(critics) or "none"
         raise ParameterError(f"critic:={critic} was given; bundle {bundle} has {has}")
     _check_file("contract", values["contract"])
-    if values["record"] == "true" and values["record_file"] and Path(values["record_file"]).expanduser().exists():
-        raise ParameterError(f"record_file:={values['record_file']} was given, and is there; give another name")
+    if file := values["record_file"]:
+        if values["record"] != "true":
+            raise ParameterError(f"record_file:={file} was given, and nothing is recorded; give record:=true as well")
+        if Path(file).expanduser().exists():
+            raise ParameterError(f"record_file:={file} was given, and is there; give another name")
+
+
+def of_the_run(values: Mapping[str, str]) -> dict[str, str]:
+    """Return `bundle` and `contract` of the policy node, which its recorder is to have, too: of the arguments, else of the file.
+
+    Args:
+        values: Text by name of the two, `params_file` and `namespace`; an empty one is not given.
+
+    Raises:
+        ParameterError: The file cannot be read, or says nothing to the policy node.
+    """
+    from_file = parameters_for(Path(values["params_file"]), full_name(values, "policy_node"))
+    found = {name: values[name] or str(from_file.get(name) or "") for name in ("bundle", "contract")}
+    return {name: text for name, text in found.items() if text}
 
 
 def check_namespace(namespace: str) -> None:

@@ -15,7 +15,9 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from qgf_ros.control.safety import LONGEST_STOP
 from qgf_ros.launching.executables import STARTED_WRONGLY
+from qgf_ros.loop.pipeline import DRAIN_TIMEOUT
 
 LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robot.launch.py"
 RUNNING, ENDING = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
@@ -87,3 +89,9 @@ def test_a_node_that_was_started_wrongly_ends_everything(monkeypatch: pytest.Mon
     ):
         node["on_exit"](SimpleNamespace(returncode=STARTED_WRONGLY), RUNNING)
     assert node["on_exit"](SimpleNamespace(returncode=STARTED_WRONGLY), ENDING) == []
+
+
+def test_the_way_to_rest_of_a_robot_at_10_hz_is_not_cut_short_by_the_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrl_c_to_sigterm = 5.0  # launch's own
+    longest_end = DRAIN_TIMEOUT + 2.0 * LONGEST_STOP / 10.0
+    assert ctrl_c_to_sigterm + float(policy_node(monkeypatch)["sigkill_timeout"]) > longest_end

@@ -18,6 +18,7 @@ from qgf_ros.launching.launch_arguments import (
     check_namespace,
     check_robot,
     likely_misspelt,
+    of_the_run,
     resolve_simulation,
     weight,
 )
@@ -74,6 +75,10 @@ def test_the_defaults_are_right() -> None:
         ({"dashboard_port": "http"}, "^dashboard_port:=http was given; give a whole number from 0 to 65535$"),
         ({"params_file": "/absent.yaml"}, "^argument params_file: parameter file /absent.yaml cannot be read"),
         ({"record": "true", "record_file": __file__}, "^record_file:=.* was given, and is there; give another name$"),
+        (
+            {"record_file": "run.mcap"},
+            "^record_file:=run.mcap was given, and nothing is recorded; give record:=true as well$",
+        ),
     ],
 )
 def test_an_argument_of_the_robot_that_is_wrong_is_named(values: dict[str, str], sentence: str) -> None:
@@ -88,6 +93,18 @@ def test_the_bundle_of_the_file_is_checked_as_that_of_the_file(files: Any) -> No
     with pytest.raises(ParameterError, match="no bundle was given, and params_file names none"):
         check_robot(given(params_file=files(seed=1)))
     check_robot(given(params_file=files(seed=1), autostart="false"))
+
+
+def test_a_recorder_has_bundle_and_contract_of_its_node_wherever_they_are_said(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("/cell/policy_node: {ros__parameters: {bundle: scene, contract: arm.yaml}}\n")
+    cell = given(params_file=str(file), namespace="cell")
+    assert of_the_run(cell) == {"bundle": "scene", "contract": "arm.yaml"}
+    assert of_the_run({**cell, "bundle": "mine", "contract": "other.yaml"}) == {
+        "bundle": "mine",
+        "contract": "other.yaml",
+    }
+    assert of_the_run(given()) == {"bundle": "cube-single"}
 
 
 def test_a_weight_is_a_number_or_the_recommended_one() -> None:
