@@ -74,17 +74,17 @@ class Taps:
             reliable = all(profile.reliability == QoSReliabilityPolicy.RELIABLE for profile in offered)
             latched = all(profile.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for profile in offered)
             tap = self._taps.get(topic)
-            about = {
-                "offered_qos_profiles": offered_qos_profiles(offered),
-                "topic_type_hash": str(infos[0].topic_type_hash),
-            }
-            if tap is None:
-                self._tap(topic, infos[0].topic_type, reliable, latched, about)
-            elif (tap.reliable and not reliable) or (tap.latched and not latched):
+            if tap is not None:
+                if not ((tap.reliable and not reliable) or (tap.latched and not latched)):
+                    continue
                 # A publisher has come that offers less, and would not be heard.
                 self._drain(tap, time.monotonic() + DRAIN)
                 self._node.destroy_subscription(tap.subscription)
-                self._tap(topic, tap.type_name, reliable, latched, about)
+            about = {  # which takes milliseconds to write, and is of use only here
+                "offered_qos_profiles": offered_qos_profiles(offered),
+                "topic_type_hash": str(infos[0].topic_type_hash),
+            }
+            self._tap(topic, infos[0].topic_type if tap is None else tap.type_name, reliable, latched, about)
 
     def close(self) -> None:
         """Take what was delivered; call it when the executor is not spinning."""

@@ -335,6 +335,17 @@ def test_a_second_publisher_that_offers_less_is_heard_too(stage: Callable[..., S
     assert frames == {"first", "second"}
 
 
+def test_what_is_recorded_already_is_not_described_again_ten_times_a_second(
+    stage: Callable[..., Stage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = stage()
+    scene.publisher(JointState, "command")
+    described: list[Any] = []
+    monkeypatch.setattr(taps, "offered_qos_profiles", lambda profiles: described.append(profiles) or "")
+    scene.recorder._taps.discover()
+    assert described == []
+
+
 def test_what_was_delivered_before_the_end_is_in_the_file(stage: Callable[..., Stage]) -> None:
     scene = stage()
     command = scene.publisher(JointState, "command", QoSProfile(depth=1000))
