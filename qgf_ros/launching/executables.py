@@ -1,10 +1,11 @@
-"""The executables of the nodes: each says in one sentence which package it lacks, before anything heavy is loaded."""
+"""The executables of the nodes: what each says of a package it lacks, before anything heavy is loaded, and what ends it."""
 
 from __future__ import annotations
 
 import importlib
 import signal
 import sys
+import threading
 
 from qgf_ros.launching.extras import missing
 
@@ -33,6 +34,20 @@ def run(name: str, module: str) -> int:
             raise
         print(f"{name}: {sentence}", file=sys.stderr)
         return STARTED_WRONGLY
+
+
+def told_to_end() -> threading.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set from now on, so that a process may end as it should.
+
+    SIGHUP is a terminal that was closed, such as by a connection that was lost; under nohup it stays ignored.
+    """
+    told = threading.Event()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
+        signal.signal(number, lambda *_: told.set())
+    return told
 
 
 def policy_node() -> int:

@@ -211,15 +211,17 @@ class CommandGate:
             self._restarted = True
 
     def enable(self, motion: bool) -> None:
-        """Let commands go to the robot, or hold it and send shadows from now on."""
+        """Let commands go to the robot, or hold it and send shadows from now on, be its hold sent or not."""
         with self._lock:
             if motion == self.motion:
                 return
-            self._end(deliberate=True)
-            self.turn += 1
-            self.consents += 1
-            self._stream.motion = motion
-            self._stream.begin_anew()
+            try:
+                self._end(deliberate=True)
+            except Exception:
+                if not motion:
+                    self._switch(motion)
+                raise
+            self._switch(motion)
 
     def bar(self, reason: str | None) -> None:
         """Let no command reach the robot from now on, not even that of a tick under way; None takes it back."""
@@ -272,6 +274,12 @@ class CommandGate:
     def _send(self, command: Command) -> None:
         self.sent_at = time.monotonic()
         self._stream.send(command)
+
+    def _switch(self, motion: bool) -> None:
+        self.turn += 1
+        self.consents += 1
+        self._stream.motion = motion
+        self._stream.begin_anew()
 
     def _blame(self, reason: str) -> None:
         """Note why the robot is held."""

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +30,8 @@ from rclpy.parameter import Parameter
 
 from qgf_ros.control.limit_overrides import check_limited, limits_text, manifest_with_limits
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
-from qgf_ros.control.run_options import USE_RECOMMENDED
 from qgf_ros.errors import GuidanceError, QgfError
-from qgf_ros.launching.executables import STARTED_WRONGLY
+from qgf_ros.launching.executables import STARTED_WRONGLY, told_to_end
 from qgf_ros.loop.health import Level
 from qgf_ros.loop.pipeline import LoadedPolicy, Pipeline
 from qgf_ros.loop.realtime import freeze_garbage, keep_garbage_for_later
@@ -279,14 +276,16 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
             return SetParametersResult(successful=False, reason=str(error))
         names = {change.name for change in changes}
         if configured is not None and settings is not None:
-            loop = configured.pipeline.loop
-            if settings != loop.settings or names != {USE_RECOMMENDED}:  # which may only follow what is in force
-                loop.stage(settings, reseed="seed" in names)
+            configured.pipeline.loop.stage(settings, reseed="seed" in names)
         self._weight.follow(changes)
         if configured is not None and not configured.commander.dry_run:
             for change in (change for change in changes if change.name == "enable_motion"):
                 self._on_graph()
-                configured.pipeline.gate.enable(change.value)
+                try:
+                    configured.pipeline.gate.enable(change.value)
+                except Exception as error:  # which would end the process
+                    reason = f"motion is off, but the hold could not be published: {error}"
+                    return SetParametersResult(successful=False, reason=reason)
         return SetParametersResult(successful=True)
 
     @callback
@@ -337,10 +336,8 @@ class PolicyNode(StrictParameters, LifecycleNode):  # type: ignore[misc]
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until SIGINT or SIGTERM; return the exit code, `STARTED_WRONGLY` where it cannot begin."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    """Run the node until it is `told_to_end`; return the exit code, `STARTED_WRONGLY` where it cannot begin."""
+    stop = told_to_end()
     node: PolicyNode | None = None
     executor: Any = None
     keep_garbage_for_later()

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,6 +32,7 @@ from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract
 from qgf_ros.errors import QgfError, RecordingError
+from qgf_ros.launching.executables import told_to_end
 from qgf_ros.loop.health import Level
 from qgf_ros.nodes.admission.ros_arguments import init_ros
 from qgf_ros.nodes.admission.strict_parameters import StrictNode
@@ -210,7 +209,7 @@ def declare(node: StrictNode) -> None:
 
 
 def run(parameters: Mapping[str, Any], args: list[str] | None = None, **options: Any) -> int:
-    """Record until SIGINT, SIGTERM, a full file or a full disk.
+    """Record until it is `told_to_end`, a full file or a full disk.
 
     Args:
         parameters: Of the node, by name.
@@ -223,9 +222,7 @@ def run(parameters: Mapping[str, Any], args: list[str] | None = None, **options:
     Raises:
         QgfError: Recording cannot begin.
     """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop = told_to_end()
     init_ros(args)
     executor = SingleThreadedExecutor()
     try:

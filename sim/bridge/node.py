@@ -12,10 +12,10 @@ A domain shift comes in with the world and shows here only as messages that are 
 
 from __future__ import annotations
 
-import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from std_srvs.srv import SetBool, Trigger
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import ObservationError, QgfError
+from qgf_ros.launching.executables import told_to_end
 from qgf_ros.nodes.admission.ros_arguments import check_parameter_files, init_ros
 from qgf_ros.nodes.admission.strict_parameters import StrictNode
 from qgf_ros.nodes.messages import command_values, from_time
@@ -262,12 +263,12 @@ class SimBridge:
         self.node.destroy_node()
 
 
-def run(bridge: SimBridge, stopping: Sequence[object] = ()) -> None:
-    """Run a bridge until it has finished or `stopping` is no longer empty."""
+def run(bridge: SimBridge, stop: threading.Event) -> None:
+    """Run a bridge until it has finished or `stop` is set."""
     executor = SingleThreadedExecutor()
     executor.add_node(bridge.node)
     try:
-        while rclpy.ok() and not stopping and not bridge.finished:
+        while rclpy.ok() and not stop.is_set() and not bridge.finished:
             executor.spin_once(timeout_sec=min(max(bridge.advance(), 0.0), LONGEST_WAIT))
     finally:
         bridge.close()
@@ -275,15 +276,13 @@ def run(bridge: SimBridge, stopping: Sequence[object] = ()) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the bridge as a process; SIGINT and SIGTERM end it between two steps, with exit code 0."""
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stopping.append(received))
+    """Run the bridge as a process; `told_to_end`, it ends between two steps, with exit code 0."""
+    stop = told_to_end()
     try:
         init_ros(args)  # without rclpy's own handlers, which would invalidate the publishers in the middle of a step
         node = StrictNode("sim_bridge")
         check_parameter_files(node.get_fully_qualified_name(), args)
-        run(SimBridge(node), stopping)
+        run(SimBridge(node), stop)
     except QgfError as error:
         get_logger("sim_bridge").fatal(str(error))
         return 1

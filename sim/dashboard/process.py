@@ -7,8 +7,8 @@ policy node, with ``--ros-args -r __ns:=/NAME``.
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 import rclpy
@@ -17,6 +17,7 @@ from rclpy.logging import get_logger
 from rclpy.utilities import remove_ros_args
 
 from qgf_ros.errors import QgfError
+from qgf_ros.launching.executables import told_to_end
 from qgf_ros.launching.extras import missing
 from qgf_ros.nodes.admission.ros_arguments import init_ros
 from qgf_ros.nodes.admission.strict_parameters import StrictNode
@@ -26,15 +27,13 @@ LONGEST_WAIT = 0.02
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve the page until SIGINT or SIGTERM, and then end with exit code 0."""
+    """Serve the page until it is `told_to_end`, and then end with exit code 0."""
     given = list(sys.argv if arguments is None else ["dashboard", *arguments])
-    stopping: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda received, _: stopping.append(received))
+    stop = told_to_end()
     try:
         init_ros(given)
         options = _parser().parse_args(remove_ros_args(given)[1:])
-        _serve(options.host, options.port, stopping)
+        _serve(options.host, options.port, stop)
     except QgfError as error:
         get_logger("dashboard").fatal(str(error))
         return 1
@@ -55,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
+def _serve(host: str, port: int, stop: threading.Event) -> None:
     from qgf_sim.dashboard.page import Page
     from qgf_sim.dashboard.ros_side import RosSide
     from qgf_sim.dashboard.server import PageServer, is_loopback
@@ -72,7 +71,7 @@ def _serve(host: str, port: int, stopping: Sequence[int]) -> None:
         node.get_logger().info(f"the dashboard is at {server.url}")
         if not is_loopback(host):
             node.get_logger().warning(f"whoever reaches {host} can steer the robot: the page asks nobody who they are")
-        while not stopping:
+        while not stop.is_set():
             executor.spin_once(timeout_sec=LONGEST_WAIT)
             page.refresh()
     finally:

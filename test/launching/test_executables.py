@@ -1,10 +1,16 @@
-"""How the executables of the nodes begin: loaded without a traceback if somebody has seen enough."""
+"""How the executables of the nodes begin, without a traceback if somebody has seen enough, and what tells them to end."""
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
+
+from qgf_ros.launching.executables import told_to_end
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,3 +32,28 @@ def test_a_node_that_is_loaded_hears_of_ctrl_c_as_ever(tmp_path: Path) -> None:
     module = "import signal\ndef main():\n    return 0 if signal.getsignal(2) is signal.default_int_handler else 1\n"
     done = run(tmp_path, module)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.fixture
+def hang_up() -> Iterator[None]:
+    """Signals as they are where nothing is ignored, such as under nohup; put back in the end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_sigterm_and_a_closed_terminal_tell_a_process_to_end(hang_up: None, number: int) -> None:
+    told = told_to_end()
+    assert not told.is_set()
+    signal.raise_signal(number)
+    assert told.is_set()
+
+
+def test_under_nohup_a_closed_terminal_ends_nothing(hang_up: None) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    told = told_to_end()
+    signal.raise_signal(signal.SIGHUP)
+    assert not told.is_set()

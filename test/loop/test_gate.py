@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -153,6 +154,21 @@ def test_a_hold_lasts_from_its_first_reason_to_the_next_command(
     now[0] = 110.5
     loop.handle(at(2))
     assert "commanding after a hold of 0.50 s" in recorder.texts
+
+
+@pytest.mark.parametrize("motion", [True, False])
+def test_motion_goes_off_and_never_on_where_the_hold_before_cannot_be_sent(
+    build: Callable[..., TickLoop], recorder: Any, monkeypatch: pytest.MonkeyPatch, motion: bool
+) -> None:
+    loop = build(motion=not motion)
+    loop.handle(at(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder, "send_hold", MagicMock(side_effect=RuntimeError("no middleware")))
+        with pytest.raises(RuntimeError):
+            loop.gate.enable(motion)
+    loop.handle(at(1))
+    assert not loop.gate.motion
+    assert recorder.shadows[-1][1] == STEP
 
 
 def test_every_command_tells_when_it_was_sent_and_a_hold_does_not_wait(

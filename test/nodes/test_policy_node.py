@@ -25,6 +25,7 @@ from qgf_ros.control.extraction import JointReading, PoseReading, Reading  # noq
 from qgf_ros.control.robot_contract import read_robot_contract  # noqa: E402
 from qgf_ros.errors import BundleError, GuidanceError  # noqa: E402
 from qgf_ros.launching.extras import install_command  # noqa: E402
+from qgf_ros.nodes.commander import Commander  # noqa: E402
 from qgf_ros.nodes.messages import from_time  # noqa: E402
 from qgf_ros.nodes.policy_node import PolicyNode, load_policy  # noqa: E402
 
@@ -436,6 +437,30 @@ def test_motion_is_enabled_and_disabled_live_and_disabling_holds_first(active: P
     assert list(active.commands[-1].position) == [0.0, 0.0]
     assert active.set(enable_motion=True).successful
     active.answer(3 * STEP)
+
+
+def test_motion_is_off_although_its_hold_cannot_be_published(
+    start: Callable[..., PolicyNode], peer: Peer, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no middleware")
+
+    node = start(use_sim_time=True)
+    peer.activate(manifest.observation)
+    peer.answer(STEP)
+    monkeypatch.setattr(Commander, "send_hold", refuse)
+    result = peer.set(enable_motion=False)
+    assert (result.successful, result.reason) == (
+        False,
+        "motion is off, but the hold could not be published: no middleware",
+    )
+    sent = len(peer.commands)
+    peer.publish(2 * STEP, good_readings())
+    peer.wait(lambda: [shadow for shadow in peer.shadows if from_time(shadow.header.stamp) == 2 * STEP])
+    assert len(peer.commands) == sent
+    monkeypatch.undo()
+    assert peer.set(enable_motion=False).successful
+    assert not node.get_parameter("enable_motion").value
 
 
 @pytest.mark.parametrize("values", [{"enable_motion": False}, {"dry_run": True}])

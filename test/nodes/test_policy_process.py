@@ -45,8 +45,11 @@ def process_environment(folder: Path) -> dict[str, str]:
     }
 
 
-# One handler serves both, and the stand-ins of test/faults end their nodes with SIGTERM.
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+# One handler serves all, and the stand-ins of test/faults end their nodes with SIGTERM.
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGTERM, signal.SIGHUP))],
+)
 def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
     peer: Peer, tiny_bundle: Path, tmp_path: Path, number: int
 ) -> None:
@@ -60,6 +63,7 @@ def test_a_process_told_to_end_holds_the_robot_and_ends_cleanly(
             [sys.executable, "-m", "qgf_ros.nodes.policy_node", "--ros-args", *arguments],
             env=process_environment(tmp_path),
             stderr=stderr,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # ignored where the tests run under nohup
         )
     try:
         peer.connect(fields)
