@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgf_ros.control.run_options import OWN_HORIZON, USE_RECOMMENDED
+from qgf_ros.control.run_options import DEFAULTS, USE_RECOMMENDED
 from qgf_ros.reports.statistics import wilson_interval
 
 #: Figures of the telemetry that are plotted over time, with their titles.
@@ -30,6 +30,9 @@ EPISODES = 1000
 EPISODE_GAP = 500_000_000
 #: A sender that says something at least once a second is lost after this long [s].
 PATIENCE = 3.0
+
+#: Options whose default leaves the choice to the bundle, as an empty word does.
+_OWN_CHOICE = {name: DEFAULTS[name] for name in ("execution_horizon", "estimator")}
 
 OK, WARN, ERROR = 0, 1, 2
 
@@ -193,8 +196,8 @@ class PageState:
 
     def _contradicted(self, figures: Mapping[str, str]) -> bool:
         for name in self._parameters.keys() & figures.keys():
-            said = figures[name]
-            if not self._left_to_node(name) and self._parameters[name] not in (said, _number(said)):
+            said, known = figures[name], self._parameters[name]
+            if not self._left_to_node(name) and str(known) != said and known != _number(said):
                 return True
         return False
 
@@ -203,7 +206,7 @@ class PageState:
         if name == "guidance_weight" and self._parameters.get(USE_RECOMMENDED):
             return True
         value = self._parameters.get(name)
-        return value == "" or (name == "execution_horizon" and value == OWN_HORIZON)
+        return value == "" or (name in _OWN_CHOICE and value == _OWN_CHOICE[name])
 
     def _silence(self, name: str) -> float:
         """Return for how long nothing was heard [s], infinity before the first word."""

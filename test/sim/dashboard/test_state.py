@@ -101,6 +101,7 @@ def test_a_node_is_seen_then_lost_then_seen(state: PageState, clock: Clock) -> N
     [
         (0.04, "0.04", False),
         (1, "1.0", False),
+        (2**53 + 1, str(2**53 + 1), False),  # a seed that no float is
         ("task1", "task1", False),
         ("", "task1", False),
         (0.041, "0.04", True),
@@ -116,12 +117,23 @@ def test_parameters_are_read_again_when_the_node_says_otherwise(
 
 
 def test_parameters_that_leave_the_choice_to_the_node_are_not_contradicted_by_it(state: PageState) -> None:
-    left = {"guidance_weight": 0.3, "use_recommended_weight": True, "execution_horizon": 0, "critic": ""}
-    chosen = {"guidance_weight": "0.04", "execution_horizon": "2", "critic": "task1"}
+    left = {
+        "guidance_weight": 0.3,
+        "use_recommended_weight": True,
+        "execution_horizon": 0,
+        "critic": "",
+        "estimator": "qgf",
+    }
+    chosen = {"guidance_weight": "0.04", "execution_horizon": "2", "critic": "task1", "estimator": "classifier_free"}
     state.status(OK, "commanding", {})
     state.parameters(left)
     assert not state.status(OK, "commanding", chosen)
-    for name, value in (("use_recommended_weight", False), ("execution_horizon", 1), ("critic", "task2")):
+    for name, value in (
+        ("use_recommended_weight", False),
+        ("execution_horizon", 1),
+        ("critic", "task2"),
+        ("estimator", "bptt"),
+    ):
         state.parameters({**left, name: value})
         assert state.status(OK, "commanding", chosen), name
 
@@ -230,10 +242,11 @@ def test_what_the_node_chose_stands_in_for_a_word_that_leaves_it_the_choice(stat
     left = {"guidance_weight": 0.0, "use_recommended_weight": True, "execution_horizon": 0, "critic": ""}
     state.parameters({**left, "estimator": "qgf"})
     assert state.value("guidance_weight") is None
-    state.status(OK, "commanding", {"guidance_weight": "0.04", "critic": "task1", "execution_horizon": "2"})
+    chosen = {"guidance_weight": "0.04", "critic": "task1", "execution_horizon": "2", "estimator": "classifier_free"}
+    state.status(OK, "commanding", chosen)
     assert (state.value("guidance_weight"), state.value("critic")) == (0.04, "task1")
     assert state.value("execution_horizon") == 2
-    assert state.value("estimator") == "qgf"
+    assert state.value("estimator") == "classifier_free"
     state.parameters({"guidance_weight": 0.2, "use_recommended_weight": False, "execution_horizon": 1})
     assert state.value("guidance_weight") == 0.2
     assert state.value("execution_horizon") == 1
