@@ -210,6 +210,24 @@ def test_commands_of_before_the_first_reward_are_left_out_and_counted(run_of: Ma
     assert np.array_equal(arrays["observations"], np.array(run.vectors)[3:])
 
 
+def test_what_is_left_out_for_one_reason_is_one_line_whatever_was_measured(run_of: Make, record: Make) -> None:
+    run = run_of()
+    for i in range(5):
+        tool = PoseStamped()
+        tool.header.stamp.sec, tool.header.stamp.nanosec = divmod(run.stamp, 1_000_000_000)
+        tool.pose.orientation.w = 0.1 + 0.013 * i
+        run.hear("/tool", tool)
+        run.tick(0.1 * i, 0.0)
+    run.finish_episode(success=True)
+    field = ObservationField(
+        name="yaw", topic="tool", message_type="geometry_msgs/msg/PoseStamped", extraction="yaw", size=1, unit="rad"
+    )
+    source = source_of(run.manifest.model_copy(update={"observation": (*run.manifest.observation, field)}))
+    reasons = {reason: count for reason, count in convert([record(run)], source).left_out.items() if count}
+    assert list(reasons.values()) == [5]
+    assert "topic tool gives a quaternion of length …, which is no rotation" in next(iter(reasons))
+
+
 def test_a_history_is_made_of_the_readings_a_control_period_apart(run_of: Make, record: Make) -> None:
     run = run_of()
     run.ticks(6)

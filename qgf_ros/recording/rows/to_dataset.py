@@ -41,6 +41,10 @@ from qgf_ros.recording.rows.trajectories import Conversion, Float, Trajectory, e
 #: ends the conversion.
 Tell = Callable[[float], None]
 
+#: Numbers in a complaint that differ from message to message: those with a unit, and fractions; no name has one of them.
+_NUMBER = r"-?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|inf|nan)"
+_MEASURED = re.compile(rf"(?<![\w.]){_NUMBER}(?= (?:s|m|of 255|bytes)\b)|(?<![\w.])-?\d+\.\d+(?:e[-+]?\d+)?(?![\w.])")
+
 
 def convert(
     recordings: Sequence[Recording], source: Source, parts: Parts | None = None, tell: Tell = lambda _: None
@@ -273,5 +277,5 @@ def _stamp(recorded: Recorded) -> int:
 
 
 def _kind(error: ObservationError) -> str:
-    """Return a complaint without its numbers, so that equal ones count together."""
-    return re.sub(r"-?\d+\.\d+ s", "… s", str(error))
+    """Return a complaint without what was measured, so that equal ones count together."""
+    return _MEASURED.sub("…", str(error))
