@@ -112,6 +112,7 @@ class SimBridge:
             return self._stand_by(now)
         if isinstance(self._pace, RealtimePace):
             self._pace.period = CONTROL_PERIOD / self._value("speed_factor")
+            self._pace.hold_limit = self._value("hold_limit")
         command = self._pace.due(now)
         if command is None:
             return self._pace.wait(now) if self._realtime else self._stand_by(now)
@@ -211,8 +212,6 @@ class SimBridge:
             return
         if not self._running:
             return
-        if isinstance(self._pace, RealtimePace):
-            self._pace.hold_limit = self._value("hold_limit")
         verdict = self._pace.offer(from_time(message.header.stamp), values)
         if verdict == "foreign":
             self.node.get_logger().warning(

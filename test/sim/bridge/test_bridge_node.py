@@ -254,7 +254,7 @@ def test_a_signal_ends_the_process_cleanly_and_leaves_whole_lines(
 
 
 def test_real_time_steps_without_commands_holds_the_last_and_then_stands_still(start: Callable[..., Bridge]) -> None:
-    running = start(mode="realtime", task=1, seed=3, auto_reset=False)
+    running = start(mode="realtime", task=1, seed=3, auto_reset=False, hold_limit=10.0)
     commander = Commander(OWN)
     heard = commander.follow()
     commander.until(lambda: len(commander.stamps) >= 5)
@@ -271,6 +271,8 @@ def test_real_time_steps_without_commands_holds_the_last_and_then_stands_still(s
     assert commander.vectors[-1][14] > commander.vectors[0][14]  # the effector went up
     silent = len(commander.stamps)
     commander.send(push, commander.stamps[-4])  # late, and older than the last command
+    commander.until(lambda: len(commander.stamps) > silent + 3)
+    assert commander.set(hold_limit=0.25)[0].successful  # in force although no command comes any more
     commander.until(lambda: commander.outcomes)
     # More than one step where this process came too late to see it.
     steps = np.diff(commander.stamps[silent + 30 :]) / PERIOD
@@ -278,6 +280,7 @@ def test_real_time_steps_without_commands_holds_the_last_and_then_stands_still(s
     # Standing still, but for the sag of OGBench's controller, where 50 mm a step upwards were commanded.
     assert rises.max() < 0.0005
     assert rises.min() > -0.002
+    assert np.median(rises) < -0.0005  # pushed on, it would stay at the top of its workspace
     commander.close()
     (outcome,) = commander.outcomes
     assert outcome["late_commands"] >= 1
