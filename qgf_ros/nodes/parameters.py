@@ -31,6 +31,8 @@ from qgf_ros.runtime.precision import CHOICES
 
 #: Parameters that change a run while the robot runs; the change takes effect at the next tick.
 LIVE = (*(name for name, row in ROWS.items() if row.live), USE_RECOMMENDED)
+#: rclpy's own. With it go timer, limits of time and what counts as silence, which are made by `configure` and `activate`.
+SIMULATED_TIME = "use_sim_time"
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Startup:
 
 def values_of(node: Any) -> dict[str, Any]:
     """Return the values of all parameters of a node by name."""
-    return {name: node.get_parameter(name).value for name in declarations()}
+    return {name: node.get_parameter(name).value for name in (*declarations(), SIMULATED_TIME)}
 
 
 def options_from(values: Mapping[str, Any]) -> RunOptions:
@@ -207,7 +209,7 @@ def review(changes: Sequence[Parameter], current: Mapping[str, Any], manifest: M
     if manifest is None:
         options.check()
         return None
-    fixed = [name for name in FIXED if name in changed and changed[name] != current[name]]
+    fixed = [name for name in (*FIXED, SIMULATED_TIME) if name in changed and changed[name] != current[name]]
     if fixed:
         raise GuidanceError(f"{', '.join(fixed)} is fixed while the node is configured; run cleanup, set it, configure")
     if changed.get("enable_motion") and not current["dry_run"]:

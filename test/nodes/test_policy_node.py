@@ -100,6 +100,20 @@ def test_parameters_change_live_from_the_next_tick_on(active: Peer, policy: Any)
     assert policy.calls[-1][1] == 0.0
 
 
+def test_the_clock_is_another_one_only_after_cleanup(active: Peer) -> None:
+    """What is late, and what is silent, is another thing in simulated time; a robot is not to be watched by that."""
+    result = active.set(use_sim_time=False)
+    assert (result.successful, result.reason) == (
+        False,
+        "use_sim_time is fixed while the node is configured; run cleanup, set it, configure",
+    )
+    assert active.set(use_sim_time=True).successful
+    active.answer(STEP)
+    for transition in ("DEACTIVATE", "CLEANUP"):
+        assert active.change_state(getattr(Transition, f"TRANSITION_{transition}"))
+    assert active.set(use_sim_time=False).successful
+
+
 def test_setting_the_seed_again_repeats_the_actions(active: Peer) -> None:
     runs = []
     for turn in (1, 2):
