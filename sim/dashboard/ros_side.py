@@ -18,6 +18,8 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import ParameterEvent
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.clock import Clock as SteadyClock
+from rclpy.clock import ClockType
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -104,7 +106,7 @@ class RosSide:
         self._setter = node.create_client(SetParameters, f"{NODE}/set_parameters")
         self._triggers = {name: node.create_client(Trigger, f"{server}/{name}") for name, server in TRIGGERS.items()}
         self._pause = node.create_client(SetBool, f"{BRIDGE}/pause")
-        node.create_timer(LOOK_PERIOD, self._look)
+        node.create_timer(LOOK_PERIOD, self._look, clock=SteadyClock(clock_type=ClockType.STEADY_TIME))
 
     def set(self, name: str, value: Any) -> None:
         """Ask the policy node for a value of a parameter; of values asked for while one is on its way, only the last."""

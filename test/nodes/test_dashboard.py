@@ -40,8 +40,9 @@ PATIENCE = 60.0  # [s], for a machine that is busy with something else
 class Dashboard:
     """A page's state and ROS side, driven by the test's own thread as the process drives them."""
 
-    def __init__(self, context: Any) -> None:
-        self.node = Node("dashboard", context=context)
+    def __init__(self, context: Any, **parameters: Any) -> None:
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        self.node = Node("dashboard", context=context, parameter_overrides=overrides)
         self.state = PageState()
         self.graph = RosSide(self.node, self.state)
         self._executor = SingleThreadedExecutor(context=context)
@@ -147,6 +148,14 @@ def test_the_node_s_state_and_ticks_arrive(active: Peer, dashboard: Dashboard) -
     view = dashboard.state.view()
     assert set(view.curves["q"][1]) == {1.5}, "the fake policy's Q"
     assert not view.simulated
+
+
+def test_in_simulated_time_that_stands_still_the_page_goes_on(active: Peer, context: Any) -> None:
+    dashboard = Dashboard(context, use_sim_time=True)
+    try:
+        dashboard.ready()
+    finally:
+        dashboard.close()
 
 
 def test_a_value_that_is_set_is_in_force_in_the_node(active: Peer, dashboard: Dashboard, policy: Any) -> None:
