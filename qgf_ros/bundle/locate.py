@@ -48,7 +48,7 @@ def locate_bundle(name: str | os.PathLike[str] = DEFAULT_BUNDLE) -> Path:
     Raises:
         BundleError: No such folder holds a manifest; the message lists the bundles there are.
     """
-    given = Path(name).expanduser()
+    given = Path(os.path.expanduser(name))
     roots = list(_roots())
     candidates = [given, *(root / folder / given for root in roots for folder in (".", "models"))]
     for candidate in candidates:
@@ -72,7 +72,7 @@ def locate_robot(name: str) -> Path:
         ContractError: There is none; the message lists the robots there are.
     """
     roots = list(_roots())
-    for candidate in (Path(name).expanduser(), *(root / "config" / "robots" / f"{name}.yaml" for root in roots)):
+    for candidate in (Path(os.path.expanduser(name)), *(root / "config" / "robots" / f"{name}.yaml" for root in roots)):
         if candidate.is_file():
             return candidate.resolve()
     known = sorted({path.stem for root in roots for path in root.glob("config/robots/*.yaml")})

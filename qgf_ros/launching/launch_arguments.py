@@ -6,6 +6,7 @@ Launch files run in the Python of ROS 2, which has YAML but need not have what t
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def check_robot(values: Mapping[str, str]) -> None:
     if file := values["record_file"]:
         if values["record"] != "true":
             raise ParameterError(f"record_file:={file} was given, and nothing is recorded; give record:=true as well")
-        if Path(file).expanduser().exists():
+        if Path(os.path.expanduser(file)).exists():
             raise ParameterError(f"record_file:={file} was given, and is there; give another name")
 
 
@@ -236,5 +237,5 @@ def _named(argument: str, read: Any, *values: Any) -> dict[str, Any]:
 
 
 def _check_file(name: str, text: str) -> None:
-    if text and not Path(text).expanduser().is_file():
+    if text and not Path(os.path.expanduser(text)).is_file():
         raise ParameterError(f"{name}:={text} was given, and there is no such file; give the path of one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +160,8 @@ def startup_from(values: Mapping[str, Any]) -> Startup:
     if not values["bundle"]:
         raise GuidanceError("parameter bundle is empty; give the path or name of a bundle, such as cube-single")
     return Startup(
-        bundle=Path(values["bundle"]).expanduser(),
-        contract=Path(values["contract"]).expanduser() if values["contract"] else None,
+        bundle=Path(os.path.expanduser(values["bundle"])),
+        contract=Path(os.path.expanduser(values["contract"])) if values["contract"] else None,
         trigger=values["trigger"],
         reliable=values["observation_reliability"] == "reliable",
         providers=tuple(values["providers"] or ()),

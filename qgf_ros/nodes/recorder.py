@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -128,7 +129,7 @@ class Recorder(StrictNode):
 
     def _topics(self, manifest: Manifest) -> tuple[str, ...]:
         path = self._value("contract")
-        contract = read_robot_contract(Path(path).expanduser()) if path else RobotContract()
+        contract = read_robot_contract(Path(os.path.expanduser(path))) if path else RobotContract()
         inputs = [topic for field in contract.apply(manifest) for topic in field.topics]
         inputs += [camera.topic for camera in contract.apply_to_cameras(manifest).values()]
         commands = [topic for source in contract.command for topic in (source.address, source.shadow)]
@@ -140,7 +141,7 @@ class Recorder(StrictNode):
         return [self.resolve_topic_name(name.replace("~", self._policy, 1)) for name in names]
 
     def _start(self, bundle: Path, manifest: Manifest) -> RecordingQueue:
-        out, size = Path(self._value("out")).expanduser(), self._value("max_size_mb") * 1_000_000
+        out, size = Path(os.path.expanduser(self._value("out"))), self._value("max_size_mb") * 1_000_000
         writer = RecordingWriter(out, size, replace=self._value("force"))
         run = {"bundle": manifest.name, "namespace": self.get_namespace(), "policy_node": self._policy}
         content = (bundle / MANIFEST_NAME).read_bytes()

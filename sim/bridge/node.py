@@ -12,6 +12,7 @@ A domain shift comes in with the world and shows here only as messages that are 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -76,7 +77,7 @@ class SimBridge:
         self._world = self._make_world()
         self._clock = SimulatedClock(time.time_ns(), CONTROL_PERIOD)
         results_file = self._value("results_file")
-        self._results = ResultsFile(Path(results_file).expanduser()) if results_file else None
+        self._results = ResultsFile(Path(os.path.expanduser(results_file))) if results_file else None
         self._running = self._paused = self._commanded = False
         self._episode = self._task = self._seed = self._length = self._refused = self._granted = 0
         self._keyframe, self._shift = "", NONE
@@ -95,7 +96,7 @@ class SimBridge:
         if self._value("mode") != "replay":
             return SimulatedWorld(name)
         task = self._value("task") if self._value("camera") else None
-        return RecordedWorld.open(Path(self._value("replay_file")).expanduser(), name, task)
+        return RecordedWorld.open(Path(os.path.expanduser(self._value("replay_file"))), name, task)
 
     def _connect(self) -> None:
         picture = (self._value("camera_width"), self._value("camera_height")) if self._value("camera") else None

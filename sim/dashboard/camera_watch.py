@@ -7,6 +7,7 @@ came until it is to be shown; of those between two looks only the newest is ever
 from __future__ import annotations
 
 import base64
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -57,7 +58,7 @@ def cameras_of(manifest: Manifest | None, contract: str) -> dict[str, CameraFiel
     """
     if manifest is None or not manifest.cameras:
         return {}
-    read = read_robot_contract(Path(contract).expanduser()) if contract else RobotContract()
+    read = read_robot_contract(Path(os.path.expanduser(contract))) if contract else RobotContract()
     return read.apply_to_cameras(manifest)
 
 

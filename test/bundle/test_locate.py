@@ -87,3 +87,10 @@ def test_a_missing_robot_names_the_ones_there_are(workspace: Path) -> None:
     make_robot(workspace)
     with pytest.raises(ContractError, match=r"'nothing' was given.*\bmine\b"):
         locate_robot("nothing")
+
+
+def test_the_home_of_nobody_is_a_folder_that_is_not_there(workspace: Path) -> None:
+    with pytest.raises(BundleError, match="bundle '~nobody-of-this-name/mine' was given, but no folder"):
+        locate_bundle("~nobody-of-this-name/mine")
+    with pytest.raises(ContractError, match="robot '~nobody-of-this-name/arm.yaml' was given, but no profile"):
+        locate_robot("~nobody-of-this-name/arm.yaml")

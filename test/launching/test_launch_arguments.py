@@ -63,6 +63,10 @@ def test_the_defaults_are_right() -> None:
     ("values", "sentence"),
     [
         ({"bundle": "cube-singel"}, "^argument bundle: bundle 'cube-singel' was given, but no folder"),
+        (
+            {"contract": "~nobody-of-this-name/arm.yaml"},
+            "^contract:=~nobody-of-this-name/arm.yaml was given, and there is no",
+        ),
         ({"contract": "/absent.yaml"}, "^contract:=/absent.yaml was given, and there is no such file; give the path"),
         ({"critic": "task9"}, "^critic:=task9 was given; bundle cube-single has task1, task2, task3, task4, task5$"),
         ({"guidance_weight": "strong"}, "^guidance_weight:=strong was given; give a number from 0.* or recommended$"),
