@@ -39,7 +39,7 @@ EXTRAS = {
     # Of a bundle with cameras: pictures are decoded and resized by it, on the robot and where data sets are made.
     "camera": ["opencv-python-headless>=4.8"],
     "record": ["lz4>=4.0", "mcap>=1.6,<2", "mcap-ros2-support>=0.6", "zstandard>=0.20"],
-    "train": ["torch==2.13.0", "onnx>=1.16", "safetensors>=0.4", "tensorboard>=2.14"],
+    "train": ["torch==2.13.0", "onnx>=1.16", "pillow>=9.2", "safetensors>=0.4", "tensorboard>=2.14"],
     "analysis": ["matplotlib>=3.8", "onnx>=1.16"],
     # What `qgf benchmark tick --peers` and `training --peers` compare with beside torch: constraints.txt has the newest
     # that each Python gets.

@@ -259,6 +259,11 @@ def write_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -
     return manifest
 
 
+def update_bundle(bundle: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
+    """Replace a bundle in one move, where it really lies; see `write_bundle`."""
+    return write_bundle((bundle / MANIFEST_NAME).resolve().parent, manifest, files)
+
+
 def update_manifest(bundle: Path, manifest: Manifest) -> None:
     """Replace the manifest of a bundle in one move, where it really lies; the other files stay.
 

@@ -33,9 +33,9 @@ def dataset(
     """Make a data set for qgf train of recordings, or tell a bundle what its data set was like.
 
     from-bag makes a data set of recordings, qgf's own or rosbag2's in MCAP files; with cameras, the same command goes on after
-    Ctrl-C with the recordings that are left. describe puts the quantiles of a data
-    set's observations, and the mean of its quaternions, into the manifest of --bundle, as qgf train does by itself; the
-    bundle's other files stay as they are.
+    Ctrl-C with the recordings that are left. describe puts the quantiles of a data set's observations, and the mean of its
+    quaternions, into the manifest of --bundle, and the first picture of each camera beside it, as qgf train and export do by
+    themselves; the bundle's other files stay as they are.
 
     Args:
         action: What to do.
@@ -170,31 +170,37 @@ def _write(conversion: Conversion, source: Source, out: Path) -> None:
 
 
 def _describe(files: tuple[Path, ...], bundle: Path | None) -> None:
-    """Put into a bundle's manifest what its training data were like."""
+    """Put into a bundle what its training data were like."""
     from rich.console import Console
 
     from qgf_ros.bundle.locate import locate_bundle
-    from qgf_ros.bundle.store import load_manifest, update_manifest
+    from qgf_ros.bundle.store import read_bundle, update_bundle, update_manifest
     from qgf_ros.errors import DatasetError
     from qgf_ros.learning.data.contract import Contract
     from qgf_ros.learning.data.dataset import load_dataset
     from qgf_ros.learning.data.normalisation import as_seen
+    from qgf_ros.learning.data.reference_pictures import reference_pictures
 
     if len(files) != 1 or bundle is None:
         raise DatasetError(
             f"{len(files)} data sets and bundle {bundle} were given; give one FILE.npz and --bundle BUNDLE"
         )
     folder = locate_bundle(bundle)
-    manifest = load_manifest(folder)
+    manifest, content = read_bundle(folder)
     data = as_seen(load_dataset(files[0], bounded=False), manifest, str(files[0]))
     contract = Contract(manifest.observation, manifest.action, manifest.control_rate)
     described, demonstrations = contract.described(data, files[0].name)
     new = manifest.model_copy(update={"observation": described.observation, "demonstrations": demonstrations})
-    update_manifest(folder, new)
+    if data.pictures is None:
+        update_manifest(folder, new)
+    else:
+        update_bundle(folder, new, {**content, **reference_pictures(data.pictures)})
     console = Console()
     for note in data.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     line = f"{folder}: quantiles of {len(demonstrations.fields)} fields over {demonstrations.rows} observations"
+    if data.pictures is not None:
+        line += f", and the first picture of {', '.join(manifest.cameras)}"
     console.print(line, highlight=False, soft_wrap=True)
 
 

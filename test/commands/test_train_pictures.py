@@ -132,17 +132,31 @@ def test_what_does_not_fit_pictures_is_refused(
     assert not (tmp_path / "run" / "encoder").exists()
 
 
-def test_a_run_that_saw_becomes_a_bundle_that_sees(tmp_path: Path) -> None:
-    from qgf_ros.bundle.store import load_manifest
+def test_a_run_that_saw_becomes_a_bundle_that_sees(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
 
-    run, out = tmp_path / "run", tmp_path / "seeing"
-    assert train(record(tmp_path / "robot.npz"), run, "--features", 8) == 0
+    from qgf_ros.bundle.store import load_manifest, update_bundle
+    from qgf_ros.runtime.policy import Policy
+
+    data, run, out = tmp_path / "robot.npz", tmp_path / "run", tmp_path / "seeing"
+    assert train(record(data), run, "--features", 8) == 0
     assert main(["export", str(run), "--out", str(out)]) == 0
     manifest = load_manifest(out)
     assert manifest.cameras["wrist"].size == (12, 16)
     assert manifest.encoding.features == 8 + 3
     assert manifest.parity["encoder.onnx/z"] < 1e-4
     assert manifest.training["encoder"]["updates"] == 20
+    kept = out / "pictures/wrist.png"
+    with np.load(data) as arrays:
+        np.testing.assert_array_equal(np.asarray(Image.open(kept)), arrays["images/wrist"][0])
+    assert Policy.load(out).manifest == manifest
+
+    content = {name: (out / name).read_bytes() for name in manifest.files if name != "pictures/wrist.png"}
+    assert "pictures/wrist.png" not in update_bundle(out, manifest, content).files  # as bundles of before
+    capsys.readouterr()
+    assert main(["dataset", "describe", str(data), "--bundle", str(out)]) == 0
+    assert "over 60 observations, and the first picture of wrist" in capsys.readouterr().out.replace("\n", " ")
+    assert load_manifest(out) == manifest
 
 
 def test_critics_with_an_encoder_of_their_own_become_a_bundle_that_gives_what_torch_gives(

@@ -1,4 +1,4 @@
 """What is trained on: data sets, their contract, the chunks cut from them, and goals in hindsight.
 
-Stands on: bundle, errors, files. Libraries: torch, numpy, pydantic.
+Stands on: bundle, errors, files. Libraries: torch, numpy, pydantic, PIL.
 """

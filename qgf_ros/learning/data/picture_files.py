@@ -12,9 +12,11 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +85,20 @@ class PictureFile:
         """Return the pictures of some rows only."""
         return replace(self, rows=self.rows[rows])
 
+    def first(self) -> dict[str, Uint8]:
+        """Return the pictures of the first row, uint8 [h, w, 3] by camera; no others are unpacked.
+
+        Raises:
+            DatasetError: They are damaged.
+        """
+        found = {}
+        for name, header in self.cameras.items():
+            shape = header.shape[1:]
+            with self._reading(header) as member:
+                member.read(int(self.rows[0]) * math.prod(shape))
+                found[name] = np.frombuffer(member.read(math.prod(shape)), np.uint8).reshape(shape)
+        return found
+
     def opened(self, cache: Path) -> Pictures:
         """Return the pictures to take some from.
 
@@ -118,14 +134,18 @@ class PictureFile:
                 "left; free some space, or choose another --out"
             )
         with replacing(out, "--out, or free some space", DatasetError) as temporary, temporary.open("wb") as file:
-            try:
-                with zipfile.ZipFile(self.path) as archive, archive.open(header.member) as member:
-                    member.read(header.data)
-                    shutil.copyfileobj(member, file, _PIECE)
-            except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-                raise DatasetError(
-                    f"{self.path} is not a readable .npz file ({error}); make or copy it again"
-                ) from error
+            with self._reading(header) as member:
+                shutil.copyfileobj(member, file, _PIECE)
+
+    @contextmanager
+    def _reading(self, header: ArrayHeader) -> Iterator[IO[bytes]]:
+        """Give the numbers of an array, byte by byte; raises DatasetError where they are damaged."""
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(header.member) as member:
+                member.read(header.data)
+                yield member
+        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise DatasetError(f"{self.path} is not a readable .npz file ({error}); make or copy it again") from error
 
 
 def picture_headers(path: Path) -> dict[str, ArrayHeader]:

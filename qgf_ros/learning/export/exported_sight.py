@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from qgf_ros.bundle.store import encoder_file
+from qgf_ros.bundle.store import encoder_file, reference_picture_file
 from qgf_ros.learning.export.encoder_graph import STATE, encoder_graph
 from qgf_ros.learning.vision.encoder import PictureEncoder
 from qgf_ros.learning.vision.picture_critics import FOLLOWING
@@ -63,6 +63,9 @@ def exported_sight(
         encoders |= dict.fromkeys(paths, own)
         files |= dict.fromkeys(paths, encoder_graph(own, sizes, state_size))
         encoding["critics"] = dict.fromkeys(header["critics"], own.features + state_size)
+    # Runs of before kept none; a bundle need not have any.
+    kept = (name for name in map(reference_picture_file, sizes) if (run / name).is_file())
+    files |= {name: (run / name).read_bytes() for name in kept}
     about = {"cameras": header["cameras"], "encoding": encoding}
     return ExportedSight(policy.features, state_size, files, encoders, about)
 

@@ -4,6 +4,7 @@ In the folder of a run lie, beside its own checkpoints,
 
     encoder/    checkpoints of encoder and velocity field, trained end to end
     cache/      pictures that were compressed in the data set, and the features of every row; may be deleted when it has ended
+    pictures/   what each camera saw in the first row of the data set, which goes with the bundle
 
 When the encoder has done its updates it stays as it is. Critics then train on features, as fast as on any vector, or through
 an encoder of their own on pictures (`vision.picture_critics`). The velocity field is the one that the encoder was trained with.
@@ -20,11 +21,13 @@ import torch
 from torch import Tensor
 
 from qgf_ros.errors import TrainingError
+from qgf_ros.files.destination import replacing
 from qgf_ros.learning.checkpoint import latest_checkpoint, load_checkpoint
 from qgf_ros.learning.course import Intervals, Progress, course
 from qgf_ros.learning.data.chunks import ChunkData
 from qgf_ros.learning.data.dataset import Dataset
-from qgf_ros.learning.data.picture_files import CACHE
+from qgf_ros.learning.data.picture_files import CACHE, PictureFile
+from qgf_ros.learning.data.reference_pictures import reference_pictures
 from qgf_ros.learning.run import Rewarded
 from qgf_ros.learning.trainer import Trainer, TrainingConfig, new_algorithm
 from qgf_ros.learning.vision.encoder import PictureEncoder, Sizes
@@ -161,9 +164,18 @@ def see(
         "config": header["config"],
         "sha256": own,
     }
+    _keep_references(_pictures_of(training.dataset), out)
     velocity = {key: value for key, value in tensors.items() if key.startswith("velocity.")}
     held_out = None if validation is None else seen(validation, "validation")
     return Seen(seen(training, "training"), held_out, record, velocity, _tensors_of(tensors, ENCODER))
+
+
+def _keep_references(pictures: PictureFile, out: Path) -> None:
+    """Put what each camera saw first into the folder of a run, unless it is there."""
+    for name, content in reference_pictures(pictures).items():
+        if not (out / name).exists():
+            with replacing(out / name, "--out, or free some space", TrainingError) as temporary:
+                temporary.write_bytes(content)
 
 
 def load_encoder(
@@ -215,7 +227,7 @@ def _tensors_of(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor
     return {key.removeprefix(begin): value for key, value in tensors.items() if key.startswith(begin)}
 
 
-def _pictures_of(dataset: Dataset) -> Any:
+def _pictures_of(dataset: Dataset) -> PictureFile:
     if dataset.pictures is None:
         raise TrainingError("the data set has no pictures; give one with images/NAME, see docs/data.md")
     return dataset.pictures

@@ -51,6 +51,9 @@ def test_a_row_has_its_picture_beside_its_state(tmp_path: Path, compress: bool) 
     assert dataset.pictures.sizes == {"wrist": (6, 8)}
     rows = np.array([7, 0, 7, 11])
     assert np.array_equal(taken(dataset, tmp_path / "cache", rows)["wrist"], pictures()[rows])
+    for first in (0, 7):
+        found = dataset.pictures.kept(np.arange(first, ROWS)).first()
+        assert np.array_equal(found["wrist"], pictures()[first])
 
 
 def test_what_is_stored_as_it_is_is_mapped_and_what_is_compressed_is_unpacked_once(tmp_path: Path) -> None:
