@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from qgf_ros.analysis.inputs import Primitives, load_primitives
+from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.extraction import Reading
 from qgf_ros.control.inference import Chunk
 from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import SimulationError
 from qgf_ros.evaluation.plan import EpisodePlan
-from qgf_ros.guidance.prefix import Prefix
-from qgf_ros.guidance.shaping import QGF, Guidance
 from qgf_ros.runtime.encoders import Images
 from qgf_ros.runtime.policy import Policy
 from qgf_sim.rollouts.evaluate import check_environment
 from qgf_sim.rollouts.film_files import Picture, check_film, check_sheet, write_pictures, write_sheet
 from qgf_sim.rollouts.film_panels import panel
-from qgf_sim.rollouts.rollout import run_batch
+from qgf_sim.rollouts.rollout import Vectors, WatchedPolicy, run_batch
 from qgf_sim.worlds.environment import CONTROL_PERIOD, Step, TaskEnvironment
 
 _PIXELS = (16, 4096)  # as of the bridge's camera
@@ -50,44 +49,34 @@ class Column:
     pictures: list[Picture]
 
 
-class _JudgedPolicy:
-    """A policy whose chunks are judged by a critic at every weight; plain behaviour cloning by itself asks none.
+class _Judge:
+    """Says what a critic thinks of chunks, at every weight; plain behaviour cloning by itself asks none.
 
     Attributes:
         value: Q of the last chunk.
     """
 
-    def __init__(self, policy: Policy, primitives: Primitives, critic: str) -> None:
-        self.manifest = policy.manifest
+    def __init__(self, primitives: Primitives, critic: str) -> None:
         self.value = float("nan")
-        self._policy, self._primitives, self._critic = policy, primitives, critic
+        self._primitives, self._critic = primitives, critic
 
-    def act(
-        self,
-        observations: NDArray[np.float32],
-        noise: NDArray[np.float32],
-        critic: str,
-        guidance_weight: float,
-        guidance: Guidance = QGF,
-        prefix: Prefix | None = None,
-        images: Images | None = None,
-    ) -> list[Chunk]:
-        """See `Policy.act`; for one observation."""
-        (chunk,) = self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix, images)
+    def __call__(self, observations: Vectors, images: Images, chunks: list[Chunk]) -> None:
+        (chunk,) = chunks
         action = chunk.actions.reshape(1, -1).astype(np.float32)
-        judge, seen = self._primitives.critics[self._critic], self._primitives.given(observations, images)
+        critic, seen = self._primitives.critics[self._critic], self._primitives.given(observations, images)
         given = observations if seen is None else seen.of(self._critic)
-        self.value = float(judge.aggregate(judge.given(given)(action))[0])
-        return [chunk]
+        self.value = float(critic.aggregate(critic.given(given)(action))[0])
 
 
 class _FilmedEnvironment(TaskEnvironment):
     """Takes a captioned picture before every n-th step, and when asked."""
 
-    def __init__(self, policy: _JudgedPolicy, task: int, label: str, size: tuple[int, int], every: int) -> None:
-        super().__init__(check_environment(policy.manifest), task)
+    def __init__(
+        self, manifest: Manifest, judge: _Judge, task: int, label: str, size: tuple[int, int], every: int
+    ) -> None:
+        super().__init__(check_environment(manifest), task)
         self.pictures: list[Picture] = []
-        self._policy, self._label, self._size, self._every = policy, label, size, every
+        self._cameras, self._judge, self._label, self._size, self._every = manifest.cameras, judge, label, size, every
         self._length = 0
         self._readings: dict[str, Reading | ImageReading] = {}
 
@@ -102,7 +91,7 @@ class _FilmedEnvironment(TaskEnvironment):
         return super().step(command)
 
     def take_picture(self, text: str) -> None:
-        lines = (self._label, f"{text}   Q {self._policy.value:.1f}")
+        lines = (self._label, f"{text}   Q {self._judge.value:.1f}")
         picture = self.render(*self._size)
         if seen := self._seen():
             picture = np.concatenate([picture, panel(seen, len(picture))], axis=1)
@@ -111,7 +100,7 @@ class _FilmedEnvironment(TaskEnvironment):
     def _seen(self) -> dict[str, Picture]:
         """Return what the policy sees of the present step, by camera."""
         found = {}
-        for name, camera in self._policy.manifest.cameras.items():
+        for name, camera in self._cameras.items():
             from qgf_ros.control.vision.decoding import decode  # here, because it needs OpenCV, as nothing else does
 
             reading = self._readings[camera.topic]
@@ -126,10 +115,10 @@ def film_episode(
     """Run one episode with resolved options and film it; Q is that of the chunk under way."""
     weight = options.guidance_weight
     label = f"BC + Q guidance, weight {weight:g}" if weight else "behaviour cloning"
-    judged = _JudgedPolicy(policy, primitives, options.critic)
-    env = _FilmedEnvironment(judged, task, label, size, every)
+    judge = _Judge(primitives, options.critic)
+    env = _FilmedEnvironment(policy.manifest, judge, task, label, size, every)
     try:
-        (episode,) = run_batch(judged, [env], options, [options.seed])
+        (episode,) = run_batch(WatchedPolicy(policy, judge), [env], options, [options.seed])
         env.take_picture(f"{'solved' if episode.success else 'not solved'} after {episode.length} steps")
     finally:
         env.close()

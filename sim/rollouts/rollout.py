@@ -12,8 +12,9 @@ first action; in asynchronous execution the chunk under way goes on, and the rob
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,12 @@ from qgf_ros.control.run_options import RunOptions
 from qgf_ros.control.vision.pictures import ImageReading
 from qgf_ros.errors import GuidanceError, NotReadyError, SimulationError
 from qgf_ros.evaluation.results import Episode, commanded_jerk
+from qgf_ros.guidance.prefix import Prefix
+from qgf_ros.guidance.shaping import Guidance
+from qgf_ros.runtime.encoders import Images
 from qgf_sim.worlds.environment import CONTROL_PERIOD, TaskEnvironment
+
+Vectors: TypeAlias = NDArray[np.float32]
 
 _PERIOD_NS = round(CONTROL_PERIOD * 1e9)
 
@@ -136,6 +142,34 @@ class _Slot:
                 raise
             self._waited += 1
             return values
+
+
+class WatchedPolicy:
+    """A policy of whose inferences somebody is told.
+
+    Args:
+        policy: Infers.
+        told: Called with the observations [B, S], the images by camera and the chunks of each inference.
+    """
+
+    def __init__(self, policy: ChunkPolicy, told: Callable[[Vectors, Images, list[Chunk]], None]) -> None:
+        self.manifest = policy.manifest
+        self._policy, self._told = policy, told
+
+    def act(
+        self,
+        observations: Vectors,
+        noise: Vectors,
+        critic: str,
+        guidance_weight: float,
+        guidance: Guidance,
+        prefix: Prefix | None = None,
+        images: Images | None = None,
+    ) -> list[Chunk]:
+        """See `ChunkPolicy.act`."""
+        chunks = self._policy.act(observations, noise, critic, guidance_weight, guidance, prefix, images)
+        self._told(observations, images or {}, chunks)
+        return chunks
 
 
 def run_batch(
