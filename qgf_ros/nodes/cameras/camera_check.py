@@ -52,13 +52,15 @@ def _without_name(reason: str) -> str:
 
 
 def delivered(picture: Picture | None) -> tuple[str, str]:
-    """Return what a camera gives in words: size and encoding, or bytes and format; and the frame of its header."""
+    """Return what a camera gives in words: size and encoding, or size, bytes and format; and the frame of its header."""
     if picture is None:
         return "-", "-"
     if isinstance(picture, ImageReading):
         said = f"{picture.width} x {picture.height}, {picture.encoding}"
     else:
-        said = f"{len(picture.data) / 1024:.0f} KiB, {picture.format}"
+        header = file_header(picture.data)
+        size = "no picture" if header is None else f"{header.width} x {header.height}"
+        said = f"{size}, {len(picture.data) / 1024:.0f} KiB, {picture.format}"
     return "".join(c if c.isprintable() else "?" for c in said[:80]), picture.frame_id[:80] or "-"
 
 

@@ -23,7 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState  # noqa: E402
 
 from qgf_ros.bundle.cameras import IMAGE  # noqa: E402
 from qgf_ros.bundle.store import reference_picture_file, write_bundle  # noqa: E402
-from qgf_ros.control.vision.pictures import ImageReading  # noqa: E402
+from qgf_ros.control.vision.pictures import CompressedReading, ImageReading  # noqa: E402
 from qgf_ros.control.vision.pixels import seen  # noqa: E402
 from qgf_ros.nodes.cameras.camera_check import delivered, judge_camera, write_pictures  # noqa: E402
 from qgf_ros.nodes.contract_check import Heard  # noqa: E402
@@ -83,6 +83,9 @@ def test_what_a_camera_gives_is_words_a_terminal_can_show() -> None:
     assert delivered(None) == ("-", "-")
     assert delivered(ImageReading.of(scene(), frame_id="optical")) == ("16 x 12, rgb8", "optical")
     assert "\x1b" not in delivered(ImageReading.of(scene(), "\x1b[2J"))[0]
+    jpeg = cv2.imencode(".jpg", scene())[1].reshape(-1)
+    assert delivered(CompressedReading("jpeg", jpeg))[0] == "16 x 12, 1 KiB, jpeg"
+    assert delivered(CompressedReading("png", jpeg[2:]))[0] == "no picture, 1 KiB, png"
 
 
 def test_pictures_are_written_beside_what_was_seen_in_training(tmp_path: Path) -> None:
@@ -175,7 +178,7 @@ def test_the_command_judges_cameras_and_writes_what_they_see(tmp_path: Path, rob
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if "image_raw" in line]
     assert "16 x 12, rgb8" in rows[0]
-    assert "KiB, jpeg" in rows[1]
+    assert "20 x 20, 1 KiB, jpeg" in rows[1]
     assert all("optical" in row and "ok" in row for row in rows)
     np.testing.assert_array_equal(cv2.imread(str(folder / "wrist.png"))[..., ::-1], seen(scene(), WRIST))
     assert cv2.imread(str(folder / "front.png")).shape == (8, 8, 3)
