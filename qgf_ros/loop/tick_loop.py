@@ -7,6 +7,7 @@ import math
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qgf_ros.control.command import Command
@@ -20,6 +21,9 @@ from qgf_ros.loop.gate import Answer, CommandGate
 from qgf_ros.loop.supervision import UNSUPERVISED, RefusedStart, Supervision
 from qgf_ros.loop.telemetry import Figures, interventions, tick_figures
 from qgf_ros.loop.tick_statistics import TickStatistics
+
+#: What the pictures of a chunk took [ms], of its telemetry: said in diagnostics, too, where there are cameras.
+OF_PICTURES = ("decode_ms", "encode_ms")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class TickLoop:
         self._settings = self._asked = controller.settings
         self.settled_at = time.monotonic()
         self.critic_failed = False
+        self._of_chunk: Mapping[str, float] = {}
 
     @property
     def settings(self) -> RunOptions:
@@ -157,6 +162,7 @@ class TickLoop:
     def _tell(self, tick: Tick, answer: Answer) -> None:
         """Count an answer and say what there is to say of it."""
         command, latency = answer.command, time.perf_counter() - tick.since
+        self._of_chunk = command.telemetry
         self.statistics.answered(latency)
         if answer.held is not None:
             self._outputs.report(logging.INFO, f"commanding after a hold of {answer.held:.2f} s")
@@ -193,6 +199,7 @@ class TickLoop:
             "braking": int(self.gate.state is StreamState.BRAKING),
             **self.pace(),
             **interventions(self._controller.safety),
+            **{name: cost for name, cost in self._of_chunk.items() if name in OF_PICTURES},
             "critic_failed": int(self.critic_failed),
             **self.statistics.summary(),
         }

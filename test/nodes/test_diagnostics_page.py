@@ -111,6 +111,8 @@ def test_every_number_of_cameras_is_explained(recorder: Any, tmp_path: Path) -> 
     pipeline.stop()
     assert set(pipeline.figures()) == documented_keys(1)
     assert pipeline.figures()["frame_ages"] == "wrist 0 ms"
+    for cost in ("decode_ms", "encode_ms"):
+        assert pipeline.figures()[cost] == recorder.telemetry[-1][cost] > 0.0
     assert set(recorder.telemetry[0]) == documented_keys(2)
 
 
