@@ -55,9 +55,8 @@ class TopicParts:
         parts: list[Part] = []
         for source, thing in self._things.get(topic, {}).items():
             if thing in said.best:
-                _, own, reading = said.best[
-                    thing
-                ]  # a tracker may tell again and again where it saw a thing last, and when
+                _, own, reading = said.best[thing]
+                # A tracker may tell again and again where it saw a thing last, and when.
                 parts.append((source, min(stamp, own) if own else stamp, reading))
             elif source in self._names:  # live: what is not seen now is not where it was, nor anything to act on
                 parts.append((source, stamp, MissedReading(f"has no detection of {thing} among {said.count}")))
