@@ -171,9 +171,11 @@ def test_critics_with_an_encoder_of_their_own_become_a_bundle_that_gives_what_to
     data, run, out = record(tmp_path / "robot.npz"), tmp_path / "run", tmp_path / "seeing"
     assert train(data, run, "--features", 8, "--critic-encoder", "own") == 0
     capsys.readouterr()
+    (run / "pictures/wrist.png").unlink()  # as in runs of before
     assert main(["export", str(run), "--out", str(out)]) == 0
     policy = Policy.load(out)
     manifest = policy.manifest
+    assert "pictures/wrist.png" not in manifest.files
     assert manifest.encoding.critics == {"reach": 8 + 3}
     assert manifest.training["critic_encoder"] == "own"
     assert manifest.parity["critics/reach/encoder.onnx/z"] < 1e-4
