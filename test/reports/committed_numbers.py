@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from documented_tables import Cells, Kind, Rows, read
 
-from qgf_ros.reports.statistics import wilson_interval
+from qgf_ros.reports.statistics import compare_paired, wilson_interval
 
 
 def rate(successes: int, episodes: int, decimals: int = 0) -> str:
@@ -127,6 +128,29 @@ def bundles(data: Sequence[Any], header: Cells) -> Rows:
     return rows
 
 
+def beside(data: Sequence[Any], header: Cells) -> Rows:
+    """What a tuning reports beside an evaluation of another bundle on the same tasks and seeds, and the guided ones paired."""
+    del header
+    tuned, evaluated = data
+    rows: Rows = {}
+    pairs: list[list[list[bool]]] = []
+    for task in tuned["tasks"]:
+        theirs = [run for run in evaluated["runs"] if run["task"] == task["task"]]
+        outcomes = [run["outcomes"] for run in (*task["reporting"], *theirs)]
+        assert len(outcomes) == 4, f"task {task['task']} has {len(outcomes)} runs, expected two of each bundle"
+        assert all(one["seed"] == outcomes[0]["seed"] for one in outcomes), "the seeds differ"
+        pairs.append([one["success"] for one in outcomes])
+        rows[str(task["task"])] = _beside(pairs[-1], 0)
+    rows["all"] = _beside([[*itertools.chain(*runs)] for runs in zip(*pairs, strict=True)], 1)
+    return rows
+
+
+def _beside(runs: Sequence[Sequence[bool]], decimals: int) -> Cells:
+    """Return the rates of four runs on the same seeds, and the difference of the last from the second."""
+    paired = compare_paired(runs[1], runs[3])
+    return [*(rate(sum(run), len(run), decimals) for run in runs), points(paired.difference, paired.ci95)]
+
+
 def _bundle_and_tasks(row: Cells) -> str:
     found = re.search(r"`models/([\w-]+)`", row[0])
     return f"{found[1] if found else row[0]}, {row[1]}"
@@ -165,6 +189,7 @@ RESULTS = {
     "choosing": Kind(choosing),
     "combinations": Kind(combinations, lambda row: f"{row[0]}, {row[1]}"),
     "bundles": Kind(bundles, _bundle_and_tasks, None),
+    "beside": Kind(beside),
     "optima": Kind(optima),
 }
 
@@ -175,8 +200,16 @@ def known_rates(files: Iterable[Path]) -> set[str]:
 
 
 def rates_of_all_tasks(path: Path) -> set[str]:
-    """Return the rates that a tuning gives over all tasks: of behaviour cloning, of guidance, and of the choosing episodes."""
+    """Return the rates that a tuning gives over all tasks: of behaviour cloning, of guidance, and of the choosing episodes.
+
+    Of an evaluation, those of behaviour cloning and of guidance.
+    """
     record = read(path)
+    runs = record.get("runs", []) if isinstance(record, dict) else []
+    if runs and all({"task", "guidance_weight"} <= run.keys() for run in runs):
+        of = [[run for run in runs if bool(run["guidance_weight"]) is guided] for guided in (False, True)]
+        pools = [[sum(run[key] for run in some) for key in ("successes", "episodes")] for some in of if some]
+        return {one for solved, episodes in pools for one in _rates(solved, episodes)}
     if not isinstance(record, dict) or record.get("source") != "processes":
         return set()
     known = _rates(*_chosen(record))
