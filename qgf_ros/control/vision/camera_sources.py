@@ -24,7 +24,8 @@ class CameraSource(BaseModel):
 
     Attributes:
         topic, type, encoding, max_age, clock_offset, frame_id, frozen_after, brightness, quality: As in `CameraField`. A
-            type of CompressedImage without a topic takes that of the bundle with ``/compressed``, as image_transport does.
+            type without a topic takes that of the bundle, of a CompressedImage with ``/compressed``, as image_transport does,
+            and of an Image without.
         allow_publishers: How many may publish the topic [1].
     """
 
@@ -77,8 +78,9 @@ def _served(name: str, camera: CameraField, source: CameraSource | None) -> Came
             f"camera {name}: encoding {source.encoding} was given, the bundle was trained on {camera.encoding}; a policy that "
             "knows colours needs them, and one that knows none must not get any"
         )
-    if source.type == COMPRESSED != camera.type and source.topic is None:
-        given["topic"] = camera.topic + _COMPRESSED_TOPIC
+    if source.topic is None and source.type not in (None, camera.type):
+        plain = camera.topic.removesuffix(_COMPRESSED_TOPIC)
+        given["topic"] = plain + _COMPRESSED_TOPIC if source.type == COMPRESSED else plain
     try:
         return CameraField.model_validate({**camera.model_dump(), **given})
     except ValidationError as error:

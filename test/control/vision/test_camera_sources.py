@@ -11,7 +11,7 @@ pytest.importorskip("onnx", reason="building encoders needs onnx")
 
 from camera_bundles import CAMERAS, camera_manifest
 
-from qgf_ros.bundle.cameras import COMPRESSED
+from qgf_ros.bundle.cameras import COMPRESSED, IMAGE
 from qgf_ros.control.robot_contract import RobotContract, read_robot_contract, template
 from qgf_ros.errors import ContractError
 
@@ -40,6 +40,8 @@ def test_a_compressed_topic_is_called_as_image_transport_calls_it() -> None:
     assert (named.topic, named.type) == ("/jpeg", COMPRESSED)
     same = RobotContract.model_validate({"cameras": {"front": {"type": COMPRESSED}}}).apply_to_cameras(MANIFEST)
     assert same["front"].topic == CAMERAS["front"].topic
+    raw = RobotContract.model_validate({"cameras": {"front": {"type": IMAGE}}}).apply_to_cameras(MANIFEST)
+    assert (raw["front"].topic, raw["front"].type) == ("front/image_raw", IMAGE)
 
 
 @pytest.mark.parametrize(
