@@ -501,9 +501,10 @@ def test_evaluate_runs_each_task_as_it_is_recommended(tiny_bundle, tmp_path, mon
     monkeypatch.setattr(evaluation, "evaluate", run)
     report = tmp_path / "report.json"
     assert main(["evaluate", str(bundle), "--episodes", "1", "--json", str(report)]) == 0
-    assert asked == [(1, 0.0, 1), (1, 0.1, 16), (2, 0.0, 32)]
-    found = [(run["task"], run["settings"]["num_samples"]) for run in json.loads(report.read_text())["runs"]]
-    assert found == [(1, 1), (1, 16), (2, 32)]
+    assert asked == [(1, 0.0, 1), (1, 0.1, 16), (2, 0.0, 1), (2, 0.0, 32)]
+    runs = json.loads(report.read_text())["runs"]
+    found = [(run["task"], run.get("settings", {}).get("num_samples")) for run in runs]
+    assert found == [(1, 1), (1, 16), (2, None), (2, 32)]
     told = capsys.readouterr().out
     assert "task 1: weight 0.1 is recommended with num_samples 16" in told
     assert "weight 0.1 with num_samples 16" in told, "below the table"

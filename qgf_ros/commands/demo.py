@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from qgf_ros.commands.show.arguments import Numbers, run_arguments
 from qgf_ros.control.run_options import RunOptions
@@ -70,13 +70,16 @@ def demo(
         return
     plan.check(manifest)  # before a line of progress
     check_destination(json, force=force, option="--json")
-    if told := plan.announcement(manifest):
-        Console().print(told, highlight=False, soft_wrap=True)
     title = f"{bundle.name}, task {task}, over ROS 2"
-    with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
-        results = run_demo(plan, display, interrupted.grant)
-    runs = with_settings(summaries(task, results), plan, manifest)
-    display.conclude(runs)
+    runs: list[dict[str, Any]] = []
+    for part in plan.beside_plain(manifest):
+        if told := part.announcement(manifest):
+            Console().print(told, highlight=False, soft_wrap=True)
+        with interruptions() as interrupted, RunDisplay(Console(), title, chosen, episodes) as display:
+            results = run_demo(part, display, interrupted.grant)
+        found = with_settings(summaries(task, results), part, manifest)
+        display.conclude(found)
+        runs += found
     if json is not None:
         write_report(json, {**origin(bundle), "runs": runs, "seed": options.seed, **options.record()})
 

@@ -73,7 +73,7 @@ def evaluate(
     bundle = locate_bundle(bundle)
     manifest = load_manifest(bundle)
     console = Console()
-    plans = []
+    plans: list[EvaluationPlan] = []
     tasks = tasks or tasks_of(manifest)
     if not tasks:
         raise SimulationError(f"no critic of {manifest.name} belongs to a simulated task; give --task, and --critic")
@@ -91,7 +91,7 @@ def evaluate(
             as_recommended=guidance_weights is None,
         )
         plan.check(manifest)  # of every task before the first episode
-        plans.append(plan)
+        plans += plan.beside_plain(manifest)
     check_destination(json, force=force, option="--json")
     horizon = options.execution_horizon or manifest.execution_horizon
     estimator = estimator_meant(manifest, options.estimator)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from qgf_ros.bundle.manifest import Manifest
 from qgf_ros.control.run_options import BC, RECOMMENDED, ROWS, RunOptions, without_idle, words
@@ -21,6 +21,9 @@ def environment_of(manifest: Manifest) -> str:
     if manifest.environment is None:
         raise SimulationError(f"bundle {manifest.name} names no simulated environment; it can only be run on its robot")
     return manifest.environment
+
+
+_Plan = TypeVar("_Plan", bound="EpisodePlan")
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,14 @@ class EpisodePlan:
         options = self.options_at(manifest, weight)
         found = without_idle(manifest.critics[options.critic].recommended_settings) if self.as_recommended else {}
         return {name: getattr(options, name) for name in found}
+
+    def beside_plain(self: _Plan, manifest: Manifest) -> tuple[_Plan, ...]:
+        """Return this plan, and before it one of plain behaviour cloning where that is not in it.
+
+        Results are found by their weight, and the best of several candidates may be what is recommended at weight 0.
+        """
+        alone = self.guidance_weights == (0.0,) and self.settings_at(manifest, 0.0)
+        return (replace(self, as_recommended=False), self) if alone else (self,)
 
     def announcement(self, manifest: Manifest) -> str:
         """Return a sentence of what comes with the recommended weight, "" where nothing does."""

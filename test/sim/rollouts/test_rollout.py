@@ -292,6 +292,11 @@ def test_the_best_of_many_without_guidance_may_be_what_is_recommended(tiny_bundl
     plan = EpisodePlan(tiny_bundle, 2, default_weights(manifest, 2, RunOptions()), 1, as_recommended=True)
     (weight,) = plan.guidance_weights
     assert (weight, plan.options_at(manifest, weight).num_samples) == (0.0, 32)
+    parts = plan.beside_plain(manifest)
+    assert [part.options_at(manifest, 0.0).num_samples for part in parts] == [1, 32], (
+        "and plain behaviour cloning first"
+    )
+    assert replace(plan, as_recommended=False).beside_plain(manifest) == (replace(plan, as_recommended=False),)
 
 
 def test_a_setting_that_meant_nothing_does_not_keep_a_weight_from_being_the_default(tiny_bundle):
