@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: The file of each critic's folder that an estimator needs.
 _FILES = {ROBUST: "q_robust_grad.onnx", CLASSIFIER_FREE: "velocity.onnx"}
+#: Guidance weights of use where they scale a gradient: nine octaves around the published sweep, 0.004 to 0.12.
+GRADIENT_WEIGHTS = tuple(0.0025 * 2**octave for octave in range(10))
 #: Guidance weights of use where they scale the difference of two velocity fields: the published ones.
 DIFFERENCE_WEIGHTS = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 #: What stands for the bundle's own way.
@@ -36,6 +38,11 @@ def own_estimators(manifest: Manifest) -> tuple[str, ...]:
 def guided_by_difference(manifest: Manifest) -> bool:
     """Return whether the guidance weight of a bundle scales the difference of two velocity fields."""
     return CLASSIFIER_FREE in own_estimators(manifest)
+
+
+def usual_weights(manifest: Manifest) -> tuple[float, ...]:
+    """Return the guidance weights that are of use with a bundle of which nothing else is known."""
+    return DIFFERENCE_WEIGHTS if guided_by_difference(manifest) else GRADIENT_WEIGHTS
 
 
 def estimators_of(manifest: Manifest) -> tuple[str, ...]:

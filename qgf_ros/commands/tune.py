@@ -80,7 +80,7 @@ def tune(
     from rich.console import Console
 
     from qgf_ros.bundle.locate import MANIFEST_NAME, locate_bundle
-    from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS, guided_by_difference
+    from qgf_ros.bundle.own_graphs import usual_weights
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.analyses.output import at_least_one
     from qgf_ros.commands.show.arguments import here_or_on_a_cluster
@@ -90,7 +90,7 @@ def tune(
     from qgf_ros.evaluation.halving import most_episodes, rung_sizes
     from qgf_ros.evaluation.recommendation import CAREFUL
     from qgf_ros.evaluation.trials import Trials, TrialStore
-    from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, critics_of, write_evidence
+    from qgf_ros.evaluation.tuning import Protocol, critics_of, write_evidence
     from qgf_ros.evaluation.tuning import tune as search
     from qgf_ros.files.destination import check_destination
     from qgf_ros.reports.origin import origin
@@ -107,9 +107,8 @@ def tune(
         raise SimulationError(f"{words(options.changed())} was given with --ros; set it on the node, which keeps it")
     bundle = locate_bundle(bundle).absolute()  # processes elsewhere have another working directory
     manifest = load_manifest(bundle)
-    usual = DIFFERENCE_WEIGHTS if guided_by_difference(manifest) else WEIGHTS
     protocol = Protocol(
-        usual if guidance_weights is None else guidance_weights,
+        usual_weights(manifest) if guidance_weights is None else guidance_weights,
         *(choosing_episodes, choosing_seed, reporting_episodes, reporting_seed),
         tried=tried,
         base=replace(options, guidance_weight=0.0),
@@ -130,7 +129,11 @@ def tune(
     try:
         with (
             progress_bar(console, "episodes") as bar,
-            _execution(console, manifest, workers, ray, graph) as (execute, conditions, base),
+            _execution(console, manifest, workers, ray, graph, max(protocol.guidance_weights)) as (
+                execute,
+                conditions,
+                base,
+            ),
         ):
             protocol = protocol if base is None else replace(protocol, base=base)
             store = TrialStore(kept, manifest, source, conditions)
@@ -161,7 +164,12 @@ def tune(
 
 @contextmanager
 def _execution(
-    console: Console, manifest: Manifest, workers: int | None, ray: str | None, graph: tuple[str, Any, str] | None
+    console: Console,
+    manifest: Manifest,
+    workers: int | None,
+    ray: str | None,
+    graph: tuple[str, Any, str] | None,
+    largest: float,
 ) -> Iterator[tuple[Execute, str, RunOptions | None]]:
     """Give what runs trials: the running graph, a Ray cluster or processes of this machine.
 
@@ -176,7 +184,7 @@ def _execution(
 
         # Patient: nothing must keep the robot from holding, or the parameters from being put back.
         with interruptions(patient=True) as interrupted:
-            with running_graph(manifest, *graph, say, interrupted.grant) as found:
+            with running_graph(manifest, *graph, say, interrupted.grant, largest) as found:
                 yield found
         return
     from qgf_ros.reports.machine import usable_cores

@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from qgf_ros.bundle.manifest import Evaluation, Manifest, PairedTest
+from qgf_ros.bundle.own_graphs import GRADIENT_WEIGHTS
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import BC, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, SimulationError
@@ -30,9 +31,6 @@ from qgf_ros.evaluation.results import critic_for_task, tasks_of
 from qgf_ros.evaluation.trials import fingerprint
 from qgf_ros.reports.numbers import plain
 from qgf_ros.reports.statistics import wilson_interval
-
-#: Guidance weights tried by default: nine octaves around the published sweep, 0.004 to 0.12.
-WEIGHTS = tuple(0.0025 * 2**octave for octave in range(10))
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Protocol:
         base: What else the episodes are run with.
     """
 
-    guidance_weights: tuple[float, ...] = WEIGHTS
+    guidance_weights: tuple[float, ...] = GRADIENT_WEIGHTS
     choosing_episodes: int = 64
     choosing_seed: int = 10_000
     reporting_episodes: int = 100

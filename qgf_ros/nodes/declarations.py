@@ -12,7 +12,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from qgf_ros.bundle.expectation import PLAUSIBLE_RANGE
 from qgf_ros.bundle.manifest import Manifest
-from qgf_ros.bundle.own_graphs import DIFFERENCE_WEIGHTS, guided_by_difference
+from qgf_ros.bundle.own_graphs import usual_weights
 from qgf_ros.control.limit_overrides import ADJUSTABLE
 from qgf_ros.control.run_options import DEFAULTS, LARGEST_SEED, ROWS, USE_RECOMMENDED, Row
 from qgf_ros.nodes.executors import EXECUTORS
@@ -209,11 +209,11 @@ def _of_a_row(row: Row) -> ParameterDescriptor:
 def weight_descriptor(manifest: Manifest, in_force: float) -> ParameterDescriptor:
     """Return the description of `guidance_weight` for a bundle: a range in which a slider is of use.
 
-    It goes to four times the largest weight that was tried with a critic, to 1 (15 where it scales the difference of two
-    velocity fields), or to the weight in force, whichever is largest.
+    It goes to four times the largest weight that was tried with a critic, to the largest that `qgf tune` tries by default, or
+    to the weight in force, whichever is largest.
     """
-    least = max(DIFFERENCE_WEIGHTS) if guided_by_difference(manifest) else 1.0
     tried = [weight for card in manifest.critics.values() for weight in (card.recommended_weight, *card.tested_range)]
     descriptor = _of_a_row(ROWS["guidance_weight"])
-    descriptor.floating_point_range[0].to_value = float(max(least, in_force, *(4.0 * weight for weight in tried)))
+    largest = max(*usual_weights(manifest), in_force, *(4.0 * weight for weight in tried))
+    descriptor.floating_point_range[0].to_value = float(largest)
     return descriptor

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import DescribeParameters
 from rclpy.context import Context
 from rclpy.parameter import parameter_value_to_python
 from rclpy.signals import SignalHandlerOptions
@@ -165,6 +166,7 @@ def running_graph(
     bridge: str,
     say: Callable[[str], None],
     between: Callable[[], None],
+    largest: float = 0.0,
 ) -> Iterator[tuple[Execute, str, RunOptions]]:
     """Give what runs trials on the running graph; put everything back in the end.
 
@@ -177,6 +179,7 @@ def running_graph(
         outcomes: Who says how an episode ended.
         say: Shows a line to whoever watches.
         between: Called between messages; what it raises ends the tuning.
+        largest: Of the guidance weights to be tried.
 
     Raises:
         SimulationError: A node is not there, runs another bundle, refuses, or falls silent.
@@ -188,6 +191,7 @@ def running_graph(
     try:
         before = graph.get(policy, TUNED)
         _check_bundle(graph, policy, manifest)
+        _check_weight(graph, policy, largest)
         conditions = _conditions(graph, policy, bridge if outcomes == "bridge" else None)
         referee = _referee(graph, policy, outcomes, bridge, say)
         try:
@@ -215,6 +219,18 @@ def _check_bundle(graph: RosClient, policy: str, manifest: Manifest) -> None:
     if fingerprint(running) != fingerprint(manifest):
         raise SimulationError(
             f"{policy} runs bundle {name!r}, which is not the {manifest.name} to be tuned; give the one that it runs"
+        )
+
+
+def _check_weight(graph: RosClient, policy: str, largest: float) -> None:
+    """Raise SimulationError unless the policy node takes the largest weight that is to be tried."""
+    asked = DescribeParameters.Request(names=["guidance_weight"])
+    (descriptor,) = graph.call(DescribeParameters, f"{policy}/describe_parameters", asked).descriptors
+    most = descriptor.floating_point_range[0].to_value
+    if largest > most:
+        raise SimulationError(
+            f"guidance weight {largest:g} is to be tried, and {policy} takes at most {most:g}; leave it out, or set "
+            f"guidance_weight to {largest:g} before {policy} is configured"
         )
 
 

@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("ogbench", reason="tuning needs the sim extra")
 
 from qgf_ros.bundle.manifest import Manifest
+from qgf_ros.bundle.own_graphs import GRADIENT_WEIGHTS
 from qgf_ros.bundle.store import load_manifest, update_manifest
 from qgf_ros.control.run_options import BC, KINDS, OWN_HORIZON, ROWS, RunOptions
 from qgf_ros.errors import BundleError, GuidanceError, SimulationError
 from qgf_ros.evaluation.halving import Outcome, Run
 from qgf_ros.evaluation.recommendation import LEVEL
 from qgf_ros.evaluation.trials import fingerprint
-from qgf_ros.evaluation.tuning import WEIGHTS, Protocol, choose, critics_of, tune, write_evidence
+from qgf_ros.evaluation.tuning import Protocol, choose, critics_of, tune, write_evidence
 from qgf_ros.evaluation.tuning_figure import draw_tuning
 
 ROOT = Path(__file__).parents[2]
@@ -305,7 +306,9 @@ def test_the_recommendations_of_a_shipped_bundle_follow_from_the_episodes_of_its
     manifest = load_manifest(ROOT / "models" / name)
     assert report.get("files", {}).items() <= {path: file.sha256 for path, file in manifest.files.items()}.items()
     given = dict(zip(words[3::2], words[4::2]))
-    weights = tuple(map(float, given["--guidance-weights"].split(","))) if "--guidance-weights" in given else WEIGHTS
+    weights = (
+        tuple(map(float, given["--guidance-weights"].split(","))) if "--guidance-weights" in given else GRADIENT_WEIGHTS
+    )
     options = {key.strip("-").replace("-", "_"): value for key, value in given.items()}
     numbers = {name: int(options[name]) for name in SEEDS if name in options}
     tried = {

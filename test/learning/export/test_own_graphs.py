@@ -15,7 +15,7 @@ from rich.console import Console  # noqa: E402
 
 from qgf_ros.analysis.compute import measure_compute  # noqa: E402
 from qgf_ros.analysis.inputs import load_primitives  # noqa: E402
-from qgf_ros.bundle.own_graphs import own_estimators  # noqa: E402
+from qgf_ros.bundle.own_graphs import GRADIENT_WEIGHTS, own_estimators  # noqa: E402
 from qgf_ros.bundle.store import file_record, read_bundle, update_manifest  # noqa: E402
 from qgf_ros.cli import main  # noqa: E402
 from qgf_ros.commands.show.card import card  # noqa: E402
@@ -213,5 +213,5 @@ def test_the_weights_that_are_tried_are_those_of_what_they_scale(
 
     monkeypatch.setattr(tuning, "Protocol", refused)
     assert main(["tune", str(path)]) == 2
-    tried = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0) if name == "cfgrl" else tuning.WEIGHTS
+    tried = (1.0, 2.0, 3.0, 5.0, 10.0, 15.0) if name == "cfgrl" else GRADIENT_WEIGHTS
     assert f"tried {tried}" in capsys.readouterr().err

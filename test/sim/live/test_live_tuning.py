@@ -21,6 +21,7 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
 
+from qgf_ros.bundle.own_graphs import usual_weights
 from qgf_ros.bundle.store import load_manifest
 from qgf_ros.commands.show.interruptions import interruptions
 from qgf_ros.control.run_options import BC as PLAIN
@@ -307,6 +308,19 @@ def test_a_node_that_runs_another_bundle_is_not_tuned(tiny_bundle: Path) -> None
     with pytest.raises(SimulationError, match="policy_node runs bundle '.*tiny', which is not the other to be tuned"):
         with running_graph(other, demo.NODE, "bridge", demo.BRIDGE, print, lambda: None):
             pass
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_a_weight_that_the_node_would_refuse_is_said_before_anything_is_tried(tiny_bundle: Path) -> None:
+    manifest = load_manifest(tiny_bundle)
+
+    def tried(largest: float) -> None:
+        with running_graph(manifest, demo.NODE, "bridge", demo.BRIDGE, print, lambda: None, largest):
+            pass
+
+    tried(max(usual_weights(manifest)))
+    with pytest.raises(SimulationError, match="guidance weight 99 is to be tried, and policy_node takes at most"):
+        tried(99.0)
 
 
 @pytest.mark.usefixtures("unchanged")
