@@ -42,8 +42,8 @@ def dataset(
         files: MCAP files and folders of rosbag2, or for describe the data set, FILE.npz.
         out: Data set to write, FILE.npz.
         bundle: Bundle whose contract says what an observation and an action are; for describe, the one to tell.
-        contract: Without --bundle, JSON with observation, action and control_rate as in a manifest; with it, the robot
-            contract (YAML) that the policy node used.
+        contract: Without --bundle, JSON with observation, action and control_rate as in a manifest, cameras where it sees, and
+            the alignment of the robot contract to come; with it, the robot contract (YAML) that the policy node used.
         reward: success, for 0 at the command that solved the task and -1 elsewhere, or TOPIC:FIELD.
         command: Topic of the commands, in the units of the action contract: JointState or a JointTrajectory of one point
             by name, Float64MultiArray in the contract's order, TwistStamped.
@@ -227,6 +227,7 @@ def _source(bundle: Path | None, contract: Path | None, **rest: Any) -> Source:
         plain.action,
         plain.control_rate,
         unscaled=plain.action_from_data,
+        alignment=plain.alignment,
         cameras=plain.cameras,
         **rest,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
 import signal
 import weakref
@@ -322,6 +323,26 @@ def test_what_is_kept_of_other_recordings_or_another_conversion_is_not_gone_on_w
     assert from_bag(*three[:2], *words) == 0
     assert (anew, len(decoded)) == (6, 12)
     assert list(others.parent.iterdir()) == [others]
+
+
+def test_demonstrations_are_aligned_as_the_robot_will_be_before_there_is_a_bundle(
+    tmp_path: Path, bundle: Path, three: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    robot, contract, rows = tmp_path / "robot.yaml", tmp_path / "contract.json", {}
+    told = json.loads((bundle / "manifest.json").read_text())
+    ways = {"with": ("--bundle", bundle, "--contract", robot), "without": ("--contract", contract)}
+    for alignment in ("latest", "nearest"):
+        robot.write_text(f"alignment: {alignment}\n")
+        contract.write_text(json.dumps({**told, "alignment": alignment}))
+        for way, words in ways.items():
+            out = tmp_path / f"{alignment}-{way}.npz"
+            assert from_bag(three[0], *words, "--out", out) == 0
+            rows[alignment, way] = np.load(out)["observations"]
+        np.testing.assert_array_equal(rows[alignment, "with"], rows[alignment, "without"])
+    assert not np.array_equal(rows["latest", "with"], rows["nearest", "with"])
+    contract.write_text(json.dumps({**told, "alignment": "newest"}))
+    assert from_bag(three[0], "--contract", contract, "--out", tmp_path / "more.npz") == 2
+    assert "alignment 'newest' was given, expected latest or nearest" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_part_that_a_power_cut_left_empty_is_none(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ class Contract:
         observation_from_data, action_from_data: Names of the fields whose scale and offset are left to the data, and are in
             their own unit until `normalisation.from_data` has looked at them.
         cameras: What the policy sees, by name: as a manifest has them.
+        alignment: How rows are made of recordings, "latest" or "nearest": as the contract of the robot will have it.
     """
 
     observation: Sequence[ObservationField]
@@ -44,6 +45,7 @@ class Contract:
     observation_from_data: frozenset[str] = frozenset()
     action_from_data: frozenset[str] = frozenset()
     cameras: Mapping[str, CameraField] = field(default_factory=dict)
+    alignment: str = "latest"
 
     def header(self) -> dict[str, Any]:
         """Return the contract as a checkpoint's header holds it."""
@@ -136,7 +138,7 @@ class Contract:
 
 
 def read_contract(path: Path) -> Contract:
-    """Read a contract from JSON: the keys observation, action and control_rate of a manifest.
+    """Read a contract from JSON: observation, action and control_rate as in a manifest, and cameras and alignment where given.
 
     Where a field says neither `scale` nor `offset`, they are left to the data; of an observation also only where it says no
     `clip`, which would be of scaled values.
@@ -148,7 +150,9 @@ def read_contract(path: Path) -> Contract:
         values = json.loads(path.read_text(encoding="utf-8"))
         observation = tuple(ObservationField.model_validate(field) for field in values["observation"])
         action = tuple(ActionField.model_validate(_with_scale(field)) for field in values["action"])
-        cameras = values.get("cameras", {})
+        cameras, alignment = values.get("cameras", {}), values.get("alignment", "latest")
+        if alignment not in ("latest", "nearest"):
+            raise ValueError(f"alignment {alignment!r} was given, expected latest or nearest")
         # What no bundle can have is refused now, and not when it is exported, hours later.
         whole = Manifest(
             name="contract",
@@ -168,6 +172,7 @@ def read_contract(path: Path) -> Contract:
             frozenset(f.name for f in observation if f.live and not _SCALED & f.model_fields_set),
             frozenset(f["name"] for f in values["action"] if not {"scale", "offset"} & set(f)),
             whole.cameras,
+            alignment,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = first_complaint(error) if isinstance(error, ValidationError) else error
