@@ -312,11 +312,12 @@ def test_inspect_prints_the_card_of_a_bundle(tiny_bundle, capsys):
         assert part in text
 
 
-def test_inspect_draws_the_flow_of_data_of_a_bundle_that_sees(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("columns", [160, 80])
+def test_inspect_draws_the_flow_of_data_of_a_bundle_that_sees(tmp_path, capsys, monkeypatch, columns):
     pytest.importorskip("onnx", reason="building encoders needs onnx")
     from camera_bundles import write_camera_bundle
 
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", str(columns))
     critics = {"near": None, "far": 5, "other": None}
     assert main(["inspect", str(write_camera_bundle(tmp_path / "seeing", critics=critics))]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -327,7 +328,8 @@ def test_inspect_draws_the_flow_of_data_of_a_bundle_that_sees(tmp_path, capsys, 
         "  state  float32 [2]     ──┼                                  └─> q_grad.onnx of critic other",
         "                           │─> critics/far/encoder.onnx, once ──> z [5] ────> q_grad.onnx of critic far",
     ]
-    assert any("wrist/image_raw" in line and "rgb8, 16 x 12" in line for line in lines)
+    wide = any("wrist/image_raw" in line and "rgb8, 16 x 12" in line for line in lines)
+    assert wide == (columns == 160), "a table keeps to the width of the console"
 
 
 def test_inspect_shows_the_evidence_of_an_evaluated_critic(tiny_bundle, capsys):

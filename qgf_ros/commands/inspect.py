@@ -17,4 +17,5 @@ def inspect(bundle: Path, /) -> None:
     from qgf_ros.bundle.store import load_manifest
     from qgf_ros.commands.show.card import card
 
-    Console().print(card(load_manifest(locate_bundle(bundle))))
+    # Tables keep to the width of the console; of a drawing that is wider nothing is lost.
+    Console().print(card(load_manifest(locate_bundle(bundle))), crop=False)

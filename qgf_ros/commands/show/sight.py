@@ -58,7 +58,9 @@ def flow_of_data(manifest: Manifest) -> RenderableType:
     left += [" " * len(left[0])] * (len(right) - len(left))
     right += [""] * (len(left) - len(right))
     drawn = (f"{begin}{'┼' if begin.strip() else '│'}{end}" for begin, end in zip(left, right))
-    return Group(Text("flow of data", style="bold"), *(Text(line, no_wrap=True) for line in drawn), "")
+    return Group(
+        Text("flow of data", style="bold"), *(Text(line, no_wrap=True, overflow="ignore") for line in drawn), ""
+    )
 
 
 def _way(manifest: Manifest, encoder: str, size: int, critics: list[str], policy: bool) -> list[str]:
