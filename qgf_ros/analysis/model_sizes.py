@@ -73,9 +73,9 @@ def layers_of(manifest: Manifest) -> str:
     Critics of other layers are told behind the policy: "4x512, critics 3x256".
     """
     config, taken = manifest.training.get("config", {}), manifest.training.get("critics_from", {})
-    policy, critics = (_layers(hidden) for hidden in (config.get("hidden", []), taken.get("hidden", [])))
-    critics = _layers(config.get("critic_hidden", [])) or ("" if critics == policy else critics)
-    return f"{policy}, critics {critics}" if critics else policy
+    policy = _layers(config.get("hidden", []))
+    critics = _layers(taken.get("hidden") or config.get("critic_hidden") or [])
+    return f"{policy}, critics {critics}" if critics not in ("", policy) else policy
 
 
 def _layers(hidden: Sequence[int]) -> str:

@@ -28,18 +28,21 @@ def record(fingerprint: str, method: str, task: int, solved: int, seed: int = 0)
 
 
 def test_parameters_are_those_of_the_layers() -> None:
-    # Of models/scene, three layers of 256: S 40, A 5 and 16 waves; LayerNorm in two layers of the one, in all of the other.
-    velocity = 61 * 256 + 2 * 256 * 256 + 256 * 5 + 3 * 256 + 5 + 2 * 2 * 256
-    critic = 45 * 256 + 2 * 256 * 256 + 256 + 3 * 256 + 1 + 3 * 2 * 256
+    # Of models/scene: S 40, H A 25 and 16 waves; four layers of 512, LayerNorm in three, and three of 256, LayerNorm in all.
+    velocity = 81 * 512 + 3 * 512 * 512 + 512 * 25 + 4 * 512 + 25 + 3 * 2 * 512
+    critic = 65 * 256 + 2 * 256 * 256 + 256 + 3 * 256 + 1 + 3 * 2 * 256
     assert parameter_count(ROOT / "models/scene/velocity.onnx") == velocity
     assert parameter_count(ROOT / "models/scene/critics/task1/q_grad.onnx") == 2 * critic
     manifest = load_manifest(ROOT / "models/scene")
-    assert layers_of(manifest) == "3x256"
-    assert layers_of(manifest.model_copy(update={"training": {"config": {"hidden": [64, 32]}}})) == "64-32"
-    assert layers_of(manifest.model_copy(update={"training": {}})) == ""
-    for hidden, told in (([256] * 3, "4x512, critics 3x256"), ([512] * 4, "4x512")):
-        training = {"config": {"hidden": [512] * 4}, "critics_from": {"hidden": hidden}}
-        assert layers_of(manifest.model_copy(update={"training": training})) == told
+    assert layers_of(manifest) == "4x512, critics 3x256"
+    for training, said in (
+        ({"config": {"hidden": [64, 32]}}, "64-32"),
+        ({"config": {"hidden": [64, 64], "critic_hidden": [32]}}, "2x64, critics 1x32"),
+        ({"config": {"hidden": [64, 64]}, "critics_from": {"hidden": [32]}}, "2x64, critics 1x32"),
+        ({"config": {"hidden": [64, 64]}, "critics_from": {"hidden": [64, 64]}}, "2x64"),
+        ({}, ""),
+    ):
+        assert layers_of(manifest.model_copy(update={"training": training})) == said
     imitating = {"algorithm": "qam", "policy": "one behaviour-cloned velocity field for every critic"}
     assert [
         _series(training) for training in (imitating, {"algorithm": "qam"}, {**imitating, "algorithm": "iql_flow"}, {})

@@ -65,7 +65,8 @@ def reporting(data: Sequence[Any], header: Cells) -> Rows:
         steps = " → ".join(f"{run.steps / run.episodes:.0f}" for run in runs)
         cells = {
             "behaviour cloning": rate(runs[0].successes, runs[0].episodes),
-            "Q-guided flow": rate(runs[1].successes, runs[1].episodes) if len(runs) > 1 else "—",
+            "Q-guided flow": (chosen_rate := rate(runs[1].successes, runs[1].episodes) if len(runs) > 1 else "—"),
+            "recommended settings": chosen_rate,
             "guidance weight": f"{chosen:g}",
             "recommended weight": f"{chosen:g}" if chosen or not tried else f"0 (tried: {tried:g})",
             "mean episode length": f"{steps} steps",

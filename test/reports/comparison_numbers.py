@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,27 +88,31 @@ def setting(data: Sequence[Any], header: Cells) -> Rows:
     del header
     manifests, tuned = data[: len(data) // 2], data[len(data) // 2 :]
     training = [manifest["training"] for manifest in manifests]
-    (horizon,) = {manifest["horizon"] for manifest in manifests}
-    same = {
-        name: {str(record["config"][name]) for record in training}
-        for name in ("hidden", "batch_size", "discount", "seed")
-    }
-    (hidden,), (batch,), (discount,) = (same[name] for name in ("hidden", "batch_size", "discount"))
-    millions = " ".join(f"{record['dataset']['transitions'] / 1e6:g}" for record in training)
-    updates = " ".join(str(record["updates"]) for record in training)
-    assert hidden == str([256] * 3)
+    taken = [record.get("critics_from", {"hidden": record["config"]["hidden"]}) for record in training]
+    (batch,), (discount,), seeds = (
+        {record["config"][name] for record in training} for name in ("batch_size", "discount", "seed")
+    )
+    policies, critics = ([_layers(one["hidden"]) for one in of] for of in ([r["config"] for r in training], taken))
+    assert {*critics} == {"3 256"} and len(seeds) == 1
+    updates = [f"{record['updates']}" for record in training]
+    updates += [re.sub(r"\D+0*", "", one["checkpoint"]) for one in taken if "checkpoint" in one]
     return {
         "tasks": ["", ""],
-        "transitions": ["100", millions],
-        "chunks H": ["5", str(horizon)],
-        "networks": ["1024", "256"],
-        "updates, batch": ["500000 1024", f"{updates} {batch}"],
-        "discount": ["0.999", discount],
+        "transitions": ["100", " ".join(f"{record['dataset']['transitions'] / 1e6:g}" for record in training)],
+        "chunks H": ["5", " ".join(str(manifest["horizon"]) for manifest in manifests)],
+        "networks": ["1024", " ".join([*policies, critics[0]])],
+        "updates, batch": ["500000 1024", " ".join([*updates, str(batch)])],
+        "discount": ["0.999", str(discount)],
         "reward": ["", ""],
-        "training seeds of each task": ["10", str(len(same["seed"]))],
+        "training seeds of each task": ["10", str(len(seeds))],
         "held-out episodes of each task and training seed": ["30", " ".join(map(_episodes, tuned))],
         "guidance weights": ["0.004 0.12", " ".join(map(_weights, tuned))],
     }
+
+
+def _layers(hidden: Sequence[int]) -> str:
+    (width,) = {*hidden}
+    return f"{len(hidden)} {width}"
 
 
 def _episodes(tuned: Any) -> str:
@@ -117,8 +122,8 @@ def _episodes(tuned: Any) -> str:
 
 def _weights(tuned: Any) -> str:
     """Return the least and the largest weight of a search, of as many as the text says."""
-    (tried,) = {tuple(run["guidance_weight"] for run in task["choosing"]) for task in tuned["tasks"]}
-    assert len(tried) in (4, 11)
+    (tried,) = {frozenset(run["guidance_weight"] for run in task["choosing"]) for task in tuned["tasks"]}
+    assert len(tried) in (5, 11)
     return f"{min(tried):g} {max(tried):g}"
 
 
@@ -220,19 +225,34 @@ def _variance(toy: Any) -> str:
 
 
 def unsolved(data: Sequence[Any], header: Cells) -> Rows:
-    """What the dense optimum comes to, beside what is solved here and by published runs with the sparse reward."""
+    """What the dense optimum comes to, beside what bundles of either reward solve and published runs with the sparse one."""
     del header
-    optima, here, values, cited = data
+    optima, dense, *sparse, cited = data
     left = {one["environment"]: one["left_wrong"] for one in optima["optima"] if one["discount"] == 0.99}
     rows: Rows = {}
-    for environment in ("scene", "puzzle-3x3"):
-        for task, share in zip(cited["tasks"], cited["success"][environment]["IFQL"]["100000"]):
-            wrong = left[environment].get(str(task), "")
-            rows[f"{environment} {task}"] = [str(wrong), "", "", "", f"{share:g}"]
-    for task, runs in reported(here).items():
-        (gain,) = (run["gain"]["mean"] for run in values["critics"][f"task{task}"]["qgf"] if run["weight"] == 0.01)
-        solved = [rate(run.successes, run.episodes) for run in runs]
-        rows[f"scene {task}"][1:4] = [f"{gain:.1f}", *solved, ""][:3]
+    for record in sparse:
+        shares = cited["success"][record["bundle"]]["IFQL"]["100000"]
+        for task, runs in reported(record).items():
+            wrong = left[record["bundle"]].get(str(task), "")
+            solved = [rate(run.successes, run.episodes) for run in runs]
+            rows[f"{record['bundle']} {task}"] = [str(wrong), "", *[*solved, ""][:2], f"{shares[task - 1]:g}"]
+    for task, runs in reported(dense).items():
+        rows[f"{dense['bundle']} {task}"][1] = rate(runs[1].successes, runs[1].episodes) if len(runs) > 1 else ""
+    return rows
+
+
+def attempts(data: Sequence[Any], header: Cells) -> Rows:
+    """Solved of how many with several candidates, task by task and of all, without guidance and at the weight beside it."""
+    del header
+    rows: Rows = {}
+    for record in data:
+        (episodes,) = {run["episodes"] for run in record["runs"]}
+        none, weight = dict.fromkeys(run["guidance_weight"] for run in record["runs"])
+        cells = rows[record["bundle"]] = [str(episodes)]
+        for tried in (none, weight):
+            solved = [run["successes"] for run in record["runs"] if run["guidance_weight"] == tried]
+            cells += [", ".join(map(str, solved)), rate(sum(solved), episodes * len(solved))]
+        cells.append(f"{weight:g}")
     return rows
 
 
@@ -285,6 +305,7 @@ COMPARISON = {
     "setting": Kind(setting),
     "orderings": Kind(orderings),
     "unsolved": Kind(unsolved),
+    "attempts": Kind(attempts),
     "cited": Kind(cited),
     "gains": Kind(gains),
 }
