@@ -112,6 +112,7 @@ def stage(
     for made in stages:
         made.recorder._queue.close()
         made.executor.shutdown()
+        made.recorder.destroy_node()  # or the next test's publishers meet this one's subscriptions
         made.peer.destroy_node()
 
 

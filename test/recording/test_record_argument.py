@@ -11,7 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-LAUNCH = Path(__file__).resolve().parents[2] / "launch" / "robot.launch.py"
+ROOT = Path(__file__).resolve().parents[2]
+LAUNCH = ROOT / "launch" / "robot.launch.py"
 
 
 class LaunchConfiguration:
@@ -42,6 +43,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch, **arguments: str) -> list[dict[str
         monkeypatch.setitem(sys.modules, name, module)
     functions = runpy.run_path(str(LAUNCH))
     described = {name: default for name, default, _, _ in functions["ARGUMENTS"]}
+    described["params_file"] = str(ROOT / "config" / "policy_node.yaml")
     nodes: list[dict[str, Any]] = functions["recorder"]({**described, **arguments})
     return nodes
 
@@ -50,7 +52,7 @@ def test_the_recorder_gets_the_parameters_of_the_policy_node(monkeypatch: pytest
     (node,) = recorder(monkeypatch, record="true", record_file="x.mcap")
     file, overrides = node["parameters"]
     assert file.name == "params_file"
-    assert overrides == {"out": "x.mcap"}
+    assert overrides == {"bundle": "cube-single", "out": "x.mcap"}
 
 
 def test_bundle_and_contract_that_are_given_go_before_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
